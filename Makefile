@@ -1,0 +1,43 @@
+# MicroVm: `make run` shows a container in a micro-VM, `make test` proves it. `make help` lists the rest.
+SHELL        := /bin/bash
+.SHELLFLAGS  := -euo pipefail -c
+.DEFAULT_GOAL := help
+OUT          := $(CURDIR)/out
+PREFIX       ?= /usr/local
+DESTDIR      ?=
+TESTS        ?=
+export DOTNET_CLI_TELEMETRY_OPTOUT := 1
+export DOTNET_NOLOGO := 1
+export MSBUILDDISABLENODEREUSE := 1
+
+.PHONY: help deps build kernel binaries run test bench install clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+deps: ## install the Debian packages that building and testing need (as root; nothing is done when all are there)
+	@eng/install-deps
+
+kernel: deps ## build the guest kernel (cached by a hash of its inputs)
+	@kernel-config/build $(OUT)/libexec/microvm
+
+binaries: deps ## publish the executables and make the guest's initramfs (skipped when no source changed)
+	@eng/build-binaries $(OUT)
+
+build: kernel binaries ## guest kernel, binaries and initramfs, into out/
+
+run: build ## run a container in a micro-VM: the demo bundle
+	@eng/run-demo $(OUT)
+
+test: build ## build and run every test; TESTS=Pattern keeps the test projects whose name matches
+	@eng/run-tests $(OUT) "$(TESTS)"
+
+bench: build ## benchmarks: figures, ratios against QEMU microvm, and plots in out/bench
+	@benchmarks/run $(OUT)
+
+install: build ## install into PREFIX (default /usr/local), below DESTDIR when set
+	@eng/install $(OUT) "$(DESTDIR)$(PREFIX)"
+
+clean: ## remove what was built here (the kernel cache stays)
+	rm -rf $(OUT)
+	find src guest-agent tests benchmarks \( -name bin -o -name obj \) -type d -prune -exec rm -rf {} +

@@ -1,0 +1,138 @@
+using System.Diagnostics;
+using System.Globalization;
+
+namespace MicroVm.StartBench;
+
+/// <summary>Single measurements; each starts a monitor, takes one figure and ends it.</summary>
+internal sealed class Measure(string firstKvmRun, string scratch)
+{
+    private const string Marker = "first-kvm-run ";
+
+    /// <summary>Milliseconds from exec of the monitor to its first KVM_RUN.</summary>
+    public double ToFirstRun(Peer peer, VmShape shape)
+    {
+        string console = NewConsole();
+        using Process process = Start(firstKvmRun, ["-k", .. peer.Command(shape, console)]);
+        string error = process.StandardError.ReadToEnd();
+        process.WaitForExit();
+        return Nanoseconds(error) / 1e6;
+    }
+
+    /// <summary>Seconds from the first KVM_RUN to <paramref name="text"/> on the serial console.</summary>
+    public double ToConsoleText(Peer peer, VmShape shape, string text, TimeSpan deadline)
+    {
+        string console = NewConsole();
+        using Process process = Start(firstKvmRun, peer.Command(shape, console));
+        try
+        {
+            string line;
+            do
+            {
+                line = process.StandardError.ReadLine() ?? throw new InvalidOperationException($"{peer.Name} ended before its first KVM_RUN");
+            }
+            while (!line.StartsWith(Marker, StringComparison.Ordinal));
+            Stopwatch watch = Stopwatch.StartNew();
+            while (!Holds(console, text))
+            {
+                if (process.HasExited || watch.Elapsed > deadline)
+                {
+                    throw new InvalidOperationException($"{peer.Name}: no '{text}' on the console:\n{File.ReadAllText(console)}");
+                }
+
+                Thread.Sleep(2);
+            }
+
+            return watch.Elapsed.TotalSeconds;
+        }
+        finally
+        {
+            // The tracer's tracees die with it (PTRACE_O_EXITKILL).
+            process.Kill();
+            process.WaitForExit();
+        }
+    }
+
+    /// <summary>
+    /// KiB of private memory of an idle monitor, guest RAM excluded, once the guest has shown <paramref name="text"/>.
+    /// </summary>
+    public (long Total, IReadOnlyList<(string Name, long KiB)> Parts) PrivateMemory(Peer peer, VmShape shape, string text, TimeSpan deadline)
+    {
+        string console = NewConsole();
+        string[] command = peer.Command(shape, console);
+        using Process process = Start(command[0], command[1..]);
+        try
+        {
+            Stopwatch watch = Stopwatch.StartNew();
+            while (!Holds(console, text))
+            {
+                if (process.HasExited || watch.Elapsed > deadline)
+                {
+                    throw new InvalidOperationException($"{peer.Name}: no '{text}' on the console:\n{File.ReadAllText(console)}");
+                }
+
+                Thread.Sleep(20);
+            }
+
+            Thread.Sleep(500);
+            return Smaps(process.Id, shape.MemoryMiB);
+        }
+        finally
+        {
+            process.Kill();
+            process.WaitForExit();
+        }
+    }
+
+    private static (long Total, IReadOnlyList<(string Name, long KiB)> Parts) Smaps(int pid, int memoryMiB)
+    {
+        Dictionary<string, long> parts = [];
+        string name = "";
+        bool guestRam = false;
+        foreach (string line in File.ReadLines($"/proc/{pid}/smaps"))
+        {
+            string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+            if (!words[0].EndsWith(':'))
+            {
+                string[] range = words[0].Split('-');
+                long length = long.Parse(range[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture)
+                    - long.Parse(range[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+                string file = words.Length > 5 ? Path.GetFileName(words[5]) : "anonymous";
+                name = words[1].Contains('x', StringComparison.Ordinal) ? file + " (code)" : file;
+
+                // QEMU's RAM is the anonymous mapping of exactly its size, ours a memfd by name.
+                guestRam = length == (long)memoryMiB << 20 || line.Contains("guest-ram", StringComparison.Ordinal);
+            }
+            else if (!guestRam && words[0] is "Private_Clean:" or "Private_Dirty:")
+            {
+                parts[name] = parts.GetValueOrDefault(name) + long.Parse(words[1], CultureInfo.InvariantCulture);
+            }
+        }
+
+        return (parts.Values.Sum(), [.. parts.Where(p => p.Value > 0).OrderByDescending(p => p.Value).Select(p => (p.Key, p.Value))]);
+    }
+
+    private static bool Holds(string file, string text)
+    {
+        using FileStream stream = new(file, FileMode.OpenOrCreate, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+        using StreamReader reader = new(stream);
+        return reader.ReadToEnd().Contains(text, StringComparison.Ordinal);
+    }
+
+    private static double Nanoseconds(string error)
+    {
+        string? line = error.Split('\n').FirstOrDefault(l => l.StartsWith(Marker, StringComparison.Ordinal));
+        return line is null
+            ? throw new InvalidOperationException($"no KVM_RUN was made: {error}")
+            : double.Parse(line.AsSpan(Marker.Length), CultureInfo.InvariantCulture);
+    }
+
+    private string NewConsole()
+    {
+        string console = Path.Combine(scratch, "console");
+        File.WriteAllText(console, "");
+        return console;
+    }
+
+    private static Process Start(string program, string[] args) =>
+        Process.Start(new ProcessStartInfo(program, args) { RedirectStandardError = true, RedirectStandardInput = true })!;
+}

@@ -1,0 +1,44 @@
+using System.Text.Json;
+using MicroVm.VmmControl;
+
+namespace MicroVm.StartBench;
+
+/// <summary>One of the two monitors that are compared: how it is started for a VM of the same shape.</summary>
+internal sealed record Peer(string Name, Func<VmShape, string, string[]> Command)
+{
+    /// <summary>QEMU's smallest machine, with nothing that this kernel does not use.</summary>
+    public static Peer Qemu { get; } = new(
+        "qemu-microvm",
+        (shape, console) =>
+        [
+            "qemu-system-x86_64", "-M", "microvm,accel=kvm,isa-serial=on,pic=off,pit=off,rtc=off,acpi=off",
+            "-cpu", "host,-arch-capabilities", "-m", $"{shape.MemoryMiB}", "-nodefaults", "-no-user-config", "-display", "none",
+            "-serial", $"file:{console}", "-no-reboot", "-kernel", shape.Kernel, "-append", shape.CommandLine,
+            .. shape.Initrd is null ? Array.Empty<string>() : ["-initrd", shape.Initrd],
+        ]);
+
+    public static Peer MicroVmm(string binary, string scratch) => new(
+        "microvm-vmm",
+        (shape, console) =>
+        {
+            string config = Path.Combine(scratch, "vmm.json");
+            File.WriteAllText(config, JsonSerializer.Serialize(
+                new VmmConfig
+                {
+                    Kernel = FileReference.FromPath(shape.Kernel),
+                    Initrd = shape.Initrd is null ? null : FileReference.FromPath(shape.Initrd),
+                    CommandLine = shape.CommandLine,
+                    MemoryMiB = shape.MemoryMiB,
+                    Tables = MachineTables.MpTable,
+                    Serial = FileReference.FromPath(console),
+                    Entropy = shape.Devices,
+                    Vsock = shape.Devices ? new VsockConfig { SocketPath = Path.Combine(scratch, "vsock") } : null,
+                },
+                VmmJson.Default.VmmConfig));
+            File.Delete(Path.Combine(scratch, "vsock"));
+            return [binary, "--config", config];
+        });
+}
+
+/// <summary>The VM that both monitors are to start.</summary>
+internal sealed record VmShape(string Kernel, string? Initrd, string CommandLine, int MemoryMiB, bool Devices = false);

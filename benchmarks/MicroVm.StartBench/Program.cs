@@ -1,0 +1,61 @@
+using System.Diagnostics;
+using System.Globalization;
+using MicroVm.StartBench;
+
+// usage: MicroVm.StartBench OUT FIRST-KVM-RUN [RUNS]
+// Starts the same VM under microvm-vmm and under QEMU's microvm machine, in turn, and compares.
+string libexec = Path.Combine(args[0], "libexec", "microvm");
+string results = Path.Combine(args[0], "bench");
+int runs = args.Length > 2 ? int.Parse(args[2], CultureInfo.InvariantCulture) : 15;
+Directory.CreateDirectory(results);
+string scratch = Directory.CreateTempSubdirectory("microvm-bench-").FullName;
+Peer ours = Peer.MicroVmm(Path.Combine(libexec, "microvm-vmm"), scratch);
+Peer qemu = Peer.Qemu;
+Measure measure = new(args[1], scratch);
+
+// Neither monitor adds to this: QEMU cannot complete instructions that the host's KVM lacks, so that the kernel must do
+// without them in a comparison.
+bool emulated = !File.ReadLines("/proc/cpuinfo").Any(l => l.StartsWith("flags", StringComparison.Ordinal) && l.Split(' ').Any(f => f is "vmx" or "svm"));
+string commandLine = "console=ttyS0 loglevel=8 reboot=t panic=-1 microvm.log=debug"
+    + (emulated ? " noxsave clearcpuid=smap,smep,umip,pku,cx16,popcnt,erms,fsrm" : "");
+VmShape shape = new(Path.Combine(libexec, "vmlinux"), Path.Combine(libexec, "initramfs.cpio"), commandLine, 128);
+const string Ready = "microvm-agent: ready";
+TimeSpan deadline = TimeSpan.FromSeconds(180);
+
+using StreamWriter csv = new(Path.Combine(results, "start.csv"));
+csv.WriteLine("measure,unit,run,microvm_vmm,qemu");
+Pairs("exec to first KVM_RUN", "ms", runs, p => measure.ToFirstRun(p, shape), goal: 1.0 / 3);
+Pairs("first KVM_RUN to agent ready", "s", emulated ? 3 : runs, p => measure.ToConsoleText(p, shape, Ready, deadline), goal: 1);
+
+(long total, IReadOnlyList<(string Name, long KiB)> parts) = measure.PrivateMemory(ours, shape with { Devices = true }, Ready, deadline);
+(long qemuTotal, _) = measure.PrivateMemory(qemu, shape, Ready, deadline);
+Console.WriteLine(FormattableString.Invariant($"idle private memory, guest RAM excluded: microvm-vmm {total} KiB, qemu {qemuTotal} KiB, ratio {(double)total / qemuTotal:0.000} (goal: 5120 KiB)"));
+csv.WriteLine(FormattableString.Invariant($"private memory,KiB,0,{total},{qemuTotal}"));
+foreach ((string name, long kib) in parts.Take(12))
+{
+    Console.WriteLine(FormattableString.Invariant($"    {kib,6} KiB  {name}"));
+}
+
+Directory.Delete(scratch, recursive: true);
+return 0;
+
+void Pairs(string what, string unit, int count, Func<Peer, double> one, double goal)
+{
+    one(ours);
+    one(qemu);
+    List<(double A, double B)> pairs = [];
+    for (int i = 0; i < count; i++)
+    {
+        pairs.Add((one(ours), one(qemu)));
+        csv.WriteLine(FormattableString.Invariant($"{what},{unit},{i},{pairs[i].A:0.000},{pairs[i].B:0.000}"));
+    }
+
+    Console.WriteLine(FormattableString.Invariant(
+        $"{what}, {count} pairs: microvm-vmm {Median(pairs.Select(p => p.A)):0.00} {unit}, qemu {Median(pairs.Select(p => p.B)):0.00} {unit}, ratio {Median(pairs.Select(p => p.A / p.B)):0.000} (goal: at most {goal:0.00})"));
+}
+
+static double Median(IEnumerable<double> values)
+{
+    double[] sorted = [.. values.Order()];
+    return sorted.Length % 2 == 1 ? sorted[sorted.Length / 2] : (sorted[(sorted.Length / 2) - 1] + sorted[sorted.Length / 2]) / 2;
+}

@@ -1,0 +1,173 @@
+using System.Globalization;
+using MicroVm.Agent.Rootfs;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+
+namespace MicroVm.Agent.Cgroups;
+
+/// <summary>One container's cgroup. Owns a descriptor of its directory; the directory itself is removed by <see cref="CgroupTree.Remove"/>.</summary>
+public sealed unsafe class ContainerCgroup : IDisposable
+{
+    // What statistics are made of; a file is absent when its controller is.
+    private static readonly string[] StatFiles =
+    [
+        "cpu.stat", "cpu.max", "memory.current", "memory.peak", "memory.max", "memory.stat", "memory.events", "memory.swap.current",
+        "memory.swap.max", "pids.current", "pids.max", "io.stat", "cpuset.cpus.effective", "hugetlb.2MB.current", "hugetlb.2MB.max",
+        "hugetlb.2MB.events", "rdma.current", "rdma.max", "cpu.pressure", "memory.pressure", "io.pressure",
+    ];
+
+    internal ContainerCgroup(string path, SafeFd directory)
+    {
+        Path = path;
+        Directory = directory;
+    }
+
+    /// <summary>Absolute path of the directory.</summary>
+    public string Path { get; }
+
+    /// <summary>The directory; clone3's CLONE_INTO_CGROUP takes it.</summary>
+    public SafeFd Directory { get; }
+
+    /// <summary>Writes settings in order.</summary>
+    /// <exception cref="SetupException">A file is missing, which names its controller, or a value is refused.</exception>
+    public void Apply(IEnumerable<CgroupSetting> settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        foreach (CgroupSetting setting in settings)
+        {
+            if (setting.File.Contains('/', StringComparison.Ordinal) || setting.File is "" or "." or "..")
+            {
+                throw new SetupException($"\"{setting.File}\" is no cgroup file");
+            }
+
+            try
+            {
+                SmallFile.Write(Directory, setting.File, setting.Value);
+            }
+            catch (LinuxException e) when (e.Errno == Errno.ENOENT)
+            {
+                string controller = setting.File.Split('.')[0];
+                throw new SetupException($"cannot set {setting.File}: the guest kernel has no cgroup controller \"{controller}\", or lacks this file");
+            }
+            catch (LinuxException e)
+            {
+                throw new SetupException($"failed to write \"{setting.Value}\" to cgroup file {setting.File}", e);
+            }
+        }
+    }
+
+    /// <summary>Attaches a device filter (BPF_PROG_TYPE_CGROUP_DEVICE instructions, 8 bytes each).</summary>
+    /// <exception cref="SetupException">The verifier or the kernel refused it.</exception>
+    public void AttachDeviceFilter(ReadOnlySpan<byte> instructions)
+    {
+        if (instructions.IsEmpty)
+        {
+            return;
+        }
+
+        // union bpf_attr: the load command's fields to log_buf, and the attach command's four; the kernel takes zeros beyond.
+        const int attrSize = 48;
+        byte* attr = stackalloc byte[attrSize];
+        fixed (byte* code = instructions)
+        {
+            fixed (byte* license = "Apache-2.0\0"u8)
+            {
+                new Span<byte>(attr, attrSize).Clear();
+                ((uint*)attr)[0] = Libc.BPF_PROG_TYPE_CGROUP_DEVICE;
+                ((uint*)attr)[1] = (uint)(instructions.Length / 8);
+                ((ulong*)attr)[1] = (ulong)code;
+                ((ulong*)attr)[2] = (ulong)license;
+                nint loaded = Libc.syscall((nint)Libc.SYS_bpf, Libc.BPF_PROG_LOAD, (nint)attr, attrSize, 0, 0, 0);
+                if (loaded < 0)
+                {
+                    throw new SetupException("loading the device filter", new LinuxException(Check.LastErrno, "bpf(BPF_PROG_LOAD)"));
+                }
+
+                using SafeFd program = new((int)loaded);
+                new Span<byte>(attr, attrSize).Clear();
+                ((uint*)attr)[0] = (uint)Directory.Value;
+                ((uint*)attr)[1] = (uint)program.Value;
+                ((uint*)attr)[2] = Libc.BPF_CGROUP_DEVICE;
+                ((uint*)attr)[3] = Libc.BPF_F_ALLOW_MULTI;
+                if (Libc.syscall((nint)Libc.SYS_bpf, Libc.BPF_PROG_ATTACH, (nint)attr, attrSize, 0, 0, 0) < 0)
+                {
+                    throw new SetupException("attaching the device filter", new LinuxException(Check.LastErrno, "bpf(BPF_PROG_ATTACH)"));
+                }
+            }
+        }
+    }
+
+    /// <summary>Freezes or thaws every process.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public void Freeze(bool frozen) => SmallFile.Write(Directory, "cgroup.freeze", frozen ? "1" : "0");
+
+    /// <summary>True once every process has stopped (cgroup.events).</summary>
+    public bool IsFrozen => Event("cgroup.events", "frozen") == 1;
+
+    /// <summary>Kills every process, in descendants too.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public void Kill() => SmallFile.Write(Directory, "cgroup.kill", "1");
+
+    /// <summary>How many times the OOM killer took a process of this cgroup.</summary>
+    public long OomKills => Event("memory.events", "oom_kill");
+
+    /// <summary>The processes, those of descendants too, in the agent's PID namespace.</summary>
+    /// <exception cref="LinuxException">The cgroup is gone.</exception>
+    public List<int> Processes()
+    {
+        List<int> pids = [];
+        Collect(Path, pids);
+        return pids;
+    }
+
+    /// <summary>The statistics files that exist, by name.</summary>
+    public void ReadStatistics(IDictionary<string, string> files)
+    {
+        ArgumentNullException.ThrowIfNull(files);
+        foreach (string file in StatFiles)
+        {
+            try
+            {
+                if (SmallFile.TryRead(Directory, file) is { } text)
+                {
+                    files[file] = text;
+                }
+            }
+            catch (LinuxException)
+            {
+                // A pressure file of a kernel that was started without PSI opens and cannot be read: there is no figure.
+                continue;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Directory.Dispose();
+
+    private static void Collect(string path, List<int> pids)
+    {
+        foreach (string line in (SmallFile.TryRead(null, path + "/cgroup.procs", 1 << 20) ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries))
+        {
+            pids.Add(int.Parse(line, CultureInfo.InvariantCulture));
+        }
+
+        foreach (string child in System.IO.Directory.EnumerateDirectories(path))
+        {
+            Collect(child, pids);
+        }
+    }
+
+    private long Event(string file, string name)
+    {
+        foreach (string line in (SmallFile.TryRead(Directory, file) ?? "").Split('\n'))
+        {
+            if (line.Length > name.Length && line.StartsWith(name, StringComparison.Ordinal) && line[name.Length] == ' ')
+            {
+                return long.Parse(line.AsSpan(name.Length + 1), CultureInfo.InvariantCulture);
+            }
+        }
+
+        return 0;
+    }
+}

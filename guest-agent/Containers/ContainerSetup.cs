@@ -1,0 +1,284 @@
+using System.Globalization;
+using System.Text;
+using MicroVm.Agent.Cgroups;
+using MicroVm.Agent.Child;
+using MicroVm.Agent.Rootfs;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+
+namespace MicroVm.Agent.Containers;
+
+/// <summary>
+/// Makes a container, on a thread of its own, up to the point where its init waits to exec. The init is cloned first, into
+/// its new namespaces, and waits; the thread joins those and builds the mount tree with the agent's rights and the agent's
+/// root still in sight; pivot_root moves both. What the thread joined dies with it.
+/// </summary>
+public sealed unsafe class ContainerSetup
+{
+    private readonly SetupContext _context;
+    private readonly ContainerProcess _process;
+    private readonly ContainerSpec _spec;
+    private readonly IReadOnlyList<(int Flag, SafeFd PidFd)> _joins;
+    private int _newFlags;
+
+    /// <summary>Prepares to set up <paramref name="process"/>, the init of its container.</summary>
+    /// <param name="context">The agent.</param>
+    /// <param name="process">The init.</param>
+    /// <param name="joins">Namespaces of other containers to join: kind as CLONE_NEW* flag, and a pidfd of that container's init, open until the work is done.</param>
+    public ContainerSetup(SetupContext context, ContainerProcess process, IReadOnlyList<(int Flag, SafeFd PidFd)> joins)
+    {
+        ArgumentNullException.ThrowIfNull(process);
+        _context = context;
+        _process = process;
+        _spec = process.Container.Spec;
+        _joins = joins;
+    }
+
+    /// <summary>Does the work; the calling thread must end afterwards, since it stays in the container's namespaces.</summary>
+    /// <exception cref="SetupException">A step failed; the child, if there was one, is dead.</exception>
+    public void Run()
+    {
+        try
+        {
+            JoinAndUnshare();
+            ClonedChild child = new(shareMemory: !_process.Container.Has(Namespace.Types.Kind.Time));
+            _process.Child = child;
+            List<nint> contexts = [];
+            ChildStep* stdio = AddSteps(child, contexts, out ChildStep* exec);
+            int cloneFlags = _newFlags & ~(Libc.CLONE_NEWCGROUP | Libc.CLONE_NEWTIME);
+            ContainerCgroup? cgroup = _process.Container.Cgroup;
+            _context.Processes.Spawn(_process, () => child.Spawn((uint)cloneFlags | (ulong)Libc.CLONE_FILES, cgroup));
+            try
+            {
+                Prepare(child, contexts, stdio, exec);
+            }
+            catch
+            {
+                child.Signal(Libc.SIGKILL);
+                throw;
+            }
+        }
+        catch (LinuxException e)
+        {
+            throw new SetupException(e.Operation, e);
+        }
+    }
+
+    private void JoinAndUnshare()
+    {
+        foreach (Namespace ns in _spec.Namespaces)
+        {
+            if (ns.JoinContainerId.Length == 0)
+            {
+                _newFlags |= NamespaceFlags.Of(ns.Kind);
+            }
+        }
+
+        if ((_newFlags & Libc.CLONE_NEWNS) == 0)
+        {
+            throw new SetupException("a container needs a mount namespace of its own");
+        }
+
+        Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare(CLONE_FS)");
+        foreach ((int flag, SafeFd pidfd) in _joins)
+        {
+            if ((flag & NamespaceFlags.JoinedByChild) == 0)
+            {
+                Check.Result(Libc.setns(pidfd.Value, flag), $"setns(0x{flag:x})");
+            }
+        }
+
+        if ((_newFlags & Libc.CLONE_NEWTIME) != 0)
+        {
+            UnshareTime();
+        }
+    }
+
+    private void UnshareTime()
+    {
+        Check.Result(Libc.unshare(Libc.CLONE_NEWTIME), "unshare(CLONE_NEWTIME)");
+        if (_spec.TimeOffsets.Count > 0)
+        {
+            StringBuilder text = new();
+            foreach (TimeOffset offset in _spec.TimeOffsets)
+            {
+                text.Append(CultureInfo.InvariantCulture, $"{offset.Clock} {offset.Seconds} {offset.Nanoseconds}\n");
+            }
+
+            // By the thread's own id: the namespace for its children is the thread's, not the process's.
+            nint tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
+            SmallFile.Write(_context.Proc, string.Create(CultureInfo.InvariantCulture, $"{tid}/timens_offsets"), text.ToString());
+        }
+    }
+
+    private ChildStep* AddSteps(ClonedChild child, List<nint> contexts, out ChildStep* exec)
+    {
+        ChildProgram program = child.Program;
+        if ((_newFlags & Libc.CLONE_NEWUSER) != 0)
+        {
+            // Until the maps are written.
+            child.AddWait();
+            ProcessSteps.AddNamespaceRoot(program);
+        }
+
+        foreach ((int flag, SafeFd pidfd) in _joins)
+        {
+            ProcessSteps.AddJoin(program, pidfd, flag & NamespaceFlags.JoinedByChild);
+        }
+
+        if ((_newFlags & Libc.CLONE_NEWCGROUP) != 0)
+        {
+            // In the child, because the namespace's root is the cgroup of the process that makes it.
+            program.Add(StepId.CgroupNamespace, StepMode.Report, Libc.SYS_unshare, Libc.CLONE_NEWCGROUP);
+        }
+
+        if (_spec.Mounts.Any(RootfsBuilder.IsProc))
+        {
+            nint proc = program.String("proc");
+            foreach (Mount mount in _spec.Mounts.Where(RootfsBuilder.IsProc))
+            {
+                nint* slot = (nint*)program.Allocate((nuint)sizeof(nint));
+                contexts.Add((nint)slot);
+                program.Add(StepId.ProcMount, StepMode.Report, Libc.SYS_fsopen, proc, Libc.FSOPEN_CLOEXEC)->Store = slot;
+            }
+        }
+
+        child.AddReport(StepId.Ready);
+        child.AddWait();
+        program.Add(StepId.Files, StepMode.Report, Libc.SYS_unshare, Libc.CLONE_FILES);
+        int[] ends = [_process.Stdio.ChildEnd(0), _process.Stdio.ChildEnd(1), _process.Stdio.ChildEnd(2)];
+        ChildStep* stdio = ProcessSteps.AddSession(program, _process.Spec, ends);
+        ProcessSteps.AddIdentity(program, _process.Spec);
+        child.AddReport(StepId.Created);
+        child.AddWait();
+        exec = ProcessSteps.AddExec(program, _process.Spec);
+        return stdio;
+    }
+
+    private void Prepare(ClonedChild child, List<nint> contexts, ChildStep* stdio, ChildStep* exec)
+    {
+        WriteProcFiles(child);
+        child.Expect(StepId.Ready, "", "");
+        int joinable = _newFlags & (Libc.CLONE_NEWNS | Libc.CLONE_NEWUTS | Libc.CLONE_NEWIPC | Libc.CLONE_NEWNET);
+        joinable |= _process.Container.Has(Namespace.Types.Kind.Cgroup) ? Libc.CLONE_NEWCGROUP : 0;
+        Check.Result(Libc.setns(child.PidFd!.Value, joinable), "setns to the container's namespaces");
+        if ((_newFlags & Libc.CLONE_NEWNET) != 0)
+        {
+            Loopback.Up();
+        }
+
+        SetNames();
+        using RootfsBuilder rootfs = new(_context.Paths, _context.FileSystems, _spec);
+        SafeFd[] procs = [.. contexts.Select(c => new SafeFd((int)*(nint*)c))];
+        try
+        {
+            rootfs.Build(procs);
+        }
+        finally
+        {
+            Array.ForEach(procs, p => p.Dispose());
+        }
+
+        uint owner = NamespaceFlags.Map(_spec.UidMappings, _process.Spec.User?.Uid ?? 0);
+        if (_process.Spec.Terminal)
+        {
+            _process.Stdio.OpenTerminal(rootfs.Root, _process.Spec, owner);
+            rootfs.MountConsole(_process.Stdio.Slave!);
+            for (int i = 0; i < 3; i++)
+            {
+                stdio[i].Arguments[0] = _process.Stdio.Slave!.Value;
+            }
+        }
+        else
+        {
+            _process.Stdio.ChangeOwner(owner);
+        }
+
+        WriteSysctls();
+        if (_process.Spec.Cwd is not ("" or "/"))
+        {
+            rootfs.Root.MakeDirectory(_process.Spec.Cwd).Dispose();
+        }
+
+        rootfs.Seal();
+        _process.Executable = ExecutableLookup.Find(rootfs.Root, _process.Spec);
+        exec->Arguments[0] = child.Program.String(_process.Executable);
+        rootfs.Pivot();
+        child.Go();
+        child.Expect(StepId.Created, _process.Executable, _process.Spec.Cwd);
+        child.CloseChildEnds();
+        _process.Stdio.CloseChildEnds();
+    }
+
+    private void WriteProcFiles(ClonedChild child)
+    {
+        string pid = child.Pid.ToString(CultureInfo.InvariantCulture);
+        if (_process.Spec.HasOomScoreAdj)
+        {
+            SmallFile.Write(_context.Proc, $"{pid}/oom_score_adj", _process.Spec.OomScoreAdj.ToString(CultureInfo.InvariantCulture));
+        }
+
+        if ((_newFlags & Libc.CLONE_NEWUSER) != 0)
+        {
+            SmallFile.Write(_context.Proc, $"{pid}/uid_map", MapText(_spec.UidMappings));
+            SmallFile.Write(_context.Proc, $"{pid}/gid_map", MapText(_spec.GidMappings));
+            child.Go();
+        }
+    }
+
+    private static string MapText(IEnumerable<IdMapping> mappings) => string.Join(
+        '\n', mappings.Select(m => string.Create(CultureInfo.InvariantCulture, $"{m.ContainerId} {m.HostId} {m.Size}")));
+
+    private void SetNames()
+    {
+        if (_spec.Hostname.Length == 0 && _spec.Domainname.Length == 0)
+        {
+            return;
+        }
+
+        if (!_process.Container.Has(Namespace.Types.Kind.Uts))
+        {
+            throw new SetupException("unable to set hostname without a private UTS namespace");
+        }
+
+        if (_spec.Hostname.Length > 0)
+        {
+            byte[] name = Encoding.UTF8.GetBytes(_spec.Hostname);
+            fixed (byte* p = name)
+            {
+                Check.Result(Libc.sethostname(p, (nuint)name.Length), "sethostname", _spec.Hostname);
+            }
+        }
+
+        if (_spec.Domainname.Length > 0)
+        {
+            byte[] name = Encoding.UTF8.GetBytes(_spec.Domainname);
+            fixed (byte* p = name)
+            {
+                Check.Result(Libc.setdomainname(p, (nuint)name.Length), "setdomainname", _spec.Domainname);
+            }
+        }
+    }
+
+    // Through the agent's procfs: what a namespaced setting belongs to is decided by who writes, not by which mount.
+    private void WriteSysctls()
+    {
+        foreach (Sysctl sysctl in _spec.Sysctls)
+        {
+            try
+            {
+                if (sysctl.Path.Split('/').Contains(".."))
+                {
+                    throw new SetupException($"\"{sysctl.Path}\" is no sysctl");
+                }
+
+                SmallFile.Write(_context.Proc, "sys/" + sysctl.Path, sysctl.Value);
+            }
+            catch (LinuxException e)
+            {
+                throw new SetupException($"failed to write \"{sysctl.Value}\" to /proc/sys/{sysctl.Path}", e);
+            }
+        }
+    }
+}

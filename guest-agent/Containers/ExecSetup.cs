@@ -1,0 +1,109 @@
+using System.Globalization;
+using MicroVm.Agent.Cgroups;
+using MicroVm.Agent.Child;
+using MicroVm.Agent.Rootfs;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+
+namespace MicroVm.Agent.Containers;
+
+/// <summary>Starts another process in a running container, on a thread of its own that joins the container's namespaces and ends.</summary>
+public sealed unsafe class ExecSetup
+{
+    private readonly SetupContext _context;
+    private readonly ContainerProcess _process;
+    private readonly ContainerSpec _spec;
+    private readonly SafeFd _init;
+
+    /// <summary>Prepares to start <paramref name="process"/>.</summary>
+    /// <param name="context">The agent.</param>
+    /// <param name="process">The process.</param>
+    /// <param name="init">A pidfd of the container's init, which stays open until the work is done.</param>
+    public ExecSetup(SetupContext context, ContainerProcess process, SafeFd init)
+    {
+        ArgumentNullException.ThrowIfNull(process);
+        _context = context;
+        _process = process;
+        _init = init;
+        _spec = process.Container.Spec;
+    }
+
+    /// <summary>Does the work; returns when the process has exec'd (or was killed before).</summary>
+    /// <exception cref="SetupException">A step failed; the child, if there was one, is dead.</exception>
+    public void Run()
+    {
+        try
+        {
+            int flags = 0;
+            foreach (Namespace ns in _spec.Namespaces)
+            {
+                flags |= NamespaceFlags.Of(ns.Kind);
+            }
+
+            bool time = (flags & Libc.CLONE_NEWTIME) != 0;
+            ClonedChild child = new(shareMemory: !time);
+            _process.Child = child;
+            ProcessSteps.AddJoin(child.Program, _init, flags & NamespaceFlags.JoinedByChild);
+            Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare(CLONE_FS)");
+            Check.Result(Libc.setns(_init.Value, flags & ~NamespaceFlags.JoinedByChild), "setns to the container's namespaces");
+            using RootDirectory root = RootDirectory.At("/");
+            uint owner = NamespaceFlags.Map(_spec.UidMappings, _process.Spec.User?.Uid ?? 0);
+            if (_process.Spec.Terminal)
+            {
+                _process.Stdio.OpenTerminal(root, _process.Spec, owner);
+            }
+            else
+            {
+                _process.Stdio.ChangeOwner(owner);
+            }
+
+            _process.Executable = ExecutableLookup.Find(root, _process.Spec);
+            AddSteps(child);
+            _context.Processes.Spawn(_process, () => child.Spawn(0, _process.Container.Cgroup));
+            Finish(child);
+        }
+        catch (LinuxException e)
+        {
+            throw new SetupException(e.Operation, e);
+        }
+    }
+
+    private void AddSteps(ClonedChild child)
+    {
+        // The child begins when its oom_score_adj is in force.
+        child.AddWait();
+        int[] ends = [_process.Stdio.ChildEnd(0), _process.Stdio.ChildEnd(1), _process.Stdio.ChildEnd(2)];
+        ProcessSteps.AddSession(child.Program, _process.Spec, ends);
+        ProcessSteps.AddIdentity(child.Program, _process.Spec);
+        ProcessSteps.AddExec(child.Program, _process.Spec)->Arguments[0] = child.Program.String(_process.Executable);
+    }
+
+    private void Finish(ClonedChild child)
+    {
+        try
+        {
+            if (_process.Spec.HasOomScoreAdj)
+            {
+                SmallFile.Write(
+                    _context.Proc,
+                    string.Create(CultureInfo.InvariantCulture, $"{child.Pid}/oom_score_adj"),
+                    _process.Spec.OomScoreAdj.ToString(CultureInfo.InvariantCulture));
+            }
+        }
+        catch
+        {
+            child.Signal(Libc.SIGKILL);
+            throw;
+        }
+
+        child.Go();
+        child.CloseChildEnds();
+        _process.Stdio.CloseChildEnds();
+        // The table of descriptors is the child's own, so the pipe ends with its exec.
+        if (child.TakeReport() is { } failure)
+        {
+            throw new SetupException(failure.Describe(_process.Executable, _process.Spec.Cwd));
+        }
+    }
+}

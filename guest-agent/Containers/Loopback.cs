@@ -1,0 +1,21 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Agent.Containers;
+
+/// <summary>The loopback interface.</summary>
+public static unsafe class Loopback
+{
+    /// <summary>Brings "lo" of the calling thread's network namespace up.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public static void Up()
+    {
+        using SafeFd socket = SafeFd.From(Libc.socket(Libc.AF_UNIX, Libc.SOCK_DGRAM | Libc.SOCK_CLOEXEC, 0), "socket");
+        // struct ifreq: a name of 16 bytes, then here the flags; 40 bytes.
+        byte* request = stackalloc byte[40];
+        new Span<byte>(request, 40).Clear();
+        "lo"u8.CopyTo(new Span<byte>(request, 16));
+        *(short*)(request + 16) = Libc.IFF_UP;
+        Check.Result(Libc.ioctl(socket.Value, Libc.SIOCSIFFLAGS, request), "ioctl(SIOCSIFFLAGS)", "lo");
+    }
+}

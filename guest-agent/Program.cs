@@ -1,0 +1,61 @@
+using MicroVm.Agent.Boot;
+using MicroVm.Agent.Cgroups;
+using MicroVm.Agent.Containers;
+using MicroVm.Agent.Rootfs;
+using MicroVm.Agent.Service;
+using MicroVm.Agent.Stdio;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+using MicroVm.Ttrpc;
+
+namespace MicroVm.Agent;
+
+/// <summary>PID 1 of a micro-VM.</summary>
+public static class Program
+{
+    /// <summary>Boots the guest's user space and serves until Shutdown.</summary>
+    public static int Main()
+    {
+        if (Libc.getpid() != 1)
+        {
+            Log.Error("this is the init of a micro-VM and runs as its process 1 only");
+            return 1;
+        }
+
+        try
+        {
+            Run();
+        }
+        catch (Exception e)
+        {
+            // Whatever it is, a machine without its agent is of no use to anybody and must not stay.
+            Log.Error(e.ToString());
+        }
+
+        Machine.PowerOff();
+        return 1;
+    }
+
+    private static void Run()
+    {
+        GuestMounts.Prepare();
+        AgentPaths paths = new();
+        Log.Level = KernelCommandLine.Parse(SmallFile.TryRead(null, "/proc/cmdline") ?? "").LogLevel;
+        using EventLoop loop = new();
+        SafeFd proc = SafeFd.From(Libc.open(paths.Proc, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", paths.Proc);
+        StreamTable streams = new();
+        SetupContext context = new(paths, new FileSystems(paths.FileSystems, FileSystems.MountVirtioFs), new ProcessTable(), proc);
+        using OomWatch oom = new(loop);
+        AgentService service = new(loop, context, new CgroupTree(paths.Cgroup), streams, oom, loop.Stop);
+        using Reaper reaper = new(loop, service.OnChildExited);
+        using SafeFd calls = VsockSocket.Listen(AgentClient.ServicePort);
+        using SafeFd stdio = VsockSocket.Listen(AgentClient.StreamPort);
+        streams.Listen(loop, stdio);
+        using TtrpcServer server = new(loop, service);
+        server.Listen(calls, listener => VsockSocket.Accept(listener, out _));
+        ReadyNotice.Send(loop);
+        Log.Debug("ready");
+        loop.Run();
+    }
+}

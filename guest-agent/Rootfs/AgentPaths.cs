@@ -1,0 +1,17 @@
+namespace MicroVm.Agent.Rootfs;
+
+/// <summary>Where the agent's own things are in the guest's root.</summary>
+public sealed record AgentPaths
+{
+    /// <summary>The agent's procfs.</summary>
+    public string Proc { get; init; } = "/proc";
+
+    /// <summary>The cgroup v2 root.</summary>
+    public string Cgroup { get; init; } = "/cgroup";
+
+    /// <summary>Holds a mount point for each virtio-fs tag.</summary>
+    public string FileSystems { get; init; } = "/fs";
+
+    /// <summary>An empty directory on which each container, in its own mount namespace, builds its root.</summary>
+    public string Staging { get; init; } = "/mnt";
+}

@@ -1,0 +1,122 @@
+using System.Text;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+
+namespace MicroVm.Agent.Rootfs;
+
+public sealed unsafe partial class RootfsBuilder
+{
+    // The runtime specification's default devices.
+    private static readonly (string Name, uint Major, uint Minor)[] DefaultDevices =
+    [
+        ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
+    ];
+
+    private static readonly (string Name, string Target)[] DefaultLinks =
+    [
+        ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
+    ];
+
+    /// <summary>Shows a terminal's slave at /dev/console.</summary>
+    /// <exception cref="SetupException">The kernel refused.</exception>
+    public void MountConsole(SafeFd slave) => Step("mounting /dev/console", () =>
+    {
+        using SafeFd target = Root.MakeFile("/dev/console");
+        using SafeFd tree = MountCalls.CloneTree(slave, recursive: false);
+        MountCalls.Attach(tree, target);
+    });
+
+    private void MakeDevices() => Step("creating device nodes", () =>
+    {
+        using SafeFd dev = Root.MakeDirectory("/dev");
+        HashSet<string> given = [.. _spec.Devices.Select(d => d.Path)];
+        foreach ((string name, uint major, uint minor) in DefaultDevices)
+        {
+            if (!given.Contains("/dev/" + name))
+            {
+                MakeNode(dev, name, Libc.S_IFCHR | 0x1b6, major, minor);
+            }
+        }
+
+        foreach (Device device in _spec.Devices)
+        {
+            MakeDevice(device);
+        }
+
+        foreach ((string name, string target) in DefaultLinks)
+        {
+            MakeLink(dev, name, target);
+        }
+
+        using SafeFd? ptmx = Root.TryOpen("/dev/pts/ptmx");
+        if (ptmx is not null)
+        {
+            MakePtmx(dev);
+        }
+    });
+
+    private static void MakePtmx(SafeFd dev)
+    {
+        fixed (byte* name = "ptmx\0"u8)
+        {
+            _ = Libc.unlinkat(dev.Value, name, 0);
+        }
+
+        MakeLink(dev, "ptmx", "pts/ptmx");
+    }
+
+    private void MakeDevice(Device device)
+    {
+        int slash = device.Path.LastIndexOf('/');
+        if (slash < 0 || slash == device.Path.Length - 1)
+        {
+            throw new SetupException($"\"{device.Path}\" is no device path");
+        }
+
+        uint type = device.Type switch
+        {
+            'c' or 'u' => Libc.S_IFCHR,
+            'b' => Libc.S_IFBLK,
+            'p' => Libc.S_IFIFO,
+            _ => throw new SetupException($"device \"{device.Path}\": type {device.Type} is none of c, b, p"),
+        };
+        using SafeFd parent = Root.MakeDirectory(slash == 0 ? "/" : device.Path[..slash]);
+        string name = device.Path[(slash + 1)..];
+        MakeNode(parent, name, type | (device.Mode & 0xfff), device.Major, device.Minor);
+        if (device.Uid != 0 || device.Gid != 0)
+        {
+            fixed (byte* p = Encoding.UTF8.GetBytes(name + '\0'))
+            {
+                Check.Result(Libc.fchownat(parent.Value, p, device.Uid, device.Gid, Libc.AT_SYMLINK_NOFOLLOW), "chown", device.Path);
+            }
+        }
+    }
+
+    private static void MakeNode(SafeFd directory, string name, uint mode, uint major, uint minor)
+    {
+        fixed (byte* p = Encoding.UTF8.GetBytes(name + '\0'))
+        {
+            // glibc's makedev(3).
+            ulong dev = (minor & 0xffUL) | ((major & 0xfffUL) << 8) | ((minor & ~0xffUL) << 12) | ((major & ~0xfffUL) << 32);
+            if (Libc.mknodat(directory.Value, p, mode, dev) < 0 && Check.LastErrno != Errno.EEXIST)
+            {
+                Check.Throw("mknod", name);
+            }
+        }
+    }
+
+    private static void MakeLink(SafeFd directory, string name, string target)
+    {
+        fixed (byte* p = Encoding.UTF8.GetBytes(name + '\0'))
+        {
+            fixed (byte* t = Encoding.UTF8.GetBytes(target + '\0'))
+            {
+                if (Libc.symlinkat(t, directory.Value, p) < 0 && Check.LastErrno != Errno.EEXIST)
+                {
+                    Check.Throw("symlink", name);
+                }
+            }
+        }
+    }
+}

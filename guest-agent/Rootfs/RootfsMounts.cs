@@ -1,0 +1,120 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+
+namespace MicroVm.Agent.Rootfs;
+
+public sealed partial class RootfsBuilder
+{
+    private const ulong NotMountFlags = Libc.MS_BIND | Libc.MS_REC | Libc.MS_REMOUNT;
+
+    // Devices and copied files are put into these before they become read-only.
+    private static bool SealedLater(Mount mount) =>
+        mount.Kind == Mount.Types.Kind.Filesystem && (mount.Flags & Libc.MS_RDONLY) != 0
+        && (Clean(mount.Destination) == "/dev" || mount.Tmpcopyup);
+
+    private void MountOne(Mount mount, SafeFd? procContext)
+    {
+        try
+        {
+            switch (mount.Kind)
+            {
+                case Mount.Types.Kind.Filesystem:
+                    MountFileSystem(mount, procContext);
+                    break;
+                case Mount.Types.Kind.Export:
+                case Mount.Types.Kind.GuestBind when mount.Source.Length > 0:
+                    MountBind(mount);
+                    break;
+                case Mount.Types.Kind.GuestBind:
+                    Finish(mount);
+                    break;
+                default:
+                    throw new SetupException($"mount kind {(int)mount.Kind} is not known to this agent");
+            }
+        }
+        catch (LinuxException e)
+        {
+            string source = mount.Kind == Mount.Types.Kind.Export ? $"{mount.FsTag}:{mount.Source}" : mount.Source.Length > 0 ? mount.Source : mount.Type;
+            string data = mount.Data.Length > 0 ? $", data: {mount.Data}" : "";
+            throw new SetupException($"error mounting \"{source}\" to rootfs at \"{mount.Destination}\": {e.Operation}, flags: 0x{mount.Flags:x}{data}", e);
+        }
+    }
+
+    private void MountFileSystem(Mount mount, SafeFd? procContext)
+    {
+        ulong flags = SealedLater(mount) ? mount.Flags & ~Libc.MS_RDONLY : mount.Flags;
+        using SafeFd target = Root.MakeDirectory(mount.Destination);
+        if (procContext is not null)
+        {
+            RefuseLink(mount);
+            using SafeFd tree = MountCalls.FinishFileSystem(procContext, mount.Source, mount.Data, flags);
+            MountCalls.Attach(tree, target);
+        }
+        else
+        {
+            // A container asks for "cgroup" whichever version the host has; the guest has version 2.
+            string type = mount.Type == "cgroup" ? "cgroup2" : mount.Type;
+            string? data = mount.Data.Length == 0 || type == "cgroup2" ? null : mount.Data;
+            MountCalls.Mount(mount.Source.Length > 0 ? mount.Source : type, target, type, flags, data);
+            if (mount.Tmpcopyup)
+            {
+                using SafeFd mounted = Root.Open(mount.Destination);
+                TreeCopy.Copy(target, mounted);
+            }
+        }
+
+        Propagate(mount);
+    }
+
+    private void MountBind(Mount mount)
+    {
+        using SafeFd source = mount.Kind == Mount.Types.Kind.Export
+            ? OpenExport(mount.FsTag, mount.Source)
+            : SafeFd.From(Libc.open(mount.Source, Libc.O_PATH | Libc.O_CLOEXEC, 0), "open", mount.Source);
+        using SafeFd target = mount.SourceIsFile ? Root.MakeFile(mount.Destination) : Root.MakeDirectory(mount.Destination);
+        MountCalls.Bind(source, target, (mount.Flags & Libc.MS_REC) != 0);
+        Finish(mount);
+    }
+
+    // Flags of a bind take effect by a second call; so do propagation and recursive attributes.
+    private void Finish(Mount mount)
+    {
+        if ((mount.Flags & ~NotMountFlags) != 0 || mount.ClearedFlags != 0)
+        {
+            using SafeFd mounted = Root.Open(mount.Destination);
+            MountCalls.Mount(null, mounted, null, (mount.Flags & ~Libc.MS_REC) | Libc.MS_BIND | Libc.MS_REMOUNT, null);
+        }
+
+        Propagate(mount);
+    }
+
+    private void Propagate(Mount mount)
+    {
+        if (mount.Propagation.Count == 0 && (mount.RecursiveSet | mount.RecursiveClear) == 0)
+        {
+            return;
+        }
+
+        using SafeFd mounted = Root.Open(mount.Destination);
+        foreach (ulong propagation in mount.Propagation)
+        {
+            MountCalls.Mount(null, mounted, null, propagation, null);
+        }
+
+        if ((mount.RecursiveSet | mount.RecursiveClear) != 0)
+        {
+            MountCalls.SetAttributes(mounted, mount.RecursiveSet, mount.RecursiveClear, recursive: true);
+        }
+    }
+
+    // An image must not be able to say where the container's procfs really goes.
+    private void RefuseLink(Mount mount)
+    {
+        using SafeFd? link = Root.TryOpen(Clean(mount.Destination), Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_DIRECTORY);
+        if (link is null)
+        {
+            throw new SetupException($"filesystem \"{mount.Type}\" must be mounted on ordinary directory");
+        }
+    }
+}

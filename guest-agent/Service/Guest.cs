@@ -1,0 +1,129 @@
+using System.Globalization;
+using MicroVm.Agent.Cgroups;
+using MicroVm.Agent.Containers;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+using MicroVm.Ttrpc;
+
+namespace MicroVm.Agent.Service;
+
+public sealed unsafe partial class AgentService
+{
+    private const int ShutdownMilliseconds = 5000;
+
+    /// <inheritdoc/>
+    protected override void GetGuestDetails(GetGuestDetailsRequest request, TtrpcCall call)
+    {
+        ArgumentNullException.ThrowIfNull(call);
+        GuestDetails details = new()
+        {
+            AgentVersion = typeof(AgentService).Assembly.GetName().Version?.ToString(3) ?? "",
+            KernelRelease = (SmallFile.TryRead(_context.Proc, "sys/kernel/osrelease") ?? "").Trim(),
+            MemoryBytes = MemoryTotal(SmallFile.TryRead(_context.Proc, "meminfo") ?? ""),
+            Cpus = (uint)Environment.ProcessorCount,
+            Seccomp = SmallFile.TryRead(_context.Proc, "sys/kernel/seccomp/actions_avail") is not null,
+        };
+        details.CgroupControllers.AddRange(_cgroups.Controllers());
+        foreach (string line in (SmallFile.TryRead(_context.Proc, "filesystems") ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries))
+        {
+            details.Filesystems.Add(line[(line.IndexOf('\t', StringComparison.Ordinal) + 1)..]);
+        }
+
+        call.Complete(details);
+    }
+
+    /// <inheritdoc/>
+    protected override void SetGuestDateTime(SetGuestDateTimeRequest request, TtrpcCall call)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(call);
+        Libc.timespec time = new() { tv_sec = request.Seconds, tv_nsec = request.Nanoseconds };
+        Check.Result(Libc.clock_settime(Libc.CLOCK_REALTIME, &time), "clock_settime");
+        call.Complete(new Empty());
+    }
+
+    /// <inheritdoc/>
+    protected override void ReseedRandomDev(ReseedRandomDevRequest request, TtrpcCall call)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(call);
+        const int longest = 4096;
+        int length = Math.Min(request.Data.Length, longest);
+        if (length == 0)
+        {
+            throw new TtrpcException(StatusCode.InvalidArgument, "no entropy was given");
+        }
+
+        using SafeFd random = Boot.DeviceNodes.Open("/dev/urandom", 1, 9, Libc.O_RDWR);
+        // struct rand_pool_info: entropy in bits, size in bytes, bytes.
+        int* info = stackalloc int[2 + (longest / sizeof(int))];
+        info[0] = length * 8;
+        info[1] = length;
+        request.Data.Span[..length].CopyTo(new Span<byte>(info + 2, longest));
+        Check.Result(Libc.ioctl(random.Value, Libc.RNDADDENTROPY, info), "ioctl(RNDADDENTROPY)");
+        // A clone of a snapshot must not hand out the numbers that its siblings do (RNDRESEEDCRNG, _IO('R', 7)).
+        Check.Result(Libc.ioctl(random.Value, Libc.RNDRESEEDCRNG, (nint)0), "ioctl(RNDRESEEDCRNG)");
+        call.Complete(new Empty());
+    }
+
+    /// <inheritdoc/>
+    protected override void OnlineCpuMem(Empty request, TtrpcCall call)
+    {
+        ArgumentNullException.ThrowIfNull(call);
+        const string system = "/sys/devices/system";
+        Boot.GuestMounts.NeedSysfs();
+        foreach (string directory in (ReadOnlySpan<string>)[system + "/cpu", system + "/memory"])
+        {
+            if (!Directory.Exists(directory))
+            {
+                continue;
+            }
+
+            foreach (string entry in Directory.EnumerateDirectories(directory))
+            {
+                if (SmallFile.TryRead(null, entry + "/online") is { } text && text.Trim() == "0")
+                {
+                    SmallFile.Write(null, entry + "/online", "1");
+                }
+            }
+        }
+
+        call.Complete(new Empty());
+    }
+
+    /// <inheritdoc/>
+    protected override void Shutdown(Empty request, TtrpcCall call)
+    {
+        SafeFd[] alive = [.. _containers.Values.Where(c => c.IsAlive).Select(c => c.Init!.Child!.PidFd!.Duplicate())];
+        foreach (Container container in _containers.Values)
+        {
+            Kill(container);
+        }
+
+        // What they wrote must be on the host before the machine is gone; a process stuck in the kernel does not hold it up.
+        long deadline = Environment.TickCount64 + ShutdownMilliseconds;
+        foreach (SafeFd fd in alive)
+        {
+            WaitForEnd(fd, deadline);
+            fd.Dispose();
+        }
+
+        Libc.sync();
+        _context.FileSystems.Unmount();
+        _powerOff();
+    }
+
+    private static ulong MemoryTotal(string meminfo)
+    {
+        const string name = "MemTotal:";
+        if (!meminfo.StartsWith(name, StringComparison.Ordinal))
+        {
+            return 0;
+        }
+
+        ReadOnlySpan<char> rest = meminfo.AsSpan(name.Length).TrimStart();
+        int space = rest.IndexOf(' ');
+        return space > 0 && ulong.TryParse(rest[..space], NumberStyles.None, CultureInfo.InvariantCulture, out ulong kib) ? kib * 1024 : 0;
+    }
+}

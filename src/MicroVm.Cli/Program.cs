@@ -1,0 +1,8 @@
+namespace MicroVm.Cli;
+
+/// <summary>The executable <c>microvm</c>.</summary>
+public static class Program
+{
+    /// <summary>Runs a command; the exit status is the container's, or 1 for a failure of the runtime's own.</summary>
+    public static int Main(string[] args) => CommandLine.Run(args);
+}

@@ -1,0 +1,118 @@
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Linux;
+
+/// <summary>Whole small files, with errors that carry the error number.</summary>
+public static unsafe class HostFile
+{
+    private const int Chunk = 16 * 1024;
+
+    /// <summary>Reads a file of at most <paramref name="maxBytes"/>.</summary>
+    /// <exception cref="LinuxException">It cannot be opened or read, or is larger (EFBIG).</exception>
+    public static byte[] ReadAllBytes(string path, int maxBytes)
+    {
+        using SafeFd fd = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
+        byte[] buffer = new byte[Math.Min(Chunk, maxBytes + 1)];
+        int length = 0;
+        while (true)
+        {
+            if (length == buffer.Length)
+            {
+                Array.Resize(ref buffer, (int)Math.Min((long)buffer.Length * 2, (long)maxBytes + 1));
+            }
+
+            int n;
+            fixed (byte* p = buffer)
+            {
+                n = (int)Libc.read(fd.Value, p + length, (nuint)(buffer.Length - length));
+            }
+
+            if (Check.Retry(n))
+            {
+                continue;
+            }
+
+            if (Check.Result(n, "read", path) == 0)
+            {
+                return buffer[..length];
+            }
+
+            length += n;
+            if (length > maxBytes)
+            {
+                throw new LinuxException(Errno.EFBIG, "read", path);
+            }
+        }
+    }
+
+    /// <summary>Writes all of <paramref name="data"/> to a descriptor.</summary>
+    /// <exception cref="LinuxException">A write failed.</exception>
+    public static void WriteAll(SafeFd fd, ReadOnlySpan<byte> data, string target)
+    {
+        ArgumentNullException.ThrowIfNull(fd);
+        while (!data.IsEmpty)
+        {
+            nint n;
+            fixed (byte* p = data)
+            {
+                n = Libc.write(fd.Value, p, (nuint)data.Length);
+            }
+
+            if (!Check.Retry(n))
+            {
+                data = data[(int)Check.Result(n, "write", target)..];
+            }
+        }
+    }
+
+    /// <summary>
+    /// Replaces a file by rename: a reader sees the old or the new content, never a part. <paramref name="mode"/> holds
+    /// the permission bits of the new file.
+    /// </summary>
+    /// <exception cref="LinuxException">The folder cannot be written; nothing is left there then.</exception>
+    public static void Replace(string path, ReadOnlySpan<byte> data, uint mode)
+    {
+        string temporary = Path.Combine(Path.GetDirectoryName(path) ?? "", "." + Path.GetFileName(path));
+        try
+        {
+            int flags = Libc.O_WRONLY | Libc.O_CREAT | Libc.O_TRUNC | Libc.O_CLOEXEC;
+            using (SafeFd fd = SafeFd.From(Libc.open(temporary, flags, mode), "open", temporary))
+            {
+                WriteAll(fd, data, temporary);
+            }
+
+            Check.Result(Libc.rename(temporary, path), "rename", path);
+        }
+        catch (LinuxException)
+        {
+            _ = Libc.unlink(temporary);
+            throw;
+        }
+    }
+
+    /// <summary>Makes a folder and the missing ones above it. One that exists is no error.</summary>
+    /// <exception cref="LinuxException">A folder cannot be made.</exception>
+    public static void MakeFolder(string path, uint mode)
+    {
+        if (Libc.mkdir(path, mode) == 0)
+        {
+            return;
+        }
+
+        switch (Check.LastErrno)
+        {
+            case Errno.EEXIST when Directory.Exists(path):
+                return;
+            case Errno.ENOENT when Path.GetDirectoryName(path) is { Length: > 0 } above:
+                MakeFolder(above, mode);
+                if (Libc.mkdir(path, mode) == 0 || (Check.LastErrno == Errno.EEXIST && Directory.Exists(path)))
+                {
+                    return;
+                }
+
+                break;
+        }
+
+        Check.Throw("mkdir", path);
+    }
+}

@@ -1,0 +1,31 @@
+namespace MicroVm.Linux.Native;
+
+public static unsafe partial class Libc
+{
+#pragma warning disable CS1591 // named and documented by linux/capability.h
+    public const uint _LINUX_CAPABILITY_VERSION_3 = 0x20080522;
+    public const int CAP_CHOWN = 0;
+    public const int CAP_DAC_OVERRIDE = 1;
+    public const int CAP_DAC_READ_SEARCH = 2;
+    public const int CAP_FOWNER = 3;
+    public const int CAP_FSETID = 4;
+    public const int CAP_SETGID = 6;
+    public const int CAP_SETUID = 7;
+    public const int CAP_MKNOD = 27;
+
+    /// <summary>capget(2)'s and capset(2)'s first argument.</summary>
+    public struct __user_cap_header_struct
+    {
+        public uint version;
+        public int pid;
+    }
+
+    /// <summary>One of the two records of capget(2) and capset(2): capabilities 0 to 31, then 32 to 63.</summary>
+    public struct __user_cap_data_struct
+    {
+        public uint effective;
+        public uint permitted;
+        public uint inheritable;
+    }
+#pragma warning restore CS1591
+}

@@ -1,0 +1,31 @@
+using System.Runtime.InteropServices;
+
+namespace MicroVm.Linux.Native;
+
+public static unsafe partial class Libc
+{
+#pragma warning disable CS1591 // named and documented by sys/inotify.h
+    public const int IN_CLOEXEC = 0x80000;
+    public const int IN_NONBLOCK = 0x800;
+    public const uint IN_MODIFY = 2;
+    public const uint IN_IGNORED = 0x8000;
+
+    /// <summary>An event; its name, of len bytes, follows.</summary>
+    public struct inotify_event
+    {
+        public int wd;
+        public uint mask;
+        public uint cookie;
+        public uint len;
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int inotify_init1(int flags);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int inotify_add_watch(int fd, string pathname, uint mask);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int inotify_rm_watch(int fd, int wd);
+#pragma warning restore CS1591
+}

@@ -1,0 +1,23 @@
+using System.Runtime.InteropServices;
+
+namespace MicroVm.Linux.Native;
+
+public static unsafe partial class Libc
+{
+#pragma warning disable CS1591 // named and documented by sys/resource.h
+    public const int RLIMIT_NOFILE = 7;
+
+    /// <summary>A limit of the process (bits/resource.h).</summary>
+    public struct rlimit
+    {
+        public ulong rlim_cur;
+        public ulong rlim_max;
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int getrlimit(int resource, rlimit* rlim);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int setrlimit(int resource, rlimit* rlim);
+#pragma warning restore CS1591
+}

@@ -1,0 +1,28 @@
+using System.Runtime.InteropServices;
+
+namespace MicroVm.Linux.Native;
+
+public static unsafe partial class Libc
+{
+#pragma warning disable CS1591 // named and documented by sys/statfs.h
+    /// <summary>fstatfs(2)'s answer (bits/statfs.h).</summary>
+    [StructLayout(LayoutKind.Sequential, Size = 120)]
+    public struct statfs_t
+    {
+        public long f_type;
+        public long f_bsize;
+        public ulong f_blocks;
+        public ulong f_bfree;
+        public ulong f_bavail;
+        public ulong f_files;
+        public ulong f_ffree;
+        public ulong f_fsid;
+        public long f_namelen;
+        public long f_frsize;
+        public long f_flags;
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int fstatfs(int fd, statfs_t* buf);
+#pragma warning restore CS1591
+}

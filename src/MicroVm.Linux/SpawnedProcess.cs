@@ -1,0 +1,96 @@
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Linux;
+
+/// <summary>How a process ended.</summary>
+/// <param name="Status">Exit status, 0 to 255; 0 when a signal ended it.</param>
+/// <param name="Signal">The signal that ended it, 0 when it exited.</param>
+public readonly record struct ExitStatus(int Status, int Signal);
+
+/// <summary>
+/// A child of this process, held by a pidfd. Disposing closes the pidfd only; a child that was not waited for stays a
+/// zombie until this process ends. Any thread may call.
+/// </summary>
+public sealed unsafe class SpawnedProcess : IDisposable
+{
+    private readonly Lock _lock = new();
+    private ExitStatus? _exit;
+
+    internal SpawnedProcess(int pid)
+    {
+        Pid = pid;
+        Fd = SafeFd.From((int)Libc.syscall((nint)Libc.SYS_pidfd_open, pid, 0, 0, 0, 0, 0), "pidfd_open");
+    }
+
+    /// <summary>Process id; valid until the child was waited for.</summary>
+    public int Pid { get; }
+
+    /// <summary>Pidfd: readable when the child has ended. Owned by this object.</summary>
+    public SafeFd Fd { get; }
+
+    /// <summary>Sends a signal; nothing happens when the child has ended.</summary>
+    public void Signal(int signal) =>
+        _ = Libc.syscall((nint)Libc.SYS_pidfd_send_signal, Fd.Value, signal, 0, 0, 0, 0);
+
+    /// <summary>How the child ended; null while it runs.</summary>
+    public ExitStatus? TryWait() => Wait(Libc.WNOHANG);
+
+    /// <summary>Waits for the end, at most <paramref name="timeout"/>; null when the child still runs.</summary>
+    public ExitStatus? Wait(TimeSpan timeout)
+    {
+        long deadline = Environment.TickCount64 + (long)timeout.TotalMilliseconds;
+        while (true)
+        {
+            if (TryWait() is { } exit)
+            {
+                return exit;
+            }
+
+            long left = deadline - Environment.TickCount64;
+            if (left <= 0)
+            {
+                return null;
+            }
+
+            Libc.pollfd pfd = new() { fd = Fd.Value, events = Libc.POLLIN };
+            _ = Libc.poll(&pfd, 1, (int)Math.Min(left, int.MaxValue));
+        }
+    }
+
+    /// <summary>Ends the child with SIGKILL and waits for it.</summary>
+    public ExitStatus Kill()
+    {
+        Signal(Libc.SIGKILL);
+        return Wait(0)!.Value;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Fd.Dispose();
+
+    private ExitStatus? Wait(int options)
+    {
+        lock (_lock)
+        {
+            if (_exit is not null)
+            {
+                return _exit;
+            }
+
+            int status, result;
+            do
+            {
+                result = Libc.waitpid(Pid, &status, options);
+            }
+            while (Check.Retry(result));
+            if (result == 0)
+            {
+                return null;
+            }
+
+            // ECHILD: this process was started with SIGCHLD ignored, so that the kernel keeps no status.
+            return _exit = result < 0 ? new ExitStatus(255, 0)
+                : (status & 0x7f) == 0 ? new ExitStatus((status >> 8) & 0xff, 0)
+                : new ExitStatus(0, status & 0x7f);
+        }
+    }
+}

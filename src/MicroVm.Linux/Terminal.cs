@@ -1,0 +1,77 @@
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Linux;
+
+/// <summary>A terminal in raw mode; put back as it was when disposed. Any thread may call.</summary>
+public sealed unsafe class Terminal : IDisposable
+{
+    private readonly Lock _lock = new();
+    private readonly SafeFd _fd;
+    private readonly Libc.termios _saved;
+    private bool _disposed;
+
+    /// <summary>Puts the terminal behind <paramref name="fd"/> (borrowed) into raw mode.</summary>
+    /// <exception cref="LinuxException">It is no terminal.</exception>
+    public Terminal(SafeFd fd)
+    {
+        _fd = fd;
+        Libc.termios saved;
+        Check.Result(Libc.tcgetattr(fd.Value, &saved), "tcgetattr");
+        _saved = saved;
+        MakeRaw();
+    }
+
+    /// <summary>Whether <paramref name="fd"/> is a terminal.</summary>
+    public static bool Is(SafeFd fd)
+    {
+        ArgumentNullException.ThrowIfNull(fd);
+        return Libc.isatty(fd.Value) == 1;
+    }
+
+    /// <summary>Columns and rows; zeros when the terminal does not know.</summary>
+    public (int Width, int Height) Size
+    {
+        get
+        {
+            Libc.winsize size = default;
+            _ = Libc.ioctl(_fd.Value, Libc.TIOCGWINSZ, &size);
+            return (size.ws_col, size.ws_row);
+        }
+    }
+
+    /// <summary>Raw mode once more, after a shell may have changed it while this process was stopped.</summary>
+    public void MakeRaw()
+    {
+        lock (_lock)
+        {
+            if (!_disposed)
+            {
+                Libc.termios raw = _saved;
+                Libc.cfmakeraw(&raw);
+                Set(Libc.TCSANOW, &raw);
+            }
+        }
+    }
+
+    /// <summary>Puts the terminal back as it was.</summary>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            if (!_disposed)
+            {
+                _disposed = true;
+                Libc.termios saved = _saved;
+                Set(Libc.TCSADRAIN, &saved);
+            }
+        }
+    }
+
+    // A terminal that has gone away needs no settings.
+    private void Set(int when, Libc.termios* settings)
+    {
+        while (Check.Retry(Libc.tcsetattr(_fd.Value, when, settings)))
+        {
+        }
+    }
+}

@@ -1,0 +1,112 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Oci;
+using MicroVm.Oci.Config;
+using MicroVm.Sandbox.State;
+
+namespace MicroVm.Sandbox;
+
+/// <summary>Runs the bundle's hooks that belong to the runtime's namespace, with the state on standard input.</summary>
+internal static unsafe class HookRunner
+{
+    private const int KeptOutput = 4096;
+
+    /// <summary>Throws for hooks that would have to run in the container's namespaces, and for malformed ones.</summary>
+    /// <exception cref="SpecException">A hook cannot be run.</exception>
+    internal static void Check(Hooks? hooks)
+    {
+        if (hooks?.CreateContainer is { Count: > 0 })
+        {
+            throw SpecException.Unsupported("hooks.createContainer", "the container's namespaces are inside the VM, the hook's program is not");
+        }
+
+        if (hooks?.StartContainer is { Count: > 0 })
+        {
+            throw SpecException.Unsupported("hooks.startContainer", "the container's namespaces are inside the VM, the hook's program is not");
+        }
+
+        foreach ((string kind, List<Hook>? list) in new[]
+        {
+            ("prestart", hooks?.Prestart), ("createRuntime", hooks?.CreateRuntime), ("poststart", hooks?.Poststart), ("poststop", hooks?.Poststop),
+        })
+        {
+            for (int i = 0; i < (list?.Count ?? 0); i++)
+            {
+                if (list![i]?.Path is not ['/', ..])
+                {
+                    throw new SpecException($"hooks.{kind}[{i}].path must be an absolute path, it is \"{list[i]?.Path}\"");
+                }
+
+                if (list[i].Timeout <= 0)
+                {
+                    throw new SpecException($"hooks.{kind}[{i}].timeout must be greater than zero");
+                }
+            }
+        }
+    }
+
+    /// <summary>Runs hooks in order until one fails.</summary>
+    /// <exception cref="SandboxException">A hook could not be started, failed, or took longer than its timeout.</exception>
+    internal static void Run(string kind, List<Hook>? hooks, OciState state)
+    {
+        if (hooks is null or { Count: 0 })
+        {
+            return;
+        }
+
+        byte[] json = JsonSerializer.SerializeToUtf8Bytes(state, StateJson.Default.OciState);
+        for (int i = 0; i < hooks.Count; i++)
+        {
+            try
+            {
+                RunOne($"error running {kind} hook #{i}", hooks[i], json, state.Bundle);
+            }
+            catch (LinuxException e)
+            {
+                throw new SandboxException($"error running {kind} hook #{i}: {e.Message}", e);
+            }
+        }
+    }
+
+    private static void RunOne(string failure, Hook hook, byte[] state, string bundle)
+    {
+        using SafeFd input = MemoryFile.Create("hook-state", state);
+        using SafeFd output = MemoryFile.Create("hook-output", []);
+        Spawn spawn = new()
+        {
+            File = hook.Path!,
+            Arguments = hook.Args is { Count: > 0 } ? hook.Args : [hook.Path!],
+            Environment = hook.Env ?? [],
+            WorkingDirectory = bundle,
+        };
+        spawn.Add(input);
+        spawn.Add(output);
+        spawn.Add(output);
+        using SpawnedProcess child = spawn.Start();
+        TimeSpan timeout = hook.Timeout is { } seconds ? TimeSpan.FromSeconds(seconds) : TimeSpan.FromDays(1);
+        if (child.Wait(timeout) is not { } exit)
+        {
+            child.Kill();
+            throw new SandboxException($"{failure}: hook {hook.Path} ran past specified timeout of {hook.Timeout?.ToString(CultureInfo.InvariantCulture)} s");
+        }
+
+        if (exit is not { Status: 0, Signal: 0 })
+        {
+            string how = exit.Signal != 0 ? $"signal {exit.Signal}" : $"exit status {exit.Status}";
+            throw new SandboxException($"{failure}: {hook.Path}: {how}, output: {Text(output)}");
+        }
+    }
+
+    private static string Text(SafeFd file)
+    {
+        byte[] buffer = new byte[KeptOutput];
+        fixed (byte* p = buffer)
+        {
+            nint n = Libc.pread(file.Value, p, KeptOutput, 0);
+            return Encoding.UTF8.GetString(buffer, 0, (int)Math.Max(0, n)).TrimEnd();
+        }
+    }
+}

@@ -1,0 +1,135 @@
+using Google.Protobuf;
+using MicroVm.Oci;
+using MicroVm.Oci.Cgroups;
+using MicroVm.Oci.Config;
+using MicroVm.Oci.Devices;
+using MicroVm.Oci.Mounts;
+using MicroVm.Oci.Processes;
+using MicroVm.Sandbox.Vm;
+using Proto = MicroVm.Protocol.Agent;
+
+namespace MicroVm.Sandbox.Plan;
+
+/// <summary>Resolves a validated specification to a <see cref="ContainerPlan"/>.</summary>
+internal static class PlanBuilder
+{
+    /// <summary>Builds the plan.</summary>
+    /// <param name="spec">A specification that <see cref="SpecValidator"/> passed.</param>
+    /// <param name="id">The container's id.</param>
+    /// <param name="bundle">Absolute path of the bundle: relative bind sources are below it.</param>
+    /// <param name="rootfs">Absolute path of the root file system.</param>
+    /// <param name="warnings">Takes a line for everything that is left out.</param>
+    /// <exception cref="SpecException">Something cannot be resolved.</exception>
+    /// <exception cref="SandboxException">A host path cannot be opened.</exception>
+    internal static ContainerPlan Build(Spec spec, string id, string bundle, string rootfs, ICollection<string> warnings)
+    {
+        List<Export> exports = [Export.Open(Export.Rootfs, rootfs, readOnly: false, "rootfs")];
+        try
+        {
+            Oci.Config.Linux linux = spec.Linux ?? new Oci.Config.Linux();
+            Proto.ContainerSpec plan = new()
+            {
+                Root = new Proto.Root
+                {
+                    FsTag = Export.Tag,
+                    FsPath = exports[0].Name,
+                    ReadOnly = spec.Root?.Readonly ?? false,
+                    Propagation = MountOptions.RootfsPropagation(linux.RootfsPropagation),
+                },
+                Hostname = spec.Hostname ?? "",
+                Domainname = spec.Domainname ?? "",
+                Process = ProcessPlan.Build(spec.Process!, linux, warnings),
+                Cgroup = Cgroup(linux, id, warnings),
+            };
+            Namespaces(plan, linux, warnings);
+            plan.Mounts.AddRange(MountPlan.Build(spec.Mounts, bundle, exports, warnings));
+            plan.Devices.AddRange(Devices(linux, spec.Mounts));
+            plan.Sysctls.AddRange(Sysctls.Resolve(linux.Sysctl, t => SpecValidator.HasNamespace(linux, t))
+                .Select(s => new Proto.Sysctl { Path = s.Path, Value = s.Value }));
+            plan.MaskedPaths.AddRange(Absolute(linux.MaskedPaths, "linux.maskedPaths"));
+            plan.ReadonlyPaths.AddRange(Absolute(linux.ReadonlyPaths, "linux.readonlyPaths"));
+            return new ContainerPlan { Spec = plan, Exports = exports };
+        }
+        catch
+        {
+            exports.ForEach(e => e.Dispose());
+            throw;
+        }
+    }
+
+    private static void Namespaces(Proto.ContainerSpec plan, Oci.Config.Linux linux, ICollection<string> warnings)
+    {
+        foreach (Namespace ns in linux.Namespaces ?? [])
+        {
+            plan.Namespaces.Add(new Proto.Namespace { Kind = Kind(ns.Type!) });
+            if (!string.IsNullOrEmpty(ns.Path))
+            {
+                warnings.Add($"network namespace {ns.Path} is not connected to the VM: the container has loopback only");
+            }
+        }
+
+        plan.UidMappings.AddRange(Mappings(linux.UidMappings, "linux.uidMappings"));
+        plan.GidMappings.AddRange(Mappings(linux.GidMappings, "linux.gidMappings"));
+        plan.TimeOffsets.AddRange((linux.TimeOffsets ?? []).Select(o => new Proto.TimeOffset
+        {
+            Clock = o.Key, Seconds = o.Value?.Secs ?? 0, Nanoseconds = o.Value?.Nanosecs ?? 0,
+        }));
+    }
+
+    private static Proto.Namespace.Types.Kind Kind(string type) => type switch
+    {
+        NamespaceTypes.Mount => Proto.Namespace.Types.Kind.Mount,
+        NamespaceTypes.Pid => Proto.Namespace.Types.Kind.Pid,
+        NamespaceTypes.Network => Proto.Namespace.Types.Kind.Network,
+        NamespaceTypes.Ipc => Proto.Namespace.Types.Kind.Ipc,
+        NamespaceTypes.Uts => Proto.Namespace.Types.Kind.Uts,
+        NamespaceTypes.User => Proto.Namespace.Types.Kind.User,
+        NamespaceTypes.Cgroup => Proto.Namespace.Types.Kind.Cgroup,
+        _ => Proto.Namespace.Types.Kind.Time,
+    };
+
+    private static IEnumerable<Proto.IdMapping> Mappings(List<IdMapping>? mappings, string where) =>
+        (mappings ?? []).Select(m => m?.Size is > 0
+            ? new Proto.IdMapping { ContainerId = m.ContainerID ?? 0, HostId = m.HostID ?? 0, Size = m.Size.Value }
+            : throw new SpecException($"{where}: a mapping needs a size of at least 1"));
+
+    private static Proto.Cgroup Cgroup(Oci.Config.Linux linux, string id, ICollection<string> warnings)
+    {
+        List<DeviceAccessRule> rules = DeviceRules.Resolve(linux.Resources?.Devices);
+        _ = CpuSet.Parse(linux.Resources?.Cpu?.Mems, "linux.resources.cpu.mems");
+        Proto.Cgroup cgroup = new()
+        {
+            Path = CgroupPath(linux.CgroupsPath, id),
+            DeviceFilter = UnsafeByteOperations.UnsafeWrap(DeviceFilterCompiler.Compile(rules)),
+        };
+        cgroup.Settings.AddRange(CgroupSettings.Resolve(linux.Resources, warnings)
+            .Select(s => new Proto.CgroupSetting { File = s.File, Value = s.Value }));
+        return cgroup;
+    }
+
+    /// <summary>Beneath the guest's root: the bundle's path, except for systemd's form (slice:prefix:name), else the id.</summary>
+    private static string CgroupPath(string? path, string id)
+    {
+        if (string.IsNullOrEmpty(path) || path.Contains(':'))
+        {
+            return id;
+        }
+
+        string clean = Path.GetFullPath(Path.Combine("/", path)).Trim('/');
+        return clean.Length == 0 ? id : clean;
+    }
+
+    private static IEnumerable<Proto.Device> Devices(Oci.Config.Linux linux, List<Mount>? mounts)
+    {
+        // As runc: a /dev from the host is taken as it is.
+        bool own = mounts?.Exists(m => MountPlan.IsBind(m) && m.Destination!.TrimEnd('/') == "/dev") ?? false;
+        List<DeviceNode> nodes = DeviceNodes.Resolve(linux.Devices);
+        return own ? [] : nodes.Select(n => new Proto.Device
+        {
+            Path = n.Path, Type = n.Type, Major = n.Major, Minor = n.Minor, Mode = n.Mode, Uid = n.Uid, Gid = n.Gid,
+        });
+    }
+
+    private static IEnumerable<string> Absolute(List<string>? paths, string where) =>
+        (paths ?? []).Select(p => p is ['/', ..] ? p : throw new SpecException($"{where}: \"{p}\" is not an absolute path"));
+}

@@ -1,0 +1,79 @@
+using Google.Protobuf;
+using MicroVm.Oci.Config;
+using MicroVm.Oci.Processes;
+using MicroVm.Oci.Seccomp;
+using Proto = MicroVm.Protocol.Agent;
+
+namespace MicroVm.Sandbox.Plan;
+
+/// <summary>Resolves a process, the container's or one of <c>exec</c>.</summary>
+internal static class ProcessPlan
+{
+    /// <summary>Builds the agent's view of a validated process.</summary>
+    /// <exception cref="Oci.SpecException">Something cannot be resolved.</exception>
+    internal static Proto.Process Build(Process process, Oci.Config.Linux linux, ICollection<string> warnings)
+    {
+        CapabilitySets capabilities = CapabilitySets.Resolve(process.Capabilities, warnings);
+        Proto.Process plan = new()
+        {
+            Terminal = process.Terminal ?? false,
+            ConsoleWidth = process.ConsoleSize?.Width ?? 0,
+            ConsoleHeight = process.ConsoleSize?.Height ?? 0,
+            Cwd = process.Cwd,
+            User = new Proto.User { Uid = process.User?.Uid ?? 0, Gid = process.User?.Gid ?? 0 },
+            Capabilities = new Proto.Capabilities
+            {
+                Bounding = capabilities.Bounding,
+                Effective = capabilities.Effective,
+                Inheritable = capabilities.Inheritable,
+                Permitted = capabilities.Permitted,
+                Ambient = capabilities.Ambient,
+            },
+            NoNewPrivileges = process.NoNewPrivileges ?? false,
+        };
+        plan.Args.AddRange(process.Args);
+        plan.Env.AddRange(process.Env ?? []);
+        plan.User.AdditionalGids.AddRange(process.User?.AdditionalGids ?? []);
+        plan.Rlimits.AddRange(ResourceLimit.Resolve(process.Rlimits)
+            .Select(l => new Proto.Rlimit { Resource = l.Resource, Soft = l.Soft, Hard = l.Hard }));
+        Optional(plan, process, linux);
+        return plan;
+    }
+
+    private static void Optional(Proto.Process plan, Process process, Oci.Config.Linux linux)
+    {
+        if (process.User?.Umask is { } umask)
+        {
+            plan.User.Umask = umask;
+        }
+
+        if (process.OomScoreAdj is { } score)
+        {
+            plan.OomScoreAdj = score;
+        }
+
+        if (Scheduling.Resolve(process.IoPriority) is { } priority)
+        {
+            plan.IoPriority = priority;
+        }
+
+        if (Scheduling.Resolve(linux.Personality) is { } personality)
+        {
+            plan.Personality = personality;
+        }
+
+        if (Scheduling.Resolve(process.Scheduler) is { } s)
+        {
+            plan.Scheduler = new Proto.Scheduler
+            {
+                Policy = s.Policy, Nice = s.Nice, Priority = s.Priority, Flags = s.Flags, Runtime = s.Runtime, Deadline = s.Deadline, Period = s.Period,
+            };
+        }
+
+        if (SeccompResolver.Resolve(linux.Seccomp) is { } profile)
+        {
+            plan.SeccompFilter = UnsafeByteOperations.UnsafeWrap(SeccompCompiler.Compile(profile));
+            plan.SeccompFlags = profile.Flags;
+        }
+    }
+}

@@ -1,0 +1,86 @@
+using System.Text.Json.Serialization;
+
+namespace MicroVm.Sandbox.State;
+
+/// <summary>state.json of a container: enough for any later command to find its processes and sockets.</summary>
+public sealed record ContainerState
+{
+    /// <summary>Version of this format.</summary>
+    public int FormatVersion { get; init; } = 1;
+
+    /// <summary>Version of the specification that the bundle asked for.</summary>
+    public required string OciVersion { get; init; }
+
+    /// <summary>The container's id.</summary>
+    public required string Id { get; init; }
+
+    /// <summary>Absolute path of the bundle.</summary>
+    public required string Bundle { get; init; }
+
+    /// <summary>Absolute path of the root file system.</summary>
+    public required string Rootfs { get; init; }
+
+    /// <summary>When it was made.</summary>
+    public required DateTimeOffset Created { get; init; }
+
+    /// <summary>User that made it.</summary>
+    public required uint Owner { get; init; }
+
+    /// <summary>The host process that stands for the container's init.</summary>
+    public required ProcessIdentity Init { get; init; }
+
+    /// <summary>The VMM; null while it is not started.</summary>
+    public ProcessIdentity? Vmm { get; init; }
+
+    /// <summary>creating, created, running: what was reached. A dead <see cref="Init"/> makes it stopped.</summary>
+    public required ContainerStatus Status { get; init; }
+
+    /// <summary>The bundle's annotations.</summary>
+    public SortedDictionary<string, string>? Annotations { get; init; }
+}
+
+/// <summary>Status by the runtime specification's names.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<ContainerStatus>))]
+public enum ContainerStatus
+{
+    /// <summary>The VM is being started.</summary>
+    [JsonStringEnumMemberName("creating")]
+    Creating,
+
+    /// <summary>The init waits to exec.</summary>
+    [JsonStringEnumMemberName("created")]
+    Created,
+
+    /// <summary>The process runs.</summary>
+    [JsonStringEnumMemberName("running")]
+    Running,
+
+    /// <summary>It has ended.</summary>
+    [JsonStringEnumMemberName("stopped")]
+    Stopped,
+}
+
+/// <summary>The specification's state document (runtime.md, "State"), given to hooks on standard input.</summary>
+public sealed record OciState
+{
+#pragma warning disable CS1591 // named and documented by runtime.md
+    public required string OciVersion { get; init; }
+
+    public required string Id { get; init; }
+
+    public required ContainerStatus Status { get; init; }
+
+    public required int Pid { get; init; }
+
+    public required string Bundle { get; init; }
+
+    public SortedDictionary<string, string>? Annotations { get; init; }
+#pragma warning restore CS1591
+}
+
+/// <summary>Source-generated JSON of the state files.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(ContainerState))]
+[JsonSerializable(typeof(OciState))]
+public sealed partial class StateJson : JsonSerializerContext;

@@ -1,0 +1,156 @@
+using System.Text.Json;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Oci;
+
+namespace MicroVm.Sandbox.State;
+
+/// <summary>
+/// The containers of one <c>--root</c> folder: a folder each, with state.json. Every change is made under a lock (flock on
+/// the root folder itself) and by rename, so that a reader sees a whole state and two callers cannot take one id.
+/// </summary>
+public sealed class ContainerStore
+{
+    private const string StateFile = "state.json";
+    private const uint FolderMode = 0b111_000_000;
+    private const int MaxStateBytes = 4 << 20;
+    private readonly string _root;
+
+    /// <summary>Uses <paramref name="root"/>, which is made when it does not exist.</summary>
+    /// <exception cref="SandboxException">It cannot be made.</exception>
+    public ContainerStore(string root)
+    {
+        _root = Path.GetFullPath(root);
+        try
+        {
+            HostFile.MakeFolder(_root, FolderMode);
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"the state folder cannot be made: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Folder of a container.</summary>
+    public string FolderOf(string id) => Path.Combine(_root, id);
+
+    /// <summary>Takes the id and writes the first state. What a dead run left under the id is removed first.</summary>
+    /// <exception cref="SpecException">The id is malformed.</exception>
+    /// <exception cref="SandboxException">The id is in use.</exception>
+    public void Create(ContainerState state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        ContainerId.Check(state.Id);
+        string folder = FolderOf(state.Id);
+        using SafeFd held = Lock();
+        if (Directory.Exists(folder))
+        {
+            if (Read(folder)?.Init.IsAlive() ?? false)
+            {
+                throw new SandboxException($"container with given ID already exists: {state.Id} (in {_root})");
+            }
+
+            RemoveFolder(folder);
+        }
+
+        try
+        {
+            HostFile.MakeFolder(folder, FolderMode);
+            Write(folder, state);
+        }
+        catch (LinuxException e)
+        {
+            RemoveFolder(folder);
+            throw new SandboxException($"the state of container {state.Id} cannot be written: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Replaces the state.</summary>
+    /// <exception cref="SandboxException">It cannot be written.</exception>
+    public void Update(ContainerState state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        using SafeFd held = Lock();
+        try
+        {
+            Write(FolderOf(state.Id), state);
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"the state of container {state.Id} cannot be written: {e.Message}", e);
+        }
+    }
+
+    /// <summary>The state of a container; null when there is none of that id.</summary>
+    /// <exception cref="SpecException">The id is malformed.</exception>
+    public ContainerState? Find(string id)
+    {
+        ContainerId.Check(id);
+        return Read(FolderOf(id));
+    }
+
+    /// <summary>Forgets a container, its folder and all that lies there.</summary>
+    public void Delete(string id)
+    {
+        using SafeFd held = Lock();
+        RemoveFolder(FolderOf(id));
+    }
+
+    private static ContainerState? Read(string folder)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(HostFile.ReadAllBytes(Path.Combine(folder, StateFile), MaxStateBytes), StateJson.Default.ContainerState);
+        }
+        catch (Exception e) when (e is LinuxException or JsonException)
+        {
+            // Written by rename, so a damaged one is none of ours; a folder without one is what a crash left.
+            return null;
+        }
+    }
+
+    private static void Write(string folder, ContainerState state) =>
+        HostFile.Replace(Path.Combine(folder, StateFile), JsonSerializer.SerializeToUtf8Bytes(state, StateJson.Default.ContainerState), 0b110_000_000);
+
+    private static void RemoveFolder(string folder)
+    {
+        try
+        {
+            // A VMM ends with the process that started it; one that has not ended yet still holds the folder's sockets.
+            if (Read(folder)?.Vmm is { } vmm && vmm.IsAlive())
+            {
+                _ = Libc.kill(vmm.Pid, Libc.SIGKILL);
+            }
+
+            Directory.Delete(folder, recursive: true);
+        }
+        catch (DirectoryNotFoundException)
+        {
+            // Already gone: what was wanted.
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new SandboxException($"the state folder {folder} cannot be removed; remove it by hand", e);
+        }
+    }
+
+    private SafeFd Lock()
+    {
+        try
+        {
+            SafeFd fd = SafeFd.From(Libc.open(_root, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", _root);
+            int result;
+            do
+            {
+                result = Libc.flock(fd.Value, Libc.LOCK_EX);
+            }
+            while (Check.Retry(result));
+            Check.Result(result, "flock", _root);
+            return fd;
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"the state folder cannot be locked: {e.Message}", e);
+        }
+    }
+}

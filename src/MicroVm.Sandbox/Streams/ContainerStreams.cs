@@ -1,0 +1,88 @@
+using MicroVm.Linux;
+using MicroVm.Protocol.Agent;
+using MicroVm.Ttrpc;
+
+namespace MicroVm.Sandbox.Streams;
+
+/// <summary>The vsock streams of one process, and their copying to and from this process's standard streams.</summary>
+internal sealed class ContainerStreams : IDisposable
+{
+    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(120);
+    private readonly SafeFd? _input;
+    private readonly SafeFd? _output;
+    private readonly SafeFd? _error;
+    private readonly List<StreamPump> _outputs = [];
+    private StreamPump? _inputPump;
+
+    private ContainerStreams((SafeFd? Fd, uint Port) input, (SafeFd? Fd, uint Port) output, (SafeFd? Fd, uint Port) error)
+    {
+        (_input, _output, _error) = (input.Fd, output.Fd, error.Fd);
+        Ports = new StdioPorts { Stdin = input.Port, Stdout = output.Port, Stderr = error.Port };
+    }
+
+    /// <summary>For the agent.</summary>
+    internal StdioPorts Ports { get; }
+
+    /// <summary>Connects what is not /dev/null. With a terminal there is no standard error.</summary>
+    /// <exception cref="TtrpcException">The agent does not take streams.</exception>
+    /// <exception cref="LinuxException">The VMM is gone.</exception>
+    internal static ContainerStreams Connect(string vsockPath, bool terminal)
+    {
+        (SafeFd?, uint) input = default, output = default;
+        try
+        {
+            input = ConnectOne(vsockPath, HostStreams.Input, always: terminal);
+            output = ConnectOne(vsockPath, HostStreams.Output, always: terminal);
+            return new ContainerStreams(input, output, terminal ? default : ConnectOne(vsockPath, HostStreams.Error, always: false));
+        }
+        catch
+        {
+            input.Item1?.Dispose();
+            output.Item1?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Starts the copying.</summary>
+    internal void Start()
+    {
+        if (_output is not null)
+        {
+            _outputs.Add(StreamPump.FromGuest(_output, HostStreams.Output, "stdout"));
+        }
+
+        if (_error is not null)
+        {
+            _outputs.Add(StreamPump.FromGuest(_error, HostStreams.Error, "stderr"));
+        }
+
+        if (_input is not null)
+        {
+            _inputPump = StreamPump.ToGuest(HostStreams.Input, _input);
+        }
+    }
+
+    /// <summary>Waits for the rest of the output, once the process has ended.</summary>
+    /// <returns>False when a stream stayed open without a word for <paramref name="quiet"/>.</returns>
+    internal bool Drain(TimeSpan quiet) => _outputs.TrueForAll(p => p.Drain(quiet));
+
+    public void Dispose()
+    {
+        _inputPump?.Dispose();
+        _outputs.ForEach(p => p.Dispose());
+        _input?.Dispose();
+        _output?.Dispose();
+        _error?.Dispose();
+    }
+
+    private static (SafeFd? Fd, uint Port) ConnectOne(string vsockPath, SafeFd host, bool always)
+    {
+        if (!always && HostStreams.IsNull(host))
+        {
+            return default;
+        }
+
+        SafeFd fd = HybridVsock.Connect(vsockPath, AgentClient.StreamPort, ConnectTimeout, out uint port);
+        return (fd, port);
+    }
+}

@@ -1,0 +1,41 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Sandbox.Streams;
+
+/// <summary>This process's standard streams, by descriptor; not owned, and never made non-blocking: others share them.</summary>
+internal static class HostStreams
+{
+    internal static readonly SafeFd Input = new(0);
+    internal static readonly SafeFd Output = new(1);
+    internal static readonly SafeFd Error = new(2);
+
+    /// <summary>
+    /// Opens /dev/null for standard streams that the caller closed, so that no file of ours gets their numbers, and
+    /// ignores SIGPIPE, so that a reader that went away is an error of the write.
+    /// </summary>
+    internal static unsafe void Prepare()
+    {
+        for (int fd = 0; fd <= 2; fd++)
+        {
+            if (Libc.fcntl(fd, Libc.F_GETFD, 0) < 0)
+            {
+                _ = Libc.open("/dev/null", Libc.O_RDWR, 0);
+            }
+        }
+
+        Libc.sigaction_t ignore = new() { sa_handler = (void*)1 };
+        _ = Libc.sigaction(Libc.SIGPIPE, &ignore, null);
+    }
+
+    /// <summary>Whether a stream is /dev/null, which needs no relaying: the guest has its own.</summary>
+    internal static unsafe bool IsNull(SafeFd fd)
+    {
+        Libc.statx_t stat;
+        byte empty = 0;
+        return Libc.statx(fd.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_TYPE, &stat) == 0
+            && (stat.stx_mode & Libc.S_IFMT) == Libc.S_IFCHR
+            && stat.stx_rdev_major == 1
+            && stat.stx_rdev_minor == 3;
+    }
+}

@@ -1,0 +1,74 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+using MicroVm.Ttrpc;
+
+namespace MicroVm.Sandbox.Vm;
+
+/// <summary>The agent of a running VM. A call that the VM's end cuts short says how the VM ended.</summary>
+internal sealed unsafe class Guest : IDisposable
+{
+    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(120);
+
+    // How long a VMM that closed its sockets may take to end.
+    private const int EndMilliseconds = 2000;
+    private readonly Vmm _vmm;
+
+    private Guest(Vmm vmm, AgentClient agent)
+    {
+        _vmm = vmm;
+        Agent = agent;
+    }
+
+    /// <summary>For calls that may fail.</summary>
+    internal AgentClient Agent { get; }
+
+    /// <summary>Connects to the agent.</summary>
+    /// <exception cref="SandboxException">The agent does not answer, or the VM ended.</exception>
+    internal static Guest Connect(Vmm vmm, string vsockPath)
+    {
+        try
+        {
+            return new Guest(vmm, AgentClient.Connect(vsockPath, ConnectTimeout));
+        }
+        catch (Exception e) when (e is TtrpcException or LinuxException)
+        {
+            throw Failure(vmm, "connect to the agent", e);
+        }
+    }
+
+    /// <summary>Makes a call.</summary>
+    /// <exception cref="SandboxException">It failed; what the agent says is passed on, else how the VM ended.</exception>
+    internal T Call<T>(string doing, Func<AgentClient, T> call)
+    {
+        try
+        {
+            return call(Agent);
+        }
+        catch (Exception e) when (e is TtrpcException or LinuxException)
+        {
+            throw Failure(_vmm, doing, e);
+        }
+    }
+
+    /// <summary>Waits for a container's init, as long as it takes.</summary>
+    /// <exception cref="SandboxException">The VM ended.</exception>
+    internal WaitProcessResponse WaitProcess(string containerId) =>
+        Call("the VM ended while the container ran", agent => agent.WaitProcess(new ProcessId { ContainerId = containerId }));
+
+    public void Dispose() => Agent.Dispose();
+
+    private static SandboxException Failure(Vmm vmm, string doing, Exception e)
+    {
+        bool lost = e is LinuxException or TtrpcException { Code: StatusCode.Unavailable };
+        if (!lost)
+        {
+            return new SandboxException(e is TtrpcException { Code: StatusCode.DeadlineExceeded } ? $"{doing}: {e.Message}" : e.Message, e);
+        }
+
+        Libc.pollfd pfd = new() { fd = vmm.Process.Fd.Value, events = Libc.POLLIN };
+        return Libc.poll(&pfd, 1, EndMilliseconds) > 0
+            ? new SandboxException(vmm.Describe(doing), e)
+            : new SandboxException($"{doing}: {e.Message}", e);
+    }
+}

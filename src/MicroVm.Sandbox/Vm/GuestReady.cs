@@ -1,0 +1,69 @@
+using System.Globalization;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+
+namespace MicroVm.Sandbox.Vm;
+
+/// <summary>The socket to which the agent's first connection comes.</summary>
+internal sealed unsafe class GuestReady : IDisposable
+{
+    // Ten times what the slowest hosts known take.
+    private const int TimeoutMilliseconds = 180_000;
+    private readonly SafeFd _listener;
+
+    private GuestReady(SafeFd listener) => _listener = listener;
+
+    /// <summary>Listens beside the VMM's socket, before the VMM is started.</summary>
+    /// <exception cref="SandboxException">The path is too long for a socket, or cannot be made.</exception>
+    internal static GuestReady Listen(string vsockPath)
+    {
+        string path = string.Create(CultureInfo.InvariantCulture, $"{vsockPath}_{AgentClient.ReadyPort}");
+        try
+        {
+            return new GuestReady(UnixSocket.Listen(path));
+        }
+        catch (Exception e) when (e is LinuxException { Errno: Errno.ENAMETOOLONG } or ArgumentException)
+        {
+            throw new SandboxException($"the socket path {path} is longer than {UnixSocket.MaxPathBytes} bytes: use a shorter --root or id", e);
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException(e.Message, e);
+        }
+    }
+
+    /// <summary>Waits until the agent is ready.</summary>
+    /// <exception cref="SandboxException">The VM ended first, or the time is up.</exception>
+    internal void Wait(Vmm vmm)
+    {
+        Libc.pollfd* fds = stackalloc Libc.pollfd[2];
+        fds[0] = new Libc.pollfd { fd = _listener.Value, events = Libc.POLLIN };
+        fds[1] = new Libc.pollfd { fd = vmm.Process.Fd.Value, events = Libc.POLLIN };
+        long deadline = Environment.TickCount64 + TimeoutMilliseconds;
+        while (true)
+        {
+            int ready = Libc.poll(fds, 2, (int)Math.Max(0, deadline - Environment.TickCount64));
+            if (ready == 0)
+            {
+                throw new SandboxException(vmm.Describe($"the agent was not ready within {TimeoutMilliseconds / 1000} s"));
+            }
+
+            if (ready > 0 && fds[1].revents != 0)
+            {
+                throw new SandboxException(vmm.Describe("the VM did not start"));
+            }
+
+            if (ready > 0 && fds[0].revents != 0)
+            {
+                using SafeFd? connection = UnixSocket.Accept(_listener);
+                if (connection is not null)
+                {
+                    return;
+                }
+            }
+        }
+    }
+
+    public void Dispose() => _listener.Dispose();
+}

@@ -1,0 +1,95 @@
+using System.Globalization;
+using MicroVm.Oci;
+using MicroVm.Oci.Cgroups;
+using MicroVm.Oci.Config;
+
+namespace MicroVm.Sandbox.Vm;
+
+/// <summary>Size of a VM: flags before annotations before the container's limits before defaults.</summary>
+/// <param name="MemoryMiB">Guest memory.</param>
+/// <param name="Vcpus">Number of vCPUs.</param>
+/// <param name="KernelArguments">Added to the kernel's command line.</param>
+/// <param name="HostCpus">Host CPUs that the VM may use (cpuset.cpus); empty: all.</param>
+public sealed record VmShape(int MemoryMiB, int Vcpus, string KernelArguments, IReadOnlyList<int> HostCpus)
+{
+    /// <summary>Annotation with the memory in MiB.</summary>
+    public const string MemoryAnnotation = "dev.microvm.memory";
+
+    /// <summary>Annotation with the number of vCPUs.</summary>
+    public const string VcpusAnnotation = "dev.microvm.vcpus";
+
+    /// <summary>Annotation with more of the kernel's command line.</summary>
+    public const string KernelArgumentsAnnotation = "dev.microvm.kernel-args";
+
+    /// <summary>Memory of a VM whose container has no limit.</summary>
+    public const int DefaultMemoryMiB = 128;
+
+    /// <summary>Least memory in which kernel and agent start.</summary>
+    public const int MinMemoryMiB = 48;
+
+    /// <summary>What kernel and agent need beside a container that uses all of its limit.</summary>
+    public const int OverheadMiB = 64;
+
+    private const int MaxVcpus = 32;
+    private const ulong DefaultPeriod = 100_000;
+
+    /// <summary>Decides a VM's size.</summary>
+    /// <exception cref="SandboxException">A value is out of range.</exception>
+    /// <exception cref="SpecException">A cpuset is malformed.</exception>
+    public static VmShape Resolve(Spec spec, VmOptions options, long hostMemoryMiB, int hostCpus)
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        ArgumentNullException.ThrowIfNull(options);
+        Resources? resources = spec.Linux?.Resources;
+        IReadOnlyList<int> cpus = CpuSet.Parse(resources?.Cpu?.Cpus, "linux.resources.cpu.cpus");
+
+        int memory = options.MemoryMiB ?? Annotation(spec, MemoryAnnotation) ?? MemoryFor(resources?.Memory?.Limit, hostMemoryMiB);
+        if (memory < MinMemoryMiB || memory > hostMemoryMiB)
+        {
+            throw new SandboxException(
+                $"{memory} MiB of VM memory are not possible: at least {MinMemoryMiB} MiB are needed for kernel and agent, and the host has {hostMemoryMiB} MiB");
+        }
+
+        int vcpus = options.Vcpus ?? Annotation(spec, VcpusAnnotation) ?? VcpusFor(resources?.Cpu, cpus.Count, hostCpus);
+        if (vcpus is < 1 or > MaxVcpus)
+        {
+            throw new SandboxException($"{vcpus} vCPUs are not possible: 1 to {MaxVcpus}");
+        }
+
+        string annotated = spec.Annotations?.GetValueOrDefault(KernelArgumentsAnnotation) ?? "";
+        return new VmShape(memory, vcpus, $"{annotated} {options.KernelArguments}".Trim(), cpus);
+    }
+
+    private static int MemoryFor(long? limit, long hostMemoryMiB)
+    {
+        if (limit is null or <= 0)
+        {
+            return DefaultMemoryMiB;
+        }
+
+        // A limit above the host's memory is legal, as on the host, and then limits nothing.
+        long needed = (limit.Value >> 20) + ((limit.Value & ((1 << 20) - 1)) != 0 ? 1 : 0) + OverheadMiB;
+        return (int)Math.Min(Math.Max(DefaultMemoryMiB, needed), Math.Min(hostMemoryMiB, int.MaxValue));
+    }
+
+    private static int VcpusFor(CpuResources? cpu, int setSize, int hostCpus)
+    {
+        ulong period = cpu?.Period is null or 0 ? DefaultPeriod : cpu.Period.Value;
+        ulong quota = cpu?.Quota > 0 ? (ulong)cpu.Quota.Value : period;
+        ulong wanted = (quota / period) + (quota % period == 0 ? 0UL : 1UL);
+        int most = Math.Min(MaxVcpus, setSize > 0 ? Math.Min(setSize, hostCpus) : hostCpus);
+        return (int)Math.Clamp(wanted, 1, (ulong)Math.Max(1, most));
+    }
+
+    private static int? Annotation(Spec spec, string name)
+    {
+        if (spec.Annotations?.GetValueOrDefault(name) is not { } text)
+        {
+            return null;
+        }
+
+        return int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int value)
+            ? value
+            : throw new SandboxException($"annotation {name} must be a whole number, it is \"{text}\"");
+    }
+}

@@ -1,0 +1,158 @@
+using System.Text;
+using System.Text.Json;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Sandbox.Vm;
+
+/// <summary>A running <c>microvm-vmm</c>; killed when disposed.</summary>
+internal sealed unsafe class Vmm : IDisposable
+{
+    private const int ConsoleLines = 8;
+    private readonly SafeFd _errors;
+    private readonly ConsoleTail _console;
+    private readonly IReadOnlyList<(int Fd, string Path)> _names;
+
+    private Vmm(SpawnedProcess process, SafeFd errors, ConsoleTail console, IReadOnlyList<(int Fd, string Path)> names)
+    {
+        _names = names;
+        Process = process;
+        _errors = errors;
+        _console = console;
+    }
+
+    /// <summary>The VMM's process.</summary>
+    internal SpawnedProcess Process { get; }
+
+    /// <summary>
+    /// Starts a VMM that ends with this process. It inherits the files named here and nothing else, so that nobody who
+    /// waits for the end of our standard streams waits for the VM.
+    /// </summary>
+    /// <exception cref="SandboxException">A file cannot be opened, or the VMM cannot be executed.</exception>
+    internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, string? consoleLog)
+    {
+        ConsoleTail? console = null;
+        SafeFd? errorsRead = null;
+        try
+        {
+            using SafeFd nothing = SafeFd.From(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0), "open", "/dev/null");
+            using SafeFd kernel = Open(files.Kernel, "guest kernel");
+            using SafeFd initramfs = Open(files.Initramfs, "initramfs");
+            console = ConsoleTail.Open(consoleLog);
+            (errorsRead, SafeFd errorsWrite) = Pipe.Create();
+            using SafeFd errors = errorsWrite;
+            Spawn spawn = null!;
+            List<string> arguments = ["microvm-vmm", "--config-fd", ""];
+            spawn = new Spawn { File = files.Vmm, Arguments = arguments, NewSession = true };
+            spawn.Add(nothing);
+            spawn.Add(nothing);
+            spawn.Add(errors);
+            VmmConfig config = new()
+            {
+                Kernel = FileReference.FromFd(spawn.Add(kernel)),
+                Initrd = FileReference.FromFd(spawn.Add(initramfs)),
+                Serial = FileReference.FromFd(spawn.Add(console.Write)),
+                CommandLine = KernelCommandLine.Build(shape.KernelArguments),
+                MemoryMiB = shape.MemoryMiB,
+                Vcpus = shape.Vcpus,
+                Tables = MachineTables.MpTable,
+                Vsock = new VsockConfig { SocketPath = vsockPath },
+                Fs = [new FsConfig { Tag = Export.Tag, Exports = [.. exports.Select(e => new FsExport
+                {
+                    Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly,
+                    Cache = e.Name == Export.Rootfs ? FsCache.Exclusive : FsCache.Shared,
+                })] }],
+                DieWithParent = true,
+            };
+            using SafeFd configuration = MemoryFile.Create("vmm-config", JsonSerializer.SerializeToUtf8Bytes(config, VmmJson.Default.VmmConfig));
+            arguments[2] = spawn.Add(configuration).ToString(System.Globalization.CultureInfo.InvariantCulture);
+            return new Vmm(
+                Affinity.With(shape.HostCpus, spawn.Start),
+                errorsRead,
+                console,
+                [(config.Kernel.Fd!.Value, files.Kernel), (config.Initrd.Fd!.Value, files.Initramfs)]);
+        }
+        catch (LinuxException e)
+        {
+            console?.Dispose();
+            errorsRead?.Dispose();
+            throw new SandboxException(e.Message, e);
+        }
+        catch
+        {
+            console?.Dispose();
+            errorsRead?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>What to tell of a VMM that has ended, or does not answer any more.</summary>
+    internal string Describe(string during)
+    {
+        ExitStatus? exit = Process.TryWait();
+        string line = exit is null ? "" : ErrorLine();
+        string what = exit switch
+        {
+            null => "the guest does not answer",
+            { Signal: not 0 } => $"microvm-vmm was ended by signal {exit.Value.Signal}",
+            _ => (VmmExitCode)exit.Value.Status switch
+            {
+                VmmExitCode.PoweredOff => "the guest powered off",
+                VmmExitCode.Error => line.Length > 0 ? line : "microvm-vmm failed",
+                VmmExitCode.Reset => "the guest kernel panicked or reset the VM",
+                VmmExitCode.TripleFault => "the guest triple-faulted",
+                VmmExitCode.GuestError => $"the guest cannot run on: {line}",
+                VmmExitCode.Stopped => "the VM was stopped",
+                _ => $"microvm-vmm exited with status {exit.Value.Status} {line}".TrimEnd(),
+            },
+        };
+        string tail = exit is { Signal: not 0 } or { Status: (int)VmmExitCode.Error } ? "" : _console.LastLines(ConsoleLines);
+        return tail.Length == 0 ? $"{during}: {what}" : $"{during}: {what}; the end of its console:\n{tail}";
+    }
+
+    /// <summary>Ends the VM. What the container wrote is on the host already: writes through virtio-fs are not delayed.</summary>
+    public void Dispose()
+    {
+        Process.Kill();
+        Process.Dispose();
+        _errors.Dispose();
+        _console.Dispose();
+    }
+
+    private static SafeFd Open(string path, string what)
+    {
+        SafeFd fd = new(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0));
+        if (fd.IsInvalid)
+        {
+            throw new SandboxException($"{what} {path} cannot be opened: {LinuxException.Text(Check.LastErrno)}");
+        }
+
+        if (FileType.Of(fd) != Libc.S_IFREG)
+        {
+            fd.Dispose();
+            throw new SandboxException($"{what} {path} is not a regular file");
+        }
+
+        return fd;
+    }
+
+    private string ErrorLine()
+    {
+        _ = Libc.fcntl(_errors.Value, Libc.F_SETFL, Libc.O_NONBLOCK);
+        byte[] buffer = new byte[4096];
+        fixed (byte* p = buffer)
+        {
+            nint n = Libc.read(_errors.Value, p, (nuint)buffer.Length);
+            string line = Encoding.UTF8.GetString(buffer, 0, (int)Math.Max(0, n)).Trim();
+
+            // The VMM knows its files by number only.
+            foreach ((int number, string path) in _names)
+            {
+                line = line.Replace($"(descriptor {number})", path, StringComparison.Ordinal);
+            }
+
+            return line;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Machine;
+using MicroVm.Vmm.Virtio.Mmio;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Vmm.Control;
+
+/// <summary>Carries out the requests of the control socket. Device thread only.</summary>
+public sealed class ControlOperations
+{
+    private readonly VirtualMachine _machine;
+    private readonly Func<long> _startMicroseconds;
+
+    /// <summary>Operates <paramref name="machine"/>; <paramref name="startMicroseconds"/> tells how long its start took.</summary>
+    public ControlOperations(VirtualMachine machine, Func<long> startMicroseconds)
+    {
+        _machine = machine;
+        _startMicroseconds = startMicroseconds;
+    }
+
+    /// <summary>
+    /// Carries out <paramref name="request"/> and calls <paramref name="answer"/> once, perhaps later (a pause waits for
+    /// the vCPUs).
+    /// </summary>
+    /// <param name="request">The request.</param>
+    /// <param name="takeFd">Takes the next descriptor that came with it; null when none did.</param>
+    /// <param name="answer">Gets the response.</param>
+    public void Execute(ControlRequest request, Func<SafeFd?> takeFd, Action<ControlResponse> answer)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(takeFd);
+        ArgumentNullException.ThrowIfNull(answer);
+        switch (request.Operation)
+        {
+            case ControlOperation.Info:
+                answer(new ControlResponse { Info = Describe() });
+                break;
+            case ControlOperation.Pause:
+                if (!_machine.Pause(() => answer(new ControlResponse())))
+                {
+                    answer(Failure("a pause is under way already"));
+                }
+
+                break;
+            case ControlOperation.Resume:
+                answer(_machine.Resume() ? new ControlResponse() : Failure("a pause is still under way"));
+                break;
+            case ControlOperation.Stop:
+                answer(new ControlResponse());
+                _machine.End(VmmExitCode.Stopped);
+                break;
+            case ControlOperation.AddExport:
+                answer(AddExport(request, takeFd()));
+                break;
+            case ControlOperation.RemoveExport:
+                answer(RemoveExport(request));
+                break;
+            default:
+                answer(Failure($"operation {request.Operation} is not known"));
+                break;
+        }
+    }
+
+    private static ControlResponse Failure(string error) => new() { Error = error };
+
+    private VmmInfo Describe()
+    {
+        Dictionary<string, long> counters = [];
+        _machine.CollectCounters((name, value) => counters[name] = value);
+        return new VmmInfo
+        {
+            State = _machine.IsPaused ? "paused" : "running",
+            Pid = Libc.getpid(),
+            HostKind = _machine.HostKind.Name,
+            CommandLine = _machine.CommandLine,
+            StartMicroseconds = _startMicroseconds(),
+            Counters = counters,
+        };
+    }
+
+    private ControlResponse AddExport(ControlRequest request, SafeFd? fd)
+    {
+        if (fd is null)
+        {
+            return Failure("addExport: no descriptor came with the request (SCM_RIGHTS)");
+        }
+
+        if (FindFs(request.Tag) is not { } fs || request.Name is null)
+        {
+            fd.Dispose();
+            return Failure(request.Name is null ? "addExport: \"name\" is missing" : $"addExport: no virtio-fs device has the tag \"{request.Tag}\"");
+        }
+
+        return fs.TryAddExport(new VirtioFsExport(request.Name, fd, request.ReadOnly), out string? error)
+            ? new ControlResponse()
+            : Failure($"addExport: {error}");
+    }
+
+    private ControlResponse RemoveExport(ControlRequest request) =>
+        FindFs(request.Tag) is not { } fs ? Failure($"removeExport: no virtio-fs device has the tag \"{request.Tag}\"")
+        : request.Name is null ? Failure("removeExport: \"name\" is missing")
+        : fs.RemoveExport(request.Name) ? new ControlResponse()
+        : Failure($"removeExport: \"{request.Tag}\" has no entry \"{request.Name}\"");
+
+    private VirtioFsDevice? FindFs(string? tag)
+    {
+        foreach (MmioTransport transport in _machine.Transports)
+        {
+            if (transport.Device is VirtioFsDevice fs && fs.Tag == tag)
+            {
+                return fs;
+            }
+        }
+
+        return null;
+    }
+}

@@ -1,0 +1,296 @@
+using System.Buffers.Binary;
+using System.Text;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Virtio;
+
+namespace MicroVm.Vmm.Devices.Vsock;
+
+/// <summary>
+/// virtio-vsock (virtio 1.2, 5.10) in the hybrid form: the host's side is Unix sockets. A client of the listening socket
+/// sends <c>CONNECT port\n</c>, gets <c>OK hostport\n</c> once the guest accepted, and is disconnected when it refused;
+/// a guest that connects to host port P reaches the listener at <c>path_P</c>.
+/// </summary>
+/// <remarks>
+/// Payload goes from the socket into receive buffers with readv(2), and from transmit buffers to the socket with
+/// sendmsg(2), without a copy. Only what a full socket does not take is kept, in a ring bounded by the credit that the
+/// guest was given. Everything runs on the event loop's thread, in turns: events mark streams and queues, and one turn of
+/// work at the end of the batch handles them, fairly, and publishes each queue once.
+/// </remarks>
+public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHandler, IDeferredWork
+{
+    private const int ReceiveQueue = 0;
+    private const int TransmitQueue = 1;
+    private const int EventQueue = 2;
+    private const int MinimumChain = 64;
+
+    // Longest "_4294967295" behind the path.
+    private const int PortSuffix = 11;
+    private static readonly ushort[] QueueSizes = [64, 128, 8];
+    private readonly EventLoop _loop;
+    private readonly string _path;
+    private readonly byte[] _pathBytes;
+    private readonly VsockCounters _counters = new();
+    private readonly ResetQueue _resets = new();
+    private readonly HostRingPool _rings = new();
+    private readonly TimerFd _timer = new();
+    private readonly SafeFd _listener;
+    private ulong _cid;
+    private VirtioActivation? _activation;
+    private Virtqueue? _rx;
+    private Virtqueue? _tx;
+    private Virtqueue? _events;
+    private DescriptorChain? _rxChain;
+    private DescriptorChain? _txChain;
+    private bool _turnQueued;
+    private bool _txWork;
+    private bool _txStalled;
+    private bool _resetEventPending;
+    private bool _disposed;
+
+    /// <summary>Listens at <paramref name="socketPath"/>; clients are held until the guest's driver is up.</summary>
+    /// <param name="cid">The guest's context id, 3 or more.</param>
+    /// <param name="socketPath">
+    /// Path of the listening Unix socket, at most 96 bytes; a stale socket there is replaced. Guest-initiated connections
+    /// to host port P go to the listener at <c>path_P</c>.
+    /// </param>
+    /// <param name="loop">The loop that the device is served by, the same as in its activation.</param>
+    /// <exception cref="LinuxException">The socket cannot be bound.</exception>
+    /// <exception cref="ArgumentException">The path is too long or the CID is reserved.</exception>
+    public VsockDevice(uint cid, string socketPath, EventLoop loop)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(socketPath);
+        ArgumentNullException.ThrowIfNull(loop);
+        if (cid is < 3 or uint.MaxValue)
+        {
+            throw new ArgumentException($"vsock: the context id {cid} is reserved (virtio 1.2, 5.10.4); use 3 to 4294967294.");
+        }
+
+        _cid = cid;
+        _path = socketPath;
+        _pathBytes = Encoding.UTF8.GetBytes(socketPath);
+        if (_pathBytes.Length > UnixSocket.MaxPathBytes - PortSuffix)
+        {
+            throw new ArgumentException(
+                $"vsock: the socket path {socketPath} is longer than {UnixSocket.MaxPathBytes - PortSuffix} bytes; use a shorter directory.");
+        }
+
+        _loop = loop;
+        _listener = UnixSocket.Listen(socketPath);
+        loop.Add(_listener, Libc.EPOLLIN, this);
+        loop.Add(_timer.Fd, Libc.EPOLLIN, this);
+    }
+
+    /// <inheritdoc/>
+    public override uint DeviceId => 19;
+
+    /// <inheritdoc/>
+    public override string Name => "vsock";
+
+    /// <inheritdoc/>
+    public override ulong DeviceFeatures => VsockLimits.FeatureStream;
+
+    /// <summary>
+    /// Receive: as many 4 KiB buffers as fill Linux's credit of one stream, for which the driver pays at its start.
+    /// Transmit costs nothing until it is used. Linux keeps 8 event buffers.
+    /// </summary>
+    public override ReadOnlySpan<ushort> QueueMaxSizes => QueueSizes;
+
+    /// <inheritdoc/>
+    public override void ReadConfig(uint offset, Span<byte> data)
+    {
+        Span<byte> config = stackalloc byte[sizeof(ulong)];
+        BinaryPrimitives.WriteUInt64LittleEndian(config, Volatile.Read(ref _cid));
+        data.Clear();
+        if (offset < config.Length)
+        {
+            ReadOnlySpan<byte> rest = config[(int)offset..];
+            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
+        }
+    }
+
+    /// <inheritdoc/>
+    /// <exception cref="InvalidOperationException">The driver did not set up the receive and the transmit queue.</exception>
+    public override void Activate(VirtioActivation activation)
+    {
+        ArgumentNullException.ThrowIfNull(activation);
+        if (activation.Queues[ReceiveQueue] is not { } rx || activation.Queues[TransmitQueue] is not { } tx)
+        {
+            throw new InvalidOperationException("the driver left the receive or the transmit queue disabled (5.10.2)");
+        }
+
+        (_rx, _tx, _events) = (rx, tx, activation.Queues[EventQueue]);
+        _rxChain = new DescriptorChain(Math.Max(rx.Size, MinimumChain));
+        _txChain = new DescriptorChain(Math.Max(tx.Size, MinimumChain));
+        _activation = activation;
+        try
+        {
+            _loop.Add(rx.Kick.Fd, Libc.EPOLLIN, this);
+            _loop.Add(tx.Kick.Fd, Libc.EPOLLIN, this);
+        }
+        catch
+        {
+            Reset();
+            throw;
+        }
+
+        _txWork = true;
+        _txStalled = false;
+        RequestHeld();
+        ScheduleTurn();
+    }
+
+    /// <inheritdoc/>
+    public override void Reset()
+    {
+        if (_activation is null)
+        {
+            return;
+        }
+
+        _loop.Remove(_rx!.Kick.Fd);
+        _loop.Remove(_tx!.Kick.Fd);
+        DropStreams();
+        _resets.Clear();
+        _resetEventPending = false;
+        _activation = null;
+        (_rx, _tx, _events) = (null, null, null);
+        _rxChain!.Dispose();
+        _txChain!.Dispose();
+    }
+
+    /// <summary>
+    /// Tells the guest that every stream is gone and that its context id is <paramref name="cid"/> now (5.10.6.7): what a
+    /// guest restored from a snapshot needs to hear. Listening sockets of the guest go on. Device thread.
+    /// </summary>
+    public void ResetTransport(uint cid)
+    {
+        DropStreams();
+        _resets.Clear();
+        Volatile.Write(ref _cid, cid);
+        _resetEventPending = true;
+        ScheduleTurn();
+    }
+
+    /// <inheritdoc/>
+    public void CollectCounters(Action<string, long> add)
+    {
+        ArgumentNullException.ThrowIfNull(add);
+        _counters.Collect(Name, add);
+        add(Name + ".streams", Volatile.Read(ref _count));
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        Reset();
+        DropAll();
+        _loop.Remove(_listener);
+        _loop.Remove(_timer.Fd);
+        _listener.Dispose();
+        _timer.Dispose();
+        _rings.Dispose();
+        try
+        {
+            File.Delete(_path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            VmmLog.Write($"vsock: cannot remove the socket {_path}: {e.Message}");
+        }
+
+        base.Dispose();
+    }
+
+    void IEventHandler.OnReady(SafeFd fd, uint events)
+    {
+        if (fd == _listener)
+        {
+            Accept();
+        }
+        else if (fd == _timer.Fd)
+        {
+            _timer.Drain();
+            OnTimer();
+        }
+        else if (fd == _tx?.Kick.Fd)
+        {
+            _ = _tx.Kick.Drain();
+            _txWork = true;
+            ScheduleTurn();
+        }
+        else if (fd == _rx?.Kick.Fd)
+        {
+            _ = _rx.Kick.Drain();
+            ScheduleTurn();
+        }
+    }
+
+    void IDeferredWork.RunDeferred()
+    {
+        _turnQueued = false;
+        if (_activation is { } activation && !_disposed)
+        {
+            bool more = false;
+            if (_txWork || (_txStalled && !_resets.IsFull))
+            {
+                more = Transmit();
+                _txWork = more;
+            }
+
+            more |= Receive();
+            more |= _txStalled && !_resets.IsFull;
+            SendResetEvent();
+            bool interrupt = _tx!.Publish();
+            interrupt |= _rx!.Publish();
+            interrupt |= _events?.Publish() ?? false;
+            if (interrupt)
+            {
+                activation.Interrupt.SignalUsed();
+            }
+
+            _ = _tx.ReportIfBroken(activation.Interrupt);
+            _ = _rx.ReportIfBroken(activation.Interrupt);
+            _ = _events?.ReportIfBroken(activation.Interrupt);
+            if (more)
+            {
+                ScheduleTurn();
+            }
+        }
+
+        if (!_disposed)
+        {
+            ResumeListener();
+        }
+    }
+
+    private void ScheduleTurn()
+    {
+        if (!_turnQueued)
+        {
+            _turnQueued = true;
+            _loop.Defer(this);
+        }
+    }
+
+    private void SendResetEvent()
+    {
+        if (!_resetEventPending || _events is null || !_events.TryPop(_rxChain!))
+        {
+            return;
+        }
+
+        // struct virtio_vsock_event: le32 id, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET is 0.
+        ReadOnlySpan<byte> id = stackalloc byte[sizeof(uint)];
+        int n = _rxChain!.CopyToWritable(0, id);
+        _events.PushUsed(_rxChain.Head, (uint)n);
+        _resetEventPending = false;
+    }
+}

@@ -1,0 +1,169 @@
+using System.Text;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Vmm.Fs;
+
+/// <summary>The exports of a device, by name and by number. Any thread; reading allocates nothing.</summary>
+internal sealed class ExportTable : IDisposable
+{
+    private readonly Lock _lock = new();
+    private readonly SafeFd _procSelfFd;
+    private Export?[] _byIndex = new Export?[4];
+    private int _count;
+
+    /// <summary>Makes an empty table.</summary>
+    /// <param name="procSelfFd">/proc/self/fd, borrowed.</param>
+    public ExportTable(SafeFd procSelfFd) => _procSelfFd = procSelfFd;
+
+    /// <summary>One past the highest number given out.</summary>
+    public int HighWater => Volatile.Read(ref _count);
+
+    /// <summary>The export with a number; null when it was removed.</summary>
+    public Export? this[int index]
+    {
+        get
+        {
+            Export?[] all = Volatile.Read(ref _byIndex);
+            return (uint)index < (uint)all.Length ? Volatile.Read(ref all[index]) : null;
+        }
+    }
+
+    /// <summary>Adds an export; takes its descriptor over, also when it cannot be added.</summary>
+    /// <param name="source">What to add.</param>
+    /// <param name="error">Why not: a sentence for the user.</param>
+    public bool TryAdd(VirtioFsExport source, out string? error)
+    {
+        byte[] name = Encoding.UTF8.GetBytes(source.Name);
+        SafeFd? path = null;
+        uint type = 0;
+        using SafeFd given = source.Fd;
+        error = CheckName(source.Name, name) ?? TryOpenPath(given, source.Name, out path, out type);
+        if (error is not null)
+        {
+            path?.Dispose();
+            return false;
+        }
+
+        lock (_lock)
+        {
+            if (path is null || Find(name) is not null)
+            {
+                path?.Dispose();
+                error = $"there is an export '{source.Name}' already: choose another name or remove that one first";
+                return false;
+            }
+
+            if (_count == _byIndex.Length)
+            {
+                Export?[] larger = new Export?[_count * 2];
+                _byIndex.CopyTo(larger, 0);
+                Volatile.Write(ref _byIndex, larger);
+            }
+
+            _byIndex[_count] = new Export(_count, source.Name, name, path, type, source.ReadOnly, source.Cache);
+            Volatile.Write(ref _count, _count + 1);
+            return true;
+        }
+    }
+
+    /// <summary>Takes an export out of the table; the caller disposes of its descriptor.</summary>
+    public Export? Remove(string name)
+    {
+        lock (_lock)
+        {
+            Export? export = Find(Encoding.UTF8.GetBytes(name));
+            if (export is not null)
+            {
+                Volatile.Write(ref _byIndex[export.Index], null);
+            }
+
+            return export;
+        }
+    }
+
+    /// <summary>Finds an export by its name's bytes.</summary>
+    public Export? Find(ReadOnlySpan<byte> name)
+    {
+        lock (_lock)
+        {
+            for (int i = 0; i < _count; i++)
+            {
+                if (_byIndex[i] is { } export && name.SequenceEqual(export.NameBytes))
+                {
+                    return export;
+                }
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Duplicates an export's descriptor; -1 with errno EMFILE, or -1 with ENOENT when it was removed meanwhile.</summary>
+    public int Duplicate(Export export, out Errno errno)
+    {
+        lock (_lock)
+        {
+            if (_byIndex[export.Index] != export)
+            {
+                errno = Errno.ENOENT;
+                return -1;
+            }
+
+            int fd = Libc.fcntl(export.Fd.Value, Libc.F_DUPFD_CLOEXEC, 0);
+            errno = fd < 0 ? Check.LastErrno : Errno.OK;
+            return fd;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            foreach (Export? export in _byIndex)
+            {
+                export?.Fd.Dispose();
+            }
+
+            _byIndex.AsSpan().Clear();
+        }
+    }
+
+    private static string? CheckName(string name, byte[] bytes) =>
+        bytes.Length is 0 or > FuseNames.MaxLength || name is "." or ".." || bytes.AsSpan().ContainsAny((byte)'/', (byte)0)
+            ? $"export name '{name}' is not one path component of 1 to {FuseNames.MaxLength} bytes: rename it"
+            : null;
+
+    private static unsafe uint TypeOf(SafeFd fd)
+    {
+        Libc.statx_t stat;
+        byte empty = 0;
+        return Libc.statx(fd.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_TYPE, &stat) == 0 ? stat.stx_mode & Libc.S_IFMT : 0;
+    }
+
+    /// <summary>
+    /// A descriptor that was opened for I/O would keep a mount writable or a lock held, so that an export keeps an O_PATH
+    /// one of the same file.
+    /// </summary>
+    private unsafe string? TryOpenPath(SafeFd given, string name, out SafeFd? path, out uint type)
+    {
+        type = TypeOf(given);
+        path = null;
+        if (type != Libc.S_IFDIR && type != Libc.S_IFREG)
+        {
+            return $"export '{name}' is neither a directory nor a regular file: only those can be shared";
+        }
+
+        byte* link = stackalloc byte[ProcFd.NameLength];
+        ProcFd.Format(given.Value, link);
+        int fd = Libc.openat(_procSelfFd.Value, link, Libc.O_PATH | Libc.O_CLOEXEC, 0);
+        if (fd < 0)
+        {
+            return $"export '{name}' cannot be opened again through /proc/self/fd: {LinuxException.Text(Check.LastErrno)}";
+        }
+
+        path = new SafeFd(fd);
+        return null;
+    }
+}

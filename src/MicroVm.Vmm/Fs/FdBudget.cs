@@ -1,0 +1,67 @@
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Vmm.Fs;
+
+/// <summary>
+/// How many descriptors the guest may make this process hold open: every inode that it knows and every file that it has
+/// open takes one. A guest at the bound gets ENFILE; the rest of the VMM keeps its own share.
+/// </summary>
+internal sealed class FdBudget
+{
+    /// <summary>Descriptors that are left to the rest of the VMM.</summary>
+    public const int Reserve = 512;
+
+    private static readonly Lazy<FdBudget> Shared = new(() => new FdBudget(RaiseLimit()));
+    private int _left;
+
+    /// <summary>Makes a budget of <paramref name="descriptors"/>.</summary>
+    public FdBudget(int descriptors)
+    {
+        Total = descriptors;
+        _left = descriptors;
+    }
+
+    /// <summary>The budget of this process, shared by its virtio-fs devices: RLIMIT_NOFILE, raised as far as can be, less the reserve.</summary>
+    public static FdBudget OfProcess => Shared.Value;
+
+    /// <summary>The whole budget.</summary>
+    public int Total { get; }
+
+    /// <summary>Takes one; false at the bound.</summary>
+    public bool TryTake()
+    {
+        if (Interlocked.Decrement(ref _left) >= 0)
+        {
+            return true;
+        }
+
+        Interlocked.Increment(ref _left);
+        return false;
+    }
+
+    /// <summary>Gives one back.</summary>
+    public void Give() => Interlocked.Increment(ref _left);
+
+    private static unsafe int RaiseLimit()
+    {
+        const ulong Most = 1 << 20; // fs.nr_open's default: more is never granted there, and no guest needs it
+        Libc.rlimit limit;
+        if (Libc.getrlimit(Libc.RLIMIT_NOFILE, &limit) != 0)
+        {
+            return Reserve;
+        }
+
+        // Raising the hard limit needs CAP_SYS_RESOURCE; without it the soft limit goes up to the hard one.
+        Libc.rlimit wanted = new() { rlim_cur = Math.Max(Most, limit.rlim_max), rlim_max = Math.Max(Most, limit.rlim_max) };
+        if (Libc.setrlimit(Libc.RLIMIT_NOFILE, &wanted) != 0)
+        {
+            wanted = new() { rlim_cur = limit.rlim_max, rlim_max = limit.rlim_max };
+            if (Libc.setrlimit(Libc.RLIMIT_NOFILE, &wanted) != 0)
+            {
+                wanted = limit;
+            }
+        }
+
+        return (int)Math.Min(wanted.rlim_cur, int.MaxValue) - Math.Min(Reserve, (int)Math.Min(wanted.rlim_cur, Most) / 2);
+    }
+}

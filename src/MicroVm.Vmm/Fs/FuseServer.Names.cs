@@ -1,0 +1,243 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Fs.Protocol;
+
+namespace MicroVm.Vmm.Fs;
+
+/// <content>Making, removing and renaming names.</content>
+internal sealed unsafe partial class FuseServer
+{
+    private int ReadLink(FuseRequest r)
+    {
+        if (!_inodes.TryPin(r.NodeId, out InodePin inode))
+        {
+            return r.NodeId == Fuse.FUSE_ROOT_ID ? Fail(Errno.EINVAL) : Fail(Errno.ESTALE);
+        }
+
+        using InodePin pinned = inode;
+        if (inode.FileType != Libc.S_IFLNK)
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        byte empty = 0;
+        nint n = Libc.readlinkat(inode.Fd, &empty, r.Scratch, FuseNames.MaxTarget);
+        return n < 0 ? Failed() : r.Reply(r.Scratch, (int)n);
+    }
+
+    private int Symlink(FuseRequest r)
+    {
+        int error = r.ReadStrings(0, 2, out byte* name, out int length, out byte* target, out int targetLength);
+        error = error != 0 ? error : FuseNames.CheckComponent(new ReadOnlySpan<byte>(name, length));
+        if (error == 0 && targetLength is 0 or >= FuseNames.MaxTarget)
+        {
+            error = Fail(targetLength == 0 ? Errno.ENOENT : Errno.ENAMETOOLONG);
+        }
+
+        if (error != 0)
+        {
+            return error;
+        }
+
+        error = PinForChange(r.NodeId, out InodePin parent);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        using InodePin pinned = parent;
+        error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
+        if (error == 0)
+        {
+            error = Result(Libc.symlinkat(target, parent.Fd, name));
+            r.Credentials.Leave(r.Header.uid, r.Header.gid);
+        }
+
+        return ReplyNewEntry(r, parent, name, error);
+    }
+
+    /// <summary>
+    /// Devices are not made: they would be the host's. The exception is the device number 0, which overlayfs uses as the
+    /// mark of a deleted file and which opens nothing.
+    /// </summary>
+    private int MakeNode(FuseRequest r)
+    {
+        if (!r.TryRead(0, out fuse_mknod_in node))
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        int error = r.ReadName(sizeof(fuse_mknod_in), out byte* name);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        uint type = node.mode & Libc.S_IFMT;
+        switch (type)
+        {
+            case 0 or Libc.S_IFREG or Libc.S_IFIFO or Libc.S_IFSOCK:
+            case Libc.S_IFCHR when node.rdev == 0:
+                break;
+            case Libc.S_IFCHR or Libc.S_IFBLK:
+                return Fail(Errno.EPERM);
+            default:
+                return Fail(Errno.EINVAL);
+        }
+
+        error = PinForChange(r.NodeId, out InodePin parent);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        using InodePin pinned = parent;
+        r.Credentials.SetUmask(node.umask);
+        error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
+        if (error == 0)
+        {
+            error = Result(Libc.mknodat(parent.Fd, name, type | (node.mode & 0xFFF), 0));
+            r.Credentials.Leave(r.Header.uid, r.Header.gid);
+        }
+
+        return ReplyNewEntry(r, parent, name, error);
+    }
+
+    private int MakeDirectory(FuseRequest r)
+    {
+        if (!r.TryRead(0, out fuse_mkdir_in make))
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        int error = r.ReadName(sizeof(fuse_mkdir_in), out byte* name);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        error = PinForChange(r.NodeId, out InodePin parent);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        using InodePin pinned = parent;
+        r.Credentials.SetUmask(make.umask);
+        error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
+        if (error == 0)
+        {
+            error = Result(Libc.mkdirat(parent.Fd, name, make.mode & 0xFFF));
+            r.Credentials.Leave(r.Header.uid, r.Header.gid);
+        }
+
+        return ReplyNewEntry(r, parent, name, error);
+    }
+
+    private int ReplyNewEntry(FuseRequest r, in InodePin parent, byte* name, int error)
+    {
+        fuse_entry_out entry = default;
+        if (error == 0)
+        {
+            error = _exports[parent.Key.Export] is { } export ? LookupChild(parent, export, name, out entry) : Fail(Errno.ESTALE);
+        }
+
+        return error != 0 ? error : Entry(r, entry);
+    }
+
+    private int Unlink(FuseRequest r, int flags)
+    {
+        int error = r.ReadName(0, out byte* name);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        error = PinForChange(r.NodeId, out InodePin parent);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        using InodePin pinned = parent;
+        return Result(Libc.unlinkat(parent.Fd, name, flags));
+    }
+
+    private int Rename(FuseRequest r) => r.TryRead(0, out fuse_rename_in rename)
+        ? Rename(r, sizeof(fuse_rename_in), rename.newdir, 0)
+        : Fail(Errno.EINVAL);
+
+    private int RenameWithFlags(FuseRequest r)
+    {
+        const uint Known = Libc.RENAME_NOREPLACE | Libc.RENAME_EXCHANGE | Libc.RENAME_WHITEOUT;
+        return r.TryRead(0, out fuse_rename2_in rename) && (rename.flags & ~Known) == 0
+            ? Rename(r, sizeof(fuse_rename2_in), rename.newdir, rename.flags)
+            : Fail(Errno.EINVAL);
+    }
+
+    private int Rename(FuseRequest r, int offset, ulong newDirectory, uint flags)
+    {
+        int error = r.ReadNames(offset, out byte* oldName, out byte* newName);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        error = PinForChange(r.NodeId, out InodePin from);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        using InodePin pinnedFrom = from;
+        error = PinForChange(newDirectory, out InodePin to);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        using InodePin pinnedTo = to;
+        return from.Key.Export != to.Key.Export
+            ? Fail(Errno.EXDEV)
+            : Result(Libc.renameat2(from.Fd, oldName, to.Fd, newName, flags));
+    }
+
+    private int Link(FuseRequest r)
+    {
+        if (!r.TryRead(0, out fuse_link_in link))
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        int error = r.ReadName(sizeof(fuse_link_in), out byte* name);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        error = PinForChange(r.NodeId, out InodePin parent);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        using InodePin pinnedParent = parent;
+        error = PinForChange(link.oldnodeid, out InodePin inode);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        using InodePin pinned = inode;
+        if (inode.Key.Export != parent.Key.Export)
+        {
+            return Fail(Errno.EXDEV);
+        }
+
+        // Following the link in /proc/self/fd leads to the inode itself, also when that is a symbolic link.
+        byte* source = stackalloc byte[ProcFd.NameLength];
+        ProcFd.Format(inode.Fd, source);
+        error = Result(Libc.linkat(_procSelfFd.Value, source, parent.Fd, name, Libc.AT_SYMLINK_FOLLOW));
+        return ReplyNewEntry(r, parent, name, error);
+    }
+}

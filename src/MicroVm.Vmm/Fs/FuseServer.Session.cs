@@ -1,0 +1,77 @@
+using MicroVm.Linux;
+using MicroVm.Vmm.Fs.Protocol;
+
+namespace MicroVm.Vmm.Fs;
+
+/// <content>INIT: which protocol is spoken.</content>
+internal sealed unsafe partial class FuseServer
+{
+    /// <summary>Largest READ and WRITE in guest pages: 1 MiB.</summary>
+    private const ushort MaxPages = 256;
+
+    private const uint MaxWrite = MaxPages * 4096;
+
+    /// <summary>The oldest protocol that is spoken: Linux 5.4's, the first with virtio-fs.</summary>
+    private const uint OldestMinor = 31;
+
+    /// <summary>The newest protocol whose structs are known: Linux 6.6's.</summary>
+    private const uint NewestMinor = 39;
+
+    // How many readahead and asynchronous requests the kernel queues: the request queue holds more.
+    private const ushort MaxBackground = 128;
+    private const ushort CongestionThreshold = 96;
+
+    /// <summary>
+    /// DONT_MASK: the umask comes with the request, for the host applies none below a default ACL. HANDLE_KILLPRIV_V2:
+    /// the host clears set-id bits, which saves the guest a request for each write. Not asked for: WRITEBACK_CACHE (data
+    /// of a killed VM would be lost, and the guest's clock would set times), POSIX_ACL (a request more for each inode;
+    /// system.posix_acl_* is refused instead), EXPORT_SUPPORT (node ids do not outlive the guest's references, so a file
+    /// handle that is not in its cache is stale anyway), SUBMOUNTS (one st_dev; <see cref="InodeNumbers"/> keeps inode
+    /// numbers apart), POSIX_LOCKS and FLOCK_LOCKS (kept by the guest's kernel).
+    /// </summary>
+    private const uint WantedFlags =
+        Fuse.FUSE_ASYNC_READ | Fuse.FUSE_ATOMIC_O_TRUNC | Fuse.FUSE_BIG_WRITES | Fuse.FUSE_DONT_MASK
+        | Fuse.FUSE_AUTO_INVAL_DATA | Fuse.FUSE_DO_READDIRPLUS | Fuse.FUSE_READDIRPLUS_AUTO | Fuse.FUSE_ASYNC_DIO
+        | Fuse.FUSE_PARALLEL_DIROPS | Fuse.FUSE_MAX_PAGES | Fuse.FUSE_CACHE_SYMLINKS | Fuse.FUSE_HANDLE_KILLPRIV_V2
+        | Fuse.FUSE_INIT_EXT;
+
+    private int Initialise(FuseRequest r)
+    {
+        const int OldRequestLength = 16;
+        fuse_init_in init = default;
+        if (r.Read(0, (byte*)&init, sizeof(fuse_init_in)) < OldRequestLength)
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        fuse_init_out reply = new() { major = Fuse.FUSE_KERNEL_VERSION, minor = NewestMinor };
+        if (init.major > Fuse.FUSE_KERNEL_VERSION)
+        {
+            // The kernel asks again with this major version.
+            return r.Reply((byte*)&reply, Fuse.FUSE_COMPAT_INIT_OUT_SIZE);
+        }
+
+        if (init.major < Fuse.FUSE_KERNEL_VERSION || init.minor < OldestMinor)
+        {
+            return Fail(Errno.EPROTO);
+        }
+
+        if (r.Room < (ulong)sizeof(fuse_init_out))
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        // A second INIT is a guest that mounted again without an orderly end.
+        EndSession();
+        reply.minor = Math.Min(init.minor, NewestMinor);
+        reply.max_readahead = init.max_readahead;
+        reply.flags = WantedFlags & init.flags;
+        reply.max_background = MaxBackground;
+        reply.congestion_threshold = CongestionThreshold;
+        reply.max_write = MaxWrite;
+        reply.max_pages = MaxPages;
+        reply.time_gran = 1;
+        _initialised = true;
+        return r.Reply(reply);
+    }
+}

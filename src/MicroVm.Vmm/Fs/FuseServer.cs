@@ -1,0 +1,222 @@
+using System.Runtime.CompilerServices;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Fs.Protocol;
+using MicroVm.Vmm.Virtio;
+
+namespace MicroVm.Vmm.Fs;
+
+/// <summary>
+/// The FUSE server: carries out one request at a time for each thread that calls it. Everything is reached from the
+/// exports' descriptors, one path component at a time, never through a symbolic link.
+/// </summary>
+/// <remarks>
+/// A handler returns the length of the payload that it has put into the answer, or a negative errno. Handlers check the
+/// answer's room before they change anything, by <see cref="PayloadLength"/>. Nothing here allocates for a request.
+/// </remarks>
+internal sealed unsafe partial class FuseServer : IDisposable
+{
+    private const int WaitForRequestsMilliseconds = 5000;
+    private readonly SafeFd _procSelfFd = ProcFd.Open();
+    private readonly FdBudget _budget;
+    private readonly ExportTable _exports;
+    private readonly InodeTable _inodes;
+    private readonly HandleTable _handles;
+    private readonly InodeNumbers _numbers = new();
+    private volatile bool _initialised;
+
+    /// <summary>Makes a server without exports.</summary>
+    /// <param name="budget">How many descriptors its guest may make it hold.</param>
+    /// <exception cref="LinuxException">/proc/self/fd cannot be opened.</exception>
+    public FuseServer(FdBudget budget)
+    {
+        _budget = budget;
+        _exports = new ExportTable(_procSelfFd);
+        _inodes = new InodeTable(budget);
+        _handles = new HandleTable(budget);
+    }
+
+    /// <summary>What was done.</summary>
+    public FsCounters Counters { get; } = new();
+
+    /// <summary>Inodes that the guest holds references to.</summary>
+    public int InodeCount => _inodes.Count;
+
+    /// <summary>Files that the guest has open.</summary>
+    public int HandleCount => _handles.Count;
+
+    /// <summary>Makes the calling thread able to call <see cref="Process"/>; the caller disposes of the result.</summary>
+    /// <exception cref="LinuxException">The thread's credentials cannot be set up.</exception>
+    public FuseRequest PrepareThread() => new(_procSelfFd);
+
+    /// <summary>Adds an export; see <see cref="ExportTable.TryAdd"/>.</summary>
+    public bool TryAddExport(VirtioFsExport export, out string? error) => _exports.TryAdd(export, out error);
+
+    /// <summary>Removes an export and closes every descriptor below it.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="found">There was one.</param>
+    /// <returns>False when a request that uses it went on for seconds; its descriptors are closed when that ends.</returns>
+    public bool RemoveExport(string name, out bool found)
+    {
+        Export? export = _exports.Remove(name);
+        found = export is not null;
+        if (export is null)
+        {
+            return true;
+        }
+
+        export.Fd.Dispose();
+        bool inodes = _inodes.CloseExport(export.Index, WaitForRequestsMilliseconds);
+        return _handles.CloseExport(export.Index, WaitForRequestsMilliseconds) && inodes;
+    }
+
+    /// <summary>Carries out the request in <paramref name="chain"/>.</summary>
+    /// <param name="request">The calling thread's own.</param>
+    /// <param name="chain">Request and room for the answer.</param>
+    /// <returns>Bytes written into the chain, for the used ring.</returns>
+    public uint Process(FuseRequest request, DescriptorChain chain)
+    {
+        bool wellFormed = request.TryStart(chain);
+        FuseOpcode opcode = request.Opcode;
+        Counters.Request(opcode);
+        if (opcode is FuseOpcode.FUSE_FORGET or FuseOpcode.FUSE_BATCH_FORGET or FuseOpcode.FUSE_INTERRUPT && wellFormed)
+        {
+            return request.Finish(WithoutReply(request, opcode));
+        }
+
+        if (!wellFormed || chain.WritableLength < (ulong)sizeof(fuse_out_header) || request.Room < (ulong)PayloadLength(opcode))
+        {
+            Counters.Malformed();
+            return request.Finish(-(int)Errno.EINVAL);
+        }
+
+        if (!_initialised && opcode != FuseOpcode.FUSE_INIT)
+        {
+            return request.Finish(-(int)Errno.EIO);
+        }
+
+        return request.Finish(Dispatch(request, opcode));
+    }
+
+    /// <summary>Ends the guest's session: drops its inodes and files. No request may be running.</summary>
+    public void EndSession()
+    {
+        _initialised = false;
+        _handles.Clear();
+        _inodes.Clear();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        EndSession();
+        _handles.Dispose();
+        _inodes.Dispose();
+        _exports.Dispose();
+        _procSelfFd.Dispose();
+    }
+
+    /// <summary>Length of the struct that an operation answers with, when it has a fixed one.</summary>
+    private static int PayloadLength(FuseOpcode opcode) => opcode switch
+    {
+        FuseOpcode.FUSE_LOOKUP or FuseOpcode.FUSE_SYMLINK or FuseOpcode.FUSE_MKNOD or FuseOpcode.FUSE_MKDIR
+            or FuseOpcode.FUSE_LINK => sizeof(fuse_entry_out),
+        FuseOpcode.FUSE_CREATE or FuseOpcode.FUSE_TMPFILE => sizeof(fuse_entry_out) + sizeof(fuse_open_out),
+        FuseOpcode.FUSE_GETATTR or FuseOpcode.FUSE_SETATTR => sizeof(fuse_attr_out),
+        FuseOpcode.FUSE_OPEN or FuseOpcode.FUSE_OPENDIR => sizeof(fuse_open_out),
+        FuseOpcode.FUSE_WRITE or FuseOpcode.FUSE_COPY_FILE_RANGE => sizeof(fuse_write_out),
+        FuseOpcode.FUSE_STATFS => sizeof(fuse_statfs_out),
+        FuseOpcode.FUSE_LSEEK => sizeof(fuse_lseek_out),
+        FuseOpcode.FUSE_STATX => sizeof(fuse_statx_out),
+        FuseOpcode.FUSE_INIT => Fuse.FUSE_COMPAT_INIT_OUT_SIZE,
+        _ => 0,
+    };
+
+    private static int Fail(Errno errno) => -(int)errno;
+
+    /// <summary>The last system call's error, to be answered with.</summary>
+    private static int Failed() => -(int)Check.LastErrno;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int Result(nint result) => result < 0 ? Failed() : 0;
+
+    private int Dispatch(FuseRequest r, FuseOpcode opcode) => opcode switch
+    {
+        FuseOpcode.FUSE_LOOKUP => Lookup(r),
+        FuseOpcode.FUSE_GETATTR => GetAttributes(r),
+        FuseOpcode.FUSE_SETATTR => SetAttributes(r),
+        FuseOpcode.FUSE_READLINK => ReadLink(r),
+        FuseOpcode.FUSE_SYMLINK => Symlink(r),
+        FuseOpcode.FUSE_MKNOD => MakeNode(r),
+        FuseOpcode.FUSE_MKDIR => MakeDirectory(r),
+        FuseOpcode.FUSE_UNLINK => Unlink(r, 0),
+        FuseOpcode.FUSE_RMDIR => Unlink(r, Libc.AT_REMOVEDIR),
+        FuseOpcode.FUSE_RENAME => Rename(r),
+        FuseOpcode.FUSE_RENAME2 => RenameWithFlags(r),
+        FuseOpcode.FUSE_LINK => Link(r),
+        FuseOpcode.FUSE_OPEN => Open(r),
+        FuseOpcode.FUSE_READ => Read(r),
+        FuseOpcode.FUSE_WRITE => Write(r),
+        FuseOpcode.FUSE_STATFS => StatFs(r),
+        FuseOpcode.FUSE_RELEASE => Release(r, directory: false),
+        FuseOpcode.FUSE_FSYNC => Sync(r, directory: false),
+        FuseOpcode.FUSE_SETXATTR => SetXattr(r),
+        FuseOpcode.FUSE_GETXATTR => GetXattr(r),
+        FuseOpcode.FUSE_LISTXATTR => ListXattr(r),
+        FuseOpcode.FUSE_REMOVEXATTR => RemoveXattr(r),
+        FuseOpcode.FUSE_FLUSH => Flush(r),
+        FuseOpcode.FUSE_INIT => Initialise(r),
+        FuseOpcode.FUSE_OPENDIR => OpenDirectory(r),
+        FuseOpcode.FUSE_READDIR => ReadDirectory(r, plus: false),
+        FuseOpcode.FUSE_READDIRPLUS => ReadDirectory(r, plus: true),
+        FuseOpcode.FUSE_RELEASEDIR => Release(r, directory: true),
+        FuseOpcode.FUSE_FSYNCDIR => Sync(r, directory: true),
+        FuseOpcode.FUSE_CREATE => Create(r),
+        FuseOpcode.FUSE_TMPFILE => CreateUnnamed(r),
+        FuseOpcode.FUSE_DESTROY => Destroy(),
+        FuseOpcode.FUSE_FALLOCATE => Allocate(r),
+        FuseOpcode.FUSE_LSEEK => Seek(r),
+        FuseOpcode.FUSE_COPY_FILE_RANGE => CopyRange(r),
+        FuseOpcode.FUSE_SYNCFS => SyncFs(r),
+        FuseOpcode.FUSE_STATX => Statx(r),
+
+        // ACCESS: the kernel checks permissions itself. GETLK, SETLK, SETLKW: it then keeps locks itself, flock's too.
+        // IOCTL, POLL, BMAP: it falls back. What is unknown is answered the same way, as the protocol wants.
+        _ => Unsupported(opcode),
+    };
+
+    private int Unsupported(FuseOpcode opcode)
+    {
+        Counters.Unsupported(opcode);
+        return Fail(Errno.ENOSYS);
+    }
+
+    private int WithoutReply(FuseRequest r, FuseOpcode opcode)
+    {
+        if (opcode == FuseOpcode.FUSE_FORGET)
+        {
+            if (r.TryRead(0, out fuse_forget_in forget))
+            {
+                _inodes.Forget(r.NodeId, forget.nlookup);
+            }
+        }
+        else if (opcode == FuseOpcode.FUSE_BATCH_FORGET && r.TryRead(0, out fuse_batch_forget_in batch))
+        {
+            // The count is the guest's word; the request's length is what there is.
+            ulong offset = (ulong)sizeof(fuse_batch_forget_in);
+            for (uint i = 0; i < batch.count && r.TryRead(offset, out fuse_forget_one one); i++)
+            {
+                _inodes.Forget(one.nodeid, one.nlookup);
+                offset += (ulong)sizeof(fuse_forget_one);
+            }
+        }
+
+        return FuseRequest.NoReply;
+    }
+
+    private int Destroy()
+    {
+        EndSession();
+        return 0;
+    }
+}

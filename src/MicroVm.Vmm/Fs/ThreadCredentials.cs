@@ -1,0 +1,157 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Vmm.Fs;
+
+/// <summary>
+/// Who the calling thread is to the host's kernel: credentials, umask and working directory are changed for the thread
+/// alone, by raw system calls, since libc's wrappers change all threads of the process.
+/// </summary>
+/// <remarks>
+/// <para>What the process needs, all in one place. As root (or root of a user namespace) with CAP_SETUID and CAP_SETGID,
+/// new files belong to the guest's user; CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH make the guest's kernel the judge of
+/// permissions; CAP_CHOWN and CAP_FOWNER serve chown, chmod and utimens; CAP_FSETID keeps set-id bits where the guest's
+/// caller may keep them; CAP_SETFCAP serves security.capability, and CAP_SYS_ADMIN trusted.* attributes; no CAP_MKNOD
+/// (a whiteout needs none). Without CAP_SETUID nothing is switched and files belong to the process's own user.</para>
+/// <para>/proc must be mounted when the device is made, not later: only the descriptor of /proc/self/fd is used.
+/// Made and used on one thread.</para>
+/// </remarks>
+internal sealed unsafe class ThreadCredentials
+{
+    private const uint NoUmask = uint.MaxValue;
+    private readonly bool _canSwitch;
+    private readonly uint _effective;
+    private readonly uint _effectiveHigh;
+    private readonly uint _permitted;
+    private readonly uint _permittedHigh;
+    private bool _fsetidDropped;
+    private uint _umask = NoUmask;
+
+    /// <summary>Takes the calling thread out of the process's shared working directory and umask, and drops its groups.</summary>
+    /// <param name="procSelfFd">/proc/self/fd: becomes the thread's working directory, which extended attributes need.</param>
+    /// <exception cref="LinuxException">The kernel refuses, for example under a seccomp filter.</exception>
+    public ThreadCredentials(SafeFd procSelfFd)
+    {
+        Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare", "CLONE_FS");
+        Check.Result(Libc.fchdir(procSelfFd.Value), "fchdir", "/proc/self/fd");
+        SetUmask(0);
+        Libc.__user_cap_data_struct* caps = stackalloc Libc.__user_cap_data_struct[2];
+        Check.Result(Capabilities(Libc.SYS_capget, caps), "capget");
+        (_effective, _permitted) = (caps[0].effective, caps[0].permitted);
+        (_effectiveHigh, _permittedHigh) = (caps[1].effective, caps[1].permitted);
+        const uint SetIds = (1u << Libc.CAP_SETUID) | (1u << Libc.CAP_SETGID);
+        _canSwitch = Libc.geteuid() == 0 && (_effective & SetIds) == SetIds;
+        if (_canSwitch)
+        {
+            Check.Result(Libc.syscall((nint)Libc.SYS_setgroups, 0, 0, 0, 0, 0, 0), "setgroups");
+        }
+    }
+
+    /// <summary>
+    /// Becomes the guest's user for making a file. CAP_DAC_OVERRIDE stays: the guest's kernel has checked permissions,
+    /// with groups and capabilities that this side does not know. <see cref="Leave"/> follows when this gives 0.
+    /// </summary>
+    /// <returns>0, or a negative errno: the id is not mapped here.</returns>
+    public int Enter(uint uid, uint gid)
+    {
+        // -1 would mean "leave it as it is": the file would be root's.
+        if (uid == uint.MaxValue || gid == uint.MaxValue)
+        {
+            return -(int)Errno.EOVERFLOW;
+        }
+
+        if (!_canSwitch || (uid | gid) == 0)
+        {
+            return 0;
+        }
+
+        if (gid != 0 && SetId(Libc.SYS_setresgid, gid) != 0)
+        {
+            return -(int)Check.LastErrno;
+        }
+
+        if (uid != 0)
+        {
+            if (SetId(Libc.SYS_setresuid, uid) != 0)
+            {
+                int errno = (int)Check.LastErrno;
+                Leave(0, gid);
+                return -errno;
+            }
+
+            // The kernel dropped all effective capabilities with the change from root.
+            SetEffective(_effective & (1u << Libc.CAP_DAC_OVERRIDE), 0);
+        }
+
+        return 0;
+    }
+
+    /// <summary>Becomes root again.</summary>
+    public void Leave(uint uid, uint gid)
+    {
+        if (!_canSwitch)
+        {
+            return;
+        }
+
+        if (uid != 0)
+        {
+            MustSucceed(SetId(Libc.SYS_setresuid, 0));
+            SetEffective(_effective, _effectiveHigh);
+            _fsetidDropped = false;
+        }
+
+        if (gid != 0)
+        {
+            MustSucceed(SetId(Libc.SYS_setresgid, 0));
+        }
+    }
+
+    /// <summary>Sets the thread's umask, which the kernel applies unless the directory has a default ACL.</summary>
+    public void SetUmask(uint mask)
+    {
+        if (mask != _umask)
+        {
+            Libc.umask(mask & 0x1FF);
+            _umask = mask;
+        }
+    }
+
+    /// <summary>
+    /// Has the kernel clear set-id bits at the next change of a file, or not: it does for a thread without CAP_FSETID.
+    /// Switches only when the wish changes.
+    /// </summary>
+    public void ClearSetIdBits(bool clear)
+    {
+        if (clear != _fsetidDropped)
+        {
+            _fsetidDropped = clear;
+            SetEffective(clear ? _effective & ~(1u << Libc.CAP_FSETID) : _effective, _effectiveHigh);
+        }
+    }
+
+    private static nint SetId(long call, uint id) => Libc.syscall((nint)call, -1, (nint)id, -1, 0, 0, 0);
+
+    private static nint Capabilities(long call, Libc.__user_cap_data_struct* caps)
+    {
+        Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
+        return Libc.syscall((nint)call, (nint)(&header), (nint)caps, 0, 0, 0, 0);
+    }
+
+    private static void MustSucceed(nint result)
+    {
+        if (result != 0)
+        {
+            // Going on would serve the next request as the wrong user.
+            Environment.FailFast($"virtio-fs: cannot take root's credentials back: {LinuxException.Text(Check.LastErrno)}");
+        }
+    }
+
+    private void SetEffective(uint low, uint high)
+    {
+        Libc.__user_cap_data_struct* caps = stackalloc Libc.__user_cap_data_struct[2];
+        caps[0] = new() { effective = low, permitted = _permitted };
+        caps[1] = new() { effective = high, permitted = _permittedHigh };
+        MustSucceed(Capabilities(Libc.SYS_capset, caps));
+    }
+}

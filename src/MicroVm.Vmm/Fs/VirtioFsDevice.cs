@@ -1,0 +1,147 @@
+using System.Buffers.Binary;
+using System.Text;
+using MicroVm.Linux;
+using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Virtio;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Vmm.Fs;
+
+/// <summary>
+/// virtio-fs (virtio 1.2, 5.11): a FUSE server over two queues, high priority and requests. Its root directory is
+/// synthesised and holds one entry for each export; everything below is reached from the exports' descriptors alone.
+/// </summary>
+public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
+{
+    /// <summary>Longest mount tag, in bytes of UTF-8 (5.11.4).</summary>
+    public const int MaxTagLength = 36;
+
+    private const int ConfigLength = MaxTagLength + sizeof(uint);
+    private readonly byte[] _config = new byte[ConfigLength];
+    private readonly FuseServer _server;
+    private readonly List<FsQueueWorker> _workers = [];
+
+    /// <summary>Makes a device with the given exports; more can be added while it runs.</summary>
+    /// <param name="tag">The name that the guest mounts it by.</param>
+    /// <param name="exports">Entries of the root directory; their descriptors are taken over, also when this throws.</param>
+    /// <param name="name">Name for logs and counters: "fs0".</param>
+    /// <exception cref="ArgumentException">The tag is empty or too long, or an export cannot be added.</exception>
+    /// <exception cref="LinuxException">The process has no descriptors left or cannot read /proc/self/fd.</exception>
+    public VirtioFsDevice(string tag, IEnumerable<VirtioFsExport> exports, string name = "fs")
+    {
+        ArgumentException.ThrowIfNullOrEmpty(tag);
+        ArgumentNullException.ThrowIfNull(exports);
+        if (Encoding.UTF8.GetByteCount(tag) > MaxTagLength)
+        {
+            throw new ArgumentException($"virtio-fs tag '{tag}' is longer than {MaxTagLength} bytes: choose a shorter one", nameof(tag));
+        }
+
+        Tag = tag;
+        Name = name;
+        _server = new FuseServer(FdBudget.OfProcess);
+        Encoding.UTF8.GetBytes(tag, _config);
+        BinaryPrimitives.WriteUInt32LittleEndian(_config.AsSpan(MaxTagLength), 1);
+        foreach (VirtioFsExport export in exports)
+        {
+            if (!TryAddExport(export, out string? error))
+            {
+                throw new ArgumentException(error, nameof(exports));
+            }
+        }
+    }
+
+    /// <summary>The mount tag.</summary>
+    public string Tag { get; }
+
+    /// <inheritdoc/>
+    public override uint DeviceId => 26;
+
+    /// <inheritdoc/>
+    public override string Name { get; }
+
+    /// <inheritdoc/>
+    public override ulong DeviceFeatures => 0;
+
+    /// <inheritdoc/>
+    public override ReadOnlySpan<ushort> QueueMaxSizes => [128, 512];
+
+    /// <summary>Adds an entry to the root directory. Any thread; the guest sees it at its next look-up.</summary>
+    /// <param name="export">What to add; its descriptor is taken over, also when it cannot be added.</param>
+    /// <param name="error">Why not: a sentence for the user.</param>
+    public bool TryAddExport(VirtioFsExport export, out string? error)
+    {
+        ArgumentNullException.ThrowIfNull(export);
+        bool added = _server.TryAddExport(export, out error);
+        error = added ? null : $"virtio-fs '{Tag}': {error}";
+        return added;
+    }
+
+    /// <summary>
+    /// Removes an entry of the root directory and closes every descriptor below it, so that the host can unmount it; what
+    /// the guest still has open answers ESTALE. Any thread.
+    /// </summary>
+    /// <returns>False when there is no such entry.</returns>
+    public bool RemoveExport(string name)
+    {
+        if (!_server.RemoveExport(name, out bool found))
+        {
+            VmmLog.Write($"virtio-fs '{Tag}': a request still uses the removed export '{name}'; its files are closed when that ends");
+        }
+
+        return found;
+    }
+
+    /// <inheritdoc/>
+    public override void ReadConfig(uint offset, Span<byte> data)
+    {
+        data.Clear();
+        if (offset < ConfigLength)
+        {
+            ReadOnlySpan<byte> rest = _config.AsSpan((int)offset);
+            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Activate(VirtioActivation activation)
+    {
+        ArgumentNullException.ThrowIfNull(activation);
+        for (int i = 0; i < activation.Queues.Length; i++)
+        {
+            if (activation.Queues[i] is { } queue)
+            {
+                string thread = i == 0 ? $"{Name}-hiprio" : $"{Name}-requests";
+                _workers.Add(new FsQueueWorker(thread, _server, queue, activation.Interrupt));
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Reset()
+    {
+        foreach (FsQueueWorker worker in _workers)
+        {
+            worker.Dispose();
+        }
+
+        _workers.Clear();
+        _server.EndSession();
+    }
+
+    /// <inheritdoc/>
+    public void CollectCounters(Action<string, long> add)
+    {
+        ArgumentNullException.ThrowIfNull(add);
+        _server.Counters.Collect(Name, add);
+        add(Name + ".inodes", _server.InodeCount);
+        add(Name + ".handles", _server.HandleCount);
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        Reset();
+        _server.Dispose();
+        base.Dispose();
+    }
+}

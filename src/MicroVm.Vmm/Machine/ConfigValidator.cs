@@ -1,0 +1,44 @@
+using MicroVm.Vmm.Boot;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Vmm.Machine;
+
+/// <summary>Checks what a configuration's types cannot say: ranges and combinations.</summary>
+public static class ConfigValidator
+{
+    private const int MinMemoryMiB = 16;
+    private const int MaxMemoryMiB = 1 << 20;
+    private const int MaxVcpus = 32;
+    private const uint FirstCid = 3;
+
+    /// <summary>Throws for the first setting that is wrong.</summary>
+    /// <exception cref="ConfigException">The message names the setting, its value, and what it may be.</exception>
+    public static void Check(VmmConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        string? wrong =
+            config.MemoryMiB is < MinMemoryMiB or > MaxMemoryMiB ? $"memoryMiB: {config.MemoryMiB} is not {MinMemoryMiB} to {MaxMemoryMiB}"
+            : config.HugePages && config.MemoryMiB % 2 != 0 ? $"memoryMiB: {config.MemoryMiB} is odd; with hugePages it must be a multiple of 2"
+            : config.Vcpus is < 1 or > MaxVcpus ? $"vcpus: {config.Vcpus} is not 1 to {MaxVcpus}"
+            : config.Vsock is { Cid: < FirstCid or uint.MaxValue } ? $"vsock.cid: {config.Vsock.Cid} is reserved; use {FirstCid} or more"
+            : config.Vsock is { SocketPath.Length: 0 } ? "vsock.socketPath: is empty"
+            : DeviceCount(config) > BootLayout.MaxVirtioDevices ? $"{DeviceCount(config)} virtio devices are configured; there is room for {BootLayout.MaxVirtioDevices}"
+            : null;
+        if (wrong is not null)
+        {
+            throw new ConfigException(wrong);
+        }
+
+        HashSet<string> tags = [];
+        foreach (FsConfig fs in config.Fs)
+        {
+            if (!tags.Add(fs.Tag))
+            {
+                throw new ConfigException($"fs: two devices have the tag \"{fs.Tag}\"");
+            }
+        }
+    }
+
+    private static int DeviceCount(VmmConfig config) =>
+        (config.Entropy ? 1 : 0) + (config.Console is null ? 0 : 1) + (config.Vsock is null ? 0 : 1) + config.Fs.Count + config.Block.Count;
+}

@@ -1,0 +1,84 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Devices.Block;
+using MicroVm.Vmm.Devices.Console;
+using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Vsock;
+using MicroVm.Vmm.Fs;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Vmm.Machine;
+
+/// <summary>
+/// Makes the configured virtio devices, in an order that never changes: rng, console, vsock, fs..., block... A guest
+/// numbers disks by it.
+/// </summary>
+internal static class DeviceFactory
+{
+    /// <summary>Adds the devices to <paramref name="machine"/>, which owns them then.</summary>
+    /// <exception cref="ConfigException">A file cannot be opened, or a name is not possible.</exception>
+    public static void AddDevices(VirtualMachine machine, VmmConfig config)
+    {
+        if (config.Entropy)
+        {
+            machine.AddDevice(new EntropyDevice());
+        }
+
+        if (config.Console is { } console)
+        {
+            SafeFd? input = console.Input is { } i ? FileOpener.Open(i, Libc.O_RDONLY, "console.input") : null;
+            SafeFd? output = console.Output is { } o
+                ? FileOpener.Open(o, Libc.O_WRONLY | Libc.O_APPEND | Libc.O_CREAT, "console.output")
+                : null;
+            machine.AddDevice(new ConsoleDevice(input, output));
+        }
+
+        if (config.Vsock is { } vsock)
+        {
+            machine.AddDevice(new VsockDevice(vsock.Cid, vsock.SocketPath, machine.Loop));
+        }
+
+        for (int i = 0; i < config.Fs.Count; i++)
+        {
+            AddFs(machine, config.Fs[i], i);
+        }
+
+        for (int i = 0; i < config.Block.Count; i++)
+        {
+            AddBlock(machine, config.Block[i], i);
+        }
+    }
+
+    private static void AddFs(VirtualMachine machine, FsConfig fs, int index)
+    {
+        List<VirtioFsExport> exports = [];
+        foreach (FsExport export in fs.Exports)
+        {
+            SafeFd fd = FileOpener.Open(export.File, Libc.O_PATH, $"fs[{index}] export {export.Name}");
+            exports.Add(new VirtioFsExport(export.Name, fd, export.ReadOnly, export.Cache));
+        }
+
+        try
+        {
+            machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}"));
+        }
+        catch (ArgumentException e)
+        {
+            throw new ConfigException($"fs[{index}]: {e.Message}");
+        }
+    }
+
+    private static void AddBlock(VirtualMachine machine, BlockConfig block, int index)
+    {
+        string setting = $"block[{index}]";
+        SafeFd file = FileOpener.Open(block.File, block.ReadOnly ? Libc.O_RDONLY : Libc.O_RDWR, setting);
+        try
+        {
+            machine.AddDevice(new BlockDevice($"blk{index}", file, block.ReadOnly, block.Id));
+        }
+        catch (Exception e) when (e is ArgumentException or IOException)
+        {
+            throw new ConfigException($"{setting}: {e.Message}");
+        }
+    }
+}

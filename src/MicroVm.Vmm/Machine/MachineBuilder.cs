@@ -1,0 +1,193 @@
+using MicroVm.Kvm;
+using MicroVm.Kvm.Native;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Boot;
+using MicroVm.Vmm.Bus;
+using MicroVm.Vmm.Memory;
+using MicroVm.Vmm.Serial;
+using MicroVm.Vmm.Tables;
+using MicroVm.Vmm.Tables.Acpi;
+using MicroVm.Vmm.Virtio.Mmio;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Vmm.Machine;
+
+/// <summary>Makes a <see cref="VirtualMachine"/> from a <see cref="VmmConfig"/>, ready to run.</summary>
+public static class MachineBuilder
+{
+    /// <summary>Builds the machine; the descriptors that <paramref name="config"/> names are taken over.</summary>
+    /// <exception cref="ConfigException">A setting cannot be carried out.</exception>
+    /// <exception cref="BootException">Kernel or initrd are malformed or do not fit.</exception>
+    /// <exception cref="KvmUnavailableException">The host has no KVM that can be used.</exception>
+    /// <exception cref="LinuxException">The host refused something.</exception>
+    public static VirtualMachine Build(VmmConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ConfigValidator.Check(config);
+        KvmSystem kvm = KvmSystem.Open();
+        KvmVm vm = kvm.CreateVm();
+        GuestMemory memory = GuestMemory.Create((ulong)config.MemoryMiB << 20, config.HugePages);
+        VirtualMachine machine = new(kvm, vm, memory, new EventLoop());
+        try
+        {
+            Assemble(machine, config);
+            return machine;
+        }
+        catch
+        {
+            machine.Dispose();
+            throw;
+        }
+    }
+
+    private static void Assemble(VirtualMachine machine, VmmConfig config)
+    {
+        KvmVm vm = machine.Vm;
+        vm.SetTssAddress((uint)BootLayout.KvmTss);
+        vm.SetIdentityMapAddress(BootLayout.KvmTss - GuestMemory.PageSize);
+        vm.CreateIrqchip();
+        uint slot = 0;
+        foreach (GuestRegion region in machine.Memory.Regions)
+        {
+            vm.SetMemoryRegion(slot++, region.Gpa, region.Length, region.Hva);
+        }
+
+        // vCPUs come first: the kind of host, which a vCPU's answer tells, decides on the command line, and CPUID cannot be
+        // set any more once a vCPU has run.
+        KvmVcpu boot = AddVcpus(machine, config);
+        machine.HostKind = HostKind.Detect(boot, machine.Memory);
+        boot.DetachThread();
+
+        AddPorts(machine, config);
+        DeviceFactory.AddDevices(machine, config);
+        KernelImage kernel = LoadKernel(machine, config);
+        VcpuSetup.SetLapic(boot);
+        VcpuSetup.SetRegisters(boot, kernel);
+    }
+
+    private static void AddPorts(VirtualMachine machine, VmmConfig config)
+    {
+        SafeFd? serial = config.Serial is { } file
+            ? FileOpener.Open(file, Libc.O_WRONLY | Libc.O_APPEND | Libc.O_CREAT, "serial")
+            : null;
+        machine.Serial = new Uart16550(new BoundedOutput(serial, machine.Loop, "serial"), machine.Routing);
+        machine.Pio.Add(IoPorts.Serial, 8, machine.Serial);
+        machine.Pio.Add(IoPorts.KeyboardData, KeyboardController.Length, new KeyboardController(machine));
+        machine.Pio.Add(IoPorts.SleepControl, AcpiPowerPorts.Length, new AcpiPowerPorts(machine));
+    }
+
+    private static KernelImage LoadKernel(VirtualMachine machine, VmmConfig config)
+    {
+        GuestMemory memory = machine.Memory;
+        KernelImage kernel;
+        using (BootFile file = new(FileOpener.Open(config.Kernel, Libc.O_RDONLY, "kernel"), FileOpener.NameOf(config.Kernel, "kernel")))
+        {
+            kernel = KernelLoader.Load(file, memory);
+        }
+
+        Initrd initrd = default;
+        if (config.Initrd is { } reference)
+        {
+            using BootFile file = new(FileOpener.Open(reference, Libc.O_RDONLY, "initrd"), FileOpener.NameOf(reference, "initrd"));
+            initrd = Initrd.Load(file, memory, kernel);
+        }
+
+        machine.CommandLine = ComposeCommandLine(machine, config);
+        KernelCommandLine.Write(memory, machine.CommandLine, kernel);
+        ulong rsdp = WriteTables(machine, config);
+        LongMode.Write(memory, kernel.Protocol);
+
+        E820Entry[] map = E820.Build(memory);
+        if (kernel.Protocol == BootProtocol.Pvh)
+        {
+            memory.TryGetSpan(BootLayout.PvhStartInfo, GuestMemory.PageSize, out Span<byte> info);
+            PvhStartInfo.Build(info, initrd, map, rsdp);
+        }
+        else
+        {
+            memory.TryGetSpan(BootLayout.ZeroPage, GuestMemory.PageSize, out Span<byte> page);
+            ZeroPage.Build(page, kernel, initrd, map, rsdp);
+        }
+
+        return kernel;
+    }
+
+    private static string ComposeCommandLine(VirtualMachine machine, VmmConfig config)
+    {
+        List<string> additions = [];
+        if (config.Tables == MachineTables.MpTable)
+        {
+            foreach (MmioTransport t in machine.Transports)
+            {
+                additions.Add(KernelCommandLine.VirtioMmio(t.BaseAddress, t.Gsi));
+            }
+        }
+
+        if (machine.HostKind.CommandLine.Length > 0)
+        {
+            additions.Add(machine.HostKind.CommandLine);
+        }
+
+        return KernelCommandLine.Compose(config.CommandLine, additions);
+    }
+
+    private static ulong WriteTables(VirtualMachine machine, VmmConfig config)
+    {
+        Span<uint> irqs = new uint[machine.Transports.Count + 1];
+        irqs[0] = IoPorts.SerialIrq;
+        for (int i = 1; i < irqs.Length; i++)
+        {
+            irqs[i] = machine.Transports[i - 1].Gsi;
+        }
+
+        if (config.Tables != MachineTables.Acpi)
+        {
+            MpTable.Write(machine.Memory, config.Vcpus, irqs);
+        }
+
+        if (config.Tables == MachineTables.MpTable)
+        {
+            return 0;
+        }
+
+        AcpiVirtioDevice[] devices = new AcpiVirtioDevice[machine.Transports.Count];
+        for (int i = 0; i < devices.Length; i++)
+        {
+            devices[i] = new AcpiVirtioDevice(machine.Transports[i].BaseAddress, machine.Transports[i].Gsi);
+        }
+
+        return AcpiTables.Write(machine.Memory, config.Vcpus, devices);
+    }
+
+    private static KvmVcpu AddVcpus(VirtualMachine machine, VmmConfig config)
+    {
+        KvmVcpu? boot = null;
+        CpuidBuilder? cpuid = null;
+        for (int i = 0; i < config.Vcpus; i++)
+        {
+            KvmVcpu vcpu = machine.Vm.CreateVcpu(i);
+            machine.AddVcpu(vcpu);
+            boot ??= vcpu;
+            cpuid ??= new CpuidBuilder(
+                machine.Kvm.GetSupportedCpuid(), config.Vcpus, TscKhz(vcpu), machine.Kvm.CheckExtension(KvmAbi.KVM_CAP_TSC_DEADLINE_TIMER) != 0);
+            vcpu.SetCpuid2(cpuid.For(i));
+            VcpuSetup.SetMsrs(vcpu);
+        }
+
+        return boot!;
+    }
+
+    private static uint TscKhz(KvmVcpu vcpu)
+    {
+        try
+        {
+            return (uint)vcpu.GetTscKhz();
+        }
+        catch (LinuxException)
+        {
+            // A host whose TSC is unstable does not say; the guest then measures, or takes kvm-clock's word.
+            return 0;
+        }
+    }
+}

@@ -1,0 +1,264 @@
+using System.Globalization;
+using System.Text;
+using MicroVm.Kvm;
+using MicroVm.Kvm.Native;
+using MicroVm.Linux;
+using MicroVm.Vmm.Bus;
+using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Emulation;
+using MicroVm.VmmControl;
+using static MicroVm.Kvm.Native.KvmAbi;
+
+namespace MicroVm.Vmm.Machine;
+
+/// <summary>
+/// The thread of one vCPU: runs the guest and handles its exits, without allocating, until the machine ends. Owns the
+/// vCPU.
+/// </summary>
+internal sealed class VcpuThread : ICounterSource, IDisposable
+{
+    private const int StackSize = 256 << 10;
+    private const int ExitReasons = 48;
+    private readonly VirtualMachine _machine;
+    private readonly KvmVcpu _vcpu;
+    private readonly EmulationAssist _assist;
+    private readonly Thread _thread;
+    private readonly long[] _exits = new long[ExitReasons];
+    private readonly object _parkLock = new();
+    private bool _parkRequested;
+    private int _parkEpoch;
+    private int _reportedEpoch;
+    private long _interrupted;
+
+    public VcpuThread(VirtualMachine machine, KvmVcpu vcpu)
+    {
+        _machine = machine;
+        _vcpu = vcpu;
+        _assist = new EmulationAssist(vcpu, machine.Memory);
+        _thread = new Thread(Main, StackSize)
+        {
+            IsBackground = true,
+            Name = string.Create(CultureInfo.InvariantCulture, $"vcpu{vcpu.Id}"),
+        };
+    }
+
+    public void Start() => _thread.Start();
+
+    /// <summary>Makes the thread leave the guest and look at what is wanted of it.</summary>
+    public void Kick() => _vcpu.Kick();
+
+    /// <summary>Asks the thread to stop between two instructions; it calls <see cref="VirtualMachine.OnParked"/> when it has.</summary>
+    public void Park()
+    {
+        lock (_parkLock)
+        {
+            _parkRequested = true;
+            _parkEpoch++;
+            Monitor.PulseAll(_parkLock);
+        }
+
+        _vcpu.Kick();
+    }
+
+    /// <summary>Lets a parked thread run on.</summary>
+    public void Unpark()
+    {
+        lock (_parkLock)
+        {
+            _parkRequested = false;
+            Monitor.PulseAll(_parkLock);
+        }
+    }
+
+    /// <summary>Waits for the thread's end, at most this long.</summary>
+    public bool Join(int milliseconds) => _thread.Join(milliseconds);
+
+    public void CollectCounters(Action<string, long> add)
+    {
+        Span<long> exits = _exits;
+        add("exits.io", exits[(int)KVM_EXIT_IO]);
+        add("exits.mmio", exits[(int)KVM_EXIT_MMIO]);
+        add("exits.hlt", exits[(int)KVM_EXIT_HLT]);
+        add("exits.internal_error", exits[(int)KVM_EXIT_INTERNAL_ERROR]);
+        add("exits.interrupted", Volatile.Read(ref _interrupted));
+        long other = -exits[(int)KVM_EXIT_IO] - exits[(int)KVM_EXIT_MMIO] - exits[(int)KVM_EXIT_HLT] - exits[(int)KVM_EXIT_INTERNAL_ERROR];
+        foreach (long n in exits)
+        {
+            other += n;
+        }
+
+        add("exits.other", other);
+        _assist.CollectCounters(add);
+    }
+
+    public void Dispose() => _vcpu.Dispose();
+
+    private void Main()
+    {
+        if (_vcpu.Id == 0)
+        {
+            _machine.OnFirstRun();
+        }
+
+        try
+        {
+            while (!_machine.IsEnding && RunOnce())
+            {
+            }
+        }
+        catch (Exception e) when (e is IOException or InvalidOperationException or ArgumentException)
+        {
+            Fail(e.Message);
+        }
+
+        _vcpu.DetachThread();
+    }
+
+    private bool RunOnce()
+    {
+        Errno result = _vcpu.Run();
+        if (result != Errno.OK)
+        {
+            return OnInterrupted(result);
+        }
+
+        uint reason = _vcpu.ExitReason;
+        _exits[Math.Min(reason, ExitReasons - 1)]++;
+        switch (reason)
+        {
+            case KVM_EXIT_IO:
+                OnIo();
+                return true;
+            case KVM_EXIT_MMIO:
+                OnMmio();
+                return true;
+            case KVM_EXIT_HLT:
+            case KVM_EXIT_INTR:
+            case KVM_EXIT_IRQ_WINDOW_OPEN:
+                return true;
+            case KVM_EXIT_SHUTDOWN:
+                _machine.End(VmmExitCode.TripleFault);
+                return false;
+            case KVM_EXIT_SYSTEM_EVENT:
+                return OnSystemEvent();
+            case KVM_EXIT_INTERNAL_ERROR:
+                return OnInternalError();
+            case KVM_EXIT_FAIL_ENTRY:
+                return Fail($"KVM could not enter the guest (hardware reason {_vcpu.State.fail_entry.hardware_entry_failure_reason:x})");
+            default:
+                return Fail($"KVM stopped with exit reason {reason}, which this VMM does not know");
+        }
+    }
+
+    private bool OnInterrupted(Errno result)
+    {
+        switch (result)
+        {
+            case Errno.EAGAIN:
+                return true;
+            case Errno.EINTR:
+                Volatile.Write(ref _interrupted, _interrupted + 1);
+                _vcpu.ImmediateExit = false;
+
+                // A kick stores its wish before the flag that was just cleared, so that it is seen below, or kicks again.
+                Interlocked.MemoryBarrier();
+                StandWhileParked();
+                return true;
+            case Errno.EFAULT:
+                return Fail("the guest touched memory that its backing file does not hold (a file was truncated, or the host is out of memory)");
+            default:
+                return Fail($"KVM_RUN: {LinuxException.Text(result)} ({result})");
+        }
+    }
+
+    private void StandWhileParked()
+    {
+        lock (_parkLock)
+        {
+            while (_parkRequested)
+            {
+                // A thread that is asked to park again before it woke from the last time reports again.
+                if (_reportedEpoch != _parkEpoch)
+                {
+                    _reportedEpoch = _parkEpoch;
+                    _machine.OnParked();
+                }
+
+                Monitor.Wait(_parkLock);
+            }
+        }
+    }
+
+    private void OnIo()
+    {
+        ref kvm_run run = ref _vcpu.State;
+        int size = run.io.size;
+        bool write = run.io.direction == KVM_EXIT_IO_OUT;
+        ushort port = run.io.port;
+        Span<byte> data = _vcpu.IoData;
+        for (; data.Length >= size && size > 0; data = data[size..])
+        {
+            if (write)
+            {
+                _machine.Pio.Write(port, data[..size]);
+            }
+            else
+            {
+                _machine.Pio.Read(port, data[..size]);
+            }
+        }
+    }
+
+    private void OnMmio()
+    {
+        ref kvm_run run = ref _vcpu.State;
+        if (run.mmio.is_write != 0)
+        {
+            _machine.Mmio.Write(run.mmio.phys_addr, _vcpu.MmioData);
+        }
+        else
+        {
+            _machine.Mmio.Read(run.mmio.phys_addr, _vcpu.MmioData);
+        }
+    }
+
+    private bool OnSystemEvent()
+    {
+        uint type = _vcpu.State.system_event.type;
+        switch (type)
+        {
+            case KVM_SYSTEM_EVENT_SHUTDOWN:
+                _machine.End(VmmExitCode.PoweredOff);
+                return false;
+            case KVM_SYSTEM_EVENT_RESET:
+            case KVM_SYSTEM_EVENT_CRASH:
+                _machine.End(VmmExitCode.Reset);
+                return false;
+            default:
+                return Fail($"KVM reported system event {type}, which this VMM does not know");
+        }
+    }
+
+    private bool OnInternalError() =>
+        _assist.TryComplete(out string? failure) == AssistResult.Completed
+        || Fail(failure ?? $"KVM reported internal error {_vcpu.State.@internal.suberror}");
+
+    private bool Fail(string what)
+    {
+        StringBuilder text = new(what);
+        try
+        {
+            _vcpu.GetRegs(out kvm_regs regs);
+            _vcpu.GetSregs(out kvm_sregs sregs);
+            text.Append(CultureInfo.InvariantCulture, $"; vCPU {_vcpu.Id} at RIP {regs.rip:x}, CPL {sregs.cs.selector & 3}, CR0 {sregs.cr0:x}, CR2 {sregs.cr2:x}, CR3 {sregs.cr3:x}, CR4 {sregs.cr4:x}");
+        }
+        catch (LinuxException)
+        {
+            // The vCPU is beyond being asked; what is known already is reported.
+        }
+
+        VmmLog.Write(text.ToString());
+        _machine.End(VmmExitCode.GuestError);
+        return false;
+    }
+}

@@ -1,0 +1,242 @@
+using System.Diagnostics;
+using MicroVm.Kvm;
+using MicroVm.Linux;
+using MicroVm.Vmm.Boot;
+using MicroVm.Vmm.Bus;
+using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Memory;
+using MicroVm.Vmm.Serial;
+using MicroVm.Vmm.Virtio;
+using MicroVm.Vmm.Virtio.Mmio;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Vmm.Machine;
+
+/// <summary>
+/// A virtual machine: memory, interrupt controller, buses, devices and vCPUs. Made by <see cref="MachineBuilder"/>, run
+/// once by <see cref="Run"/> on the thread that becomes the device thread, then disposed.
+/// </summary>
+public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
+{
+    private const int NotEnded = -1;
+    private const int JoinMilliseconds = 2000;
+    private readonly List<VcpuThread> _vcpus = [];
+    private readonly List<MmioTransport> _transports = [];
+    private int _endCode = NotEnded;
+    private int _parked;
+    private bool _paused;
+    private Action? _onPaused;
+    private long _firstRun;
+
+    internal VirtualMachine(KvmSystem kvm, KvmVm vm, GuestMemory memory, EventLoop loop)
+    {
+        Kvm = kvm;
+        Vm = vm;
+        Memory = memory;
+        Loop = loop;
+        Routing = new KvmEventRouting(vm);
+    }
+
+    /// <summary>The guest's RAM.</summary>
+    public GuestMemory Memory { get; }
+
+    /// <summary>The device thread's loop.</summary>
+    public EventLoop Loop { get; }
+
+    /// <summary>What kind of KVM the host has.</summary>
+    public HostKind HostKind { get; internal set; } = HostKind.Standard;
+
+    /// <summary>The whole command line that the kernel was given.</summary>
+    public string CommandLine { get; internal set; } = "";
+
+    /// <summary>The devices' windows, in the order of their addresses.</summary>
+    public IReadOnlyList<MmioTransport> Transports => _transports;
+
+    /// <summary>Value of <see cref="Stopwatch.GetTimestamp"/> just before the first KVM_RUN; 0 before that.</summary>
+    public long FirstRunTimestamp => Volatile.Read(ref _firstRun);
+
+    /// <summary>True between <see cref="Pause"/> and <see cref="Resume"/>.</summary>
+    public bool IsPaused => _paused;
+
+    internal KvmSystem Kvm { get; }
+
+    internal KvmVm Vm { get; }
+
+    internal KvmEventRouting Routing { get; }
+
+    internal AddressBus Pio { get; } = new("pio");
+
+    internal AddressBus Mmio { get; } = new("mmio");
+
+    internal Uart16550? Serial { get; set; }
+
+    internal bool IsEnding => Volatile.Read(ref _endCode) != NotEnded;
+
+    /// <summary>
+    /// Runs the guest until it ends, or <see cref="End"/> is called; the calling thread serves the devices meanwhile.
+    /// </summary>
+    /// <returns>How it ended.</returns>
+    public VmmExitCode Run()
+    {
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Start();
+        }
+
+        Loop.Run();
+        StopVcpus();
+        return (VmmExitCode)Volatile.Read(ref _endCode);
+    }
+
+    /// <summary>Ends the machine; the first call decides how. Any thread may call it.</summary>
+    public void End(VmmExitCode code)
+    {
+        if (Interlocked.CompareExchange(ref _endCode, (int)code, NotEnded) == NotEnded)
+        {
+            Loop.Stop();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void PowerOff() => End(VmmExitCode.PoweredOff);
+
+    /// <inheritdoc/>
+    public void Reset() => End(VmmExitCode.Reset);
+
+    /// <summary>
+    /// Stops the vCPUs between two instructions and then calls <paramref name="done"/>. Device thread only. It does not
+    /// wait: a vCPU may itself be waiting for the device thread.
+    /// </summary>
+    /// <returns>False when a pause is under way already.</returns>
+    public bool Pause(Action done)
+    {
+        ArgumentNullException.ThrowIfNull(done);
+        if (_onPaused is not null)
+        {
+            return false;
+        }
+
+        if (_paused)
+        {
+            done();
+            return true;
+        }
+
+        _paused = true;
+        _onPaused = done;
+        _parked = 0;
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Park();
+        }
+
+        return true;
+    }
+
+    /// <summary>Lets the vCPUs run on. Device thread only.</summary>
+    /// <returns>False while a pause is still under way.</returns>
+    public bool Resume()
+    {
+        if (_onPaused is not null)
+        {
+            return false;
+        }
+
+        _paused = false;
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Unpark();
+        }
+
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public void CollectCounters(Action<string, long> add)
+    {
+        ArgumentNullException.ThrowIfNull(add);
+        Dictionary<string, long> sums = [];
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.CollectCounters((name, value) => sums[name] = sums.GetValueOrDefault(name) + value);
+        }
+
+        foreach ((string name, long value) in sums)
+        {
+            add(name, value);
+        }
+
+        Pio.CollectCounters(add);
+        Mmio.CollectCounters(add);
+        Serial?.CollectCounters(add);
+        foreach (MmioTransport transport in _transports)
+        {
+            transport.CollectCounters(add);
+        }
+    }
+
+    /// <summary>Stops and closes the devices, then the VM and its memory.</summary>
+    public void Dispose()
+    {
+        foreach (MmioTransport transport in _transports)
+        {
+            transport.Dispose();
+        }
+
+        Serial?.Dispose();
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Dispose();
+        }
+
+        Vm.Dispose();
+        Kvm.Dispose();
+        Loop.Dispose();
+        Memory.Dispose();
+    }
+
+    internal void AddVcpu(KvmVcpu vcpu) => _vcpus.Add(new VcpuThread(this, vcpu));
+
+    /// <summary>Puts <paramref name="device"/>, which is taken over, into the next free window.</summary>
+    internal MmioTransport AddDevice(VirtioDevice device)
+    {
+        int slot = _transports.Count;
+        ulong gpa = BootLayout.VirtioMmio + ((ulong)slot * MmioRegister.WindowLength);
+        MmioTransport transport = new(device, Memory, Loop, Routing, gpa, BootLayout.FirstVirtioGsi + (uint)slot);
+        Mmio.Add(gpa, MmioRegister.WindowLength, transport);
+        _transports.Add(transport);
+        return transport;
+    }
+
+    internal void OnFirstRun() => Volatile.Write(ref _firstRun, Stopwatch.GetTimestamp());
+
+    /// <summary>A vCPU stands still; called on its thread.</summary>
+    internal void OnParked()
+    {
+        if (Interlocked.Increment(ref _parked) == _vcpus.Count)
+        {
+            Loop.Post(() =>
+            {
+                Action? done = _onPaused;
+                _onPaused = null;
+                done?.Invoke();
+            });
+        }
+    }
+
+    private void StopVcpus()
+    {
+        long start = Environment.TickCount64;
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Unpark();
+            vcpu.Kick();
+
+            // A vCPU may be waiting for the device thread, which is this one: serve it until the vCPU has ended.
+            while (!vcpu.Join(0) && Environment.TickCount64 - start < JoinMilliseconds)
+            {
+                Loop.RunOnce(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Vmm.Memory;
+
+/// <summary>
+/// The guest's RAM. The only type that makes pointers into it; every view passes one overflow-safe range check, and a
+/// range that is not wholly inside one region is refused. Owns the mapping and the backing descriptor.
+/// </summary>
+/// <remarks>
+/// RAM lies at [0, 3 GiB) and, what is more than that, from 4 GiB up, which leaves the gap to the interrupt controllers
+/// and the virtio-mmio windows. The guest writes to it at any time: whoever reads a value that it then trusts copies it
+/// first.
+/// </remarks>
+public sealed unsafe class GuestMemory : IDisposable
+{
+    /// <summary>Where low RAM ends at the latest and the MMIO gap starts.</summary>
+    public const ulong MmioGapStart = 0xC000_0000;
+
+    /// <summary>Where the MMIO gap ends and high RAM starts.</summary>
+    public const ulong MmioGapEnd = 0x1_0000_0000;
+
+    /// <summary>The guest's page size in bytes.</summary>
+    public const int PageSize = 4096;
+
+    private readonly GuestRegion[] _regions;
+    private readonly byte* _mapping;
+    private readonly nuint _mappingLength;
+    private bool _disposed;
+
+    private GuestMemory(SafeFd backing, byte* mapping, nuint length)
+    {
+        Backing = backing;
+        _mapping = mapping;
+        _mappingLength = length;
+        _regions = length <= MmioGapStart
+            ? [new GuestRegion(0, length, (nint)mapping, 0)]
+            :
+            [
+                new GuestRegion(0, MmioGapStart, (nint)mapping, 0),
+                new GuestRegion(MmioGapEnd, length - MmioGapStart, (nint)(mapping + MmioGapStart), MmioGapStart),
+            ];
+    }
+
+    /// <summary>The memory file (memfd or a caller's file), owned by this object.</summary>
+    public SafeFd Backing { get; }
+
+    /// <summary>Size of RAM in bytes, without the gap.</summary>
+    public ulong Size => _mappingLength;
+
+    /// <summary>The regions, by rising address; one or two.</summary>
+    public ReadOnlySpan<GuestRegion> Regions => _regions;
+
+    /// <summary>Makes RAM of <paramref name="size"/> bytes from a sealed memfd.</summary>
+    /// <param name="size">Bytes; a multiple of 2 MiB when huge pages are asked for, else of the page size.</param>
+    /// <param name="hugePages">Back it with 2 MiB pages from the host's pool.</param>
+    /// <exception cref="LinuxException">The host has not the memory, the huge pages or the descriptors.</exception>
+    public static GuestMemory Create(ulong size, bool hugePages = false)
+    {
+        ulong unit = hugePages ? 2ul << 20 : PageSize;
+        ArgumentOutOfRangeException.ThrowIfZero(size);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(size % unit, 0ul, nameof(size));
+        SafeFd fd = SafeFd.From(
+            Libc.memfd_create("guest-ram", Libc.MFD_CLOEXEC | (hugePages ? Libc.MFD_HUGETLB : 0)), "memfd_create", "guest RAM");
+        try
+        {
+            Check.Result(Libc.ftruncate(fd.Value, checked((long)size)), "ftruncate", "guest RAM");
+            return Map(fd, size, Libc.MAP_SHARED);
+        }
+        catch
+        {
+            fd.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Maps RAM from a file, private (copy on write: a template) or shared. Takes over <paramref name="backing"/>.</summary>
+    /// <exception cref="LinuxException">The file cannot be mapped.</exception>
+    public static GuestMemory FromFile(SafeFd backing, ulong size, bool copyOnWrite)
+    {
+        ArgumentNullException.ThrowIfNull(backing);
+        ArgumentOutOfRangeException.ThrowIfZero(size);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(size % PageSize, 0ul, nameof(size));
+        return Map(backing, size, copyOnWrite ? Libc.MAP_PRIVATE : Libc.MAP_SHARED);
+    }
+
+    /// <summary>
+    /// A pointer to [<paramref name="gpa"/>, <paramref name="gpa"/> + <paramref name="length"/>), or null when any byte of
+    /// it is outside RAM. A length of 0 inside a region is allowed.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public byte* TryGetPointer(ulong gpa, ulong length)
+    {
+        foreach (ref readonly GuestRegion region in _regions.AsSpan())
+        {
+            ulong offset = gpa - region.Gpa;
+
+            // Both comparisons are on differences that cannot wrap: offset < Length first, then the room that is left.
+            if (gpa >= region.Gpa && offset < region.Length && length <= region.Length - offset)
+            {
+                return (byte*)region.Hva + offset;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Whether the whole range lies inside one region of RAM.</summary>
+    public bool Contains(ulong gpa, ulong length) => TryGetPointer(gpa, length) is not null;
+
+    /// <summary>A view of guest RAM; false when any byte is outside it or the length does not fit a span.</summary>
+    public bool TryGetSpan(ulong gpa, ulong length, out Span<byte> span)
+    {
+        byte* p = length <= int.MaxValue ? TryGetPointer(gpa, length) : null;
+        span = p is null ? default : new Span<byte>(p, (int)length);
+        return p is not null;
+    }
+
+    /// <summary>Copies out of guest RAM; false, with nothing read, when the range is not inside it.</summary>
+    public bool TryRead(ulong gpa, Span<byte> destination)
+    {
+        if (!TryGetSpan(gpa, (ulong)destination.Length, out Span<byte> source))
+        {
+            return false;
+        }
+
+        source.CopyTo(destination);
+        return true;
+    }
+
+    /// <summary>Copies into guest RAM; false, with nothing written, when the range is not inside it.</summary>
+    public bool TryWrite(ulong gpa, ReadOnlySpan<byte> source)
+    {
+        if (!TryGetSpan(gpa, (ulong)source.Length, out Span<byte> destination))
+        {
+            return false;
+        }
+
+        source.CopyTo(destination);
+        return true;
+    }
+
+    /// <summary>Reads one little-endian value, once; false when it is not inside RAM.</summary>
+    public bool TryRead<T>(ulong gpa, out T value)
+        where T : unmanaged
+    {
+        Unsafe.SkipInit(out value);
+        return TryRead(gpa, MemoryMarshal.AsBytes(new Span<T>(ref value)));
+    }
+
+    /// <summary>Writes one little-endian value; false when it is not inside RAM.</summary>
+    public bool TryWrite<T>(ulong gpa, in T value)
+        where T : unmanaged => TryWrite(gpa, MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in value)));
+
+    /// <summary>Unmaps the RAM and closes the backing file. No vCPU or device thread may be running.</summary>
+    public void Dispose()
+    {
+        if (!_disposed)
+        {
+            _disposed = true;
+            _ = Libc.munmap(_mapping, _mappingLength);
+            Backing.Dispose();
+        }
+    }
+
+    private static GuestMemory Map(SafeFd fd, ulong size, int sharing)
+    {
+        void* p = Libc.mmap(
+            null, (nuint)size, Libc.PROT_READ | Libc.PROT_WRITE, sharing | Libc.MAP_NORESERVE, fd.Value, 0);
+        if ((nint)p == -1)
+        {
+            Check.Throw("mmap", $"guest RAM of {size >> 20} MiB");
+        }
+
+        // A core dump of the VMM must not hold the guest's secrets, nor its gigabytes.
+        _ = Libc.madvise(p, (nuint)size, Libc.MADV_DONTDUMP);
+        return new GuestMemory(fd, (byte*)p, (nuint)size);
+    }
+}

@@ -1,0 +1,63 @@
+using System.Text;
+using MicroVm.Kvm;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Boot;
+using MicroVm.Vmm.Control;
+using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Machine;
+using MicroVm.Vmm.Startup;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Vmm;
+
+/// <summary>The executable <c>microvm-vmm</c>: one process, one virtual machine.</summary>
+public static class Program
+{
+    private static string Version => typeof(Program).Assembly.GetName().Version?.ToString(3) ?? "";
+
+    /// <summary>Builds and runs the machine; the exit status is a <see cref="VmmExitCode"/>.</summary>
+    public static int Main(string[] args)
+    {
+        StartClock clock = new();
+        int parent = Libc.getppid();
+        try
+        {
+            CommandLineOptions options = CommandLineOptions.Parse(args);
+            if (options.ShowHelp || options.ShowVersion)
+            {
+                Print(options.ShowHelp ? CommandLineOptions.Help : $"microvm-vmm {Version}\n");
+                return 0;
+            }
+
+            VmmConfig config = ConfigReader.Read(options);
+            ProcessSetup.Apply(config, parent);
+            return (int)Run(config, clock);
+        }
+        catch (Exception e) when (e is ConfigException or BootException or IOException or ArgumentException)
+        {
+            // KvmUnavailableException and LinuxException are IOExceptions; all of them say what to do.
+            VmmLog.Write(e.Message);
+            return (int)VmmExitCode.Error;
+        }
+    }
+
+    private static VmmExitCode Run(VmmConfig config, StartClock clock)
+    {
+        using VirtualMachine machine = MachineBuilder.Build(config);
+        _ = new TerminationSignals(machine.Loop, () => machine.End(VmmExitCode.Stopped));
+        using ControlServer? control = config.Control is { } file
+            ? ControlServer.Start(file, machine.Loop, new ControlOperations(machine, () => clock.MicrosecondsTo(machine.FirstRunTimestamp)))
+            : null;
+        return machine.Run();
+    }
+
+    private static unsafe void Print(string text)
+    {
+        byte[] bytes = Encoding.UTF8.GetBytes(text);
+        fixed (byte* p = bytes)
+        {
+            _ = Libc.write(1, p, (nuint)bytes.Length);
+        }
+    }
+}

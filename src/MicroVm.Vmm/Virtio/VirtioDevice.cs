@@ -1,0 +1,79 @@
+using MicroVm.Linux;
+using MicroVm.Vmm.Memory;
+
+namespace MicroVm.Vmm.Virtio;
+
+/// <summary>
+/// A device model behind the virtio-mmio transport. A device is a folder: the device (this class), its config space,
+/// its requests, its back end.
+/// </summary>
+/// <remarks>
+/// Threads: <see cref="Activate"/> and <see cref="Reset"/> run on the event loop's thread, as do the event handlers
+/// that the device registers there; <see cref="ReadConfig"/> and <see cref="WriteConfig"/> run on vCPU threads.
+/// A device that runs threads of its own starts them in Activate and has joined them when Reset returns.
+/// </remarks>
+public abstract class VirtioDevice : IDisposable
+{
+    /// <summary>Virtio device id (virtio 1.2, section 5): 2 block, 4 entropy, 19 vsock, 26 fs...</summary>
+    public abstract uint DeviceId { get; }
+
+    /// <summary>A short name for logs and counters: "vsock", "fs0".</summary>
+    public abstract string Name { get; }
+
+    /// <summary>
+    /// Device-specific feature bits that are offered. The transport adds VERSION_1, RING_INDIRECT_DESC and RING_EVENT_IDX.
+    /// </summary>
+    public abstract ulong DeviceFeatures { get; }
+
+    /// <summary>Largest size of each queue: powers of two.</summary>
+    public abstract ReadOnlySpan<ushort> QueueMaxSizes { get; }
+
+    /// <summary>Reads config space; bytes behind its end read as 0.</summary>
+    public virtual void ReadConfig(uint offset, Span<byte> data) => data.Clear();
+
+    /// <summary>Writes config space; ignored where nothing is writable.</summary>
+    public virtual void WriteConfig(uint offset, ReadOnlySpan<byte> data)
+    {
+    }
+
+    /// <summary>The shared-memory region with <paramref name="id"/> (virtio 1.2, 2.10), when the device has it.</summary>
+    public virtual bool TryGetSharedMemory(byte id, out ulong gpa, out ulong length)
+    {
+        gpa = 0;
+        length = 0;
+        return false;
+    }
+
+    /// <summary>The driver set DRIVER_OK: start serving the queues.</summary>
+    public abstract void Activate(VirtioActivation activation);
+
+    /// <summary>The driver reset the device: stop using the queues before returning. Called only after Activate.</summary>
+    public abstract void Reset();
+
+    /// <inheritdoc/>
+    public virtual void Dispose() => GC.SuppressFinalize(this);
+}
+
+/// <summary>What a device gets when its driver is ready; valid until <see cref="VirtioDevice.Reset"/>.</summary>
+/// <param name="Memory">Guest RAM.</param>
+/// <param name="Queues">The queues by number; null where the driver did not enable one.</param>
+/// <param name="DriverFeatures">The negotiated feature bits.</param>
+/// <param name="Interrupt">Tells the driver of used buffers and configuration changes.</param>
+/// <param name="Loop">The device thread's event loop.</param>
+public sealed record VirtioActivation(
+    GuestMemory Memory, Virtqueue?[] Queues, ulong DriverFeatures, IVirtioInterrupt Interrupt, EventLoop Loop);
+
+/// <summary>A device's way to its driver; any thread may call it.</summary>
+public interface IVirtioInterrupt
+{
+    /// <summary>Used buffers were published in a queue (virtio 1.2, 4.2.2: InterruptStatus bit 0).</summary>
+    void SignalUsed();
+
+    /// <summary>The configuration changed (InterruptStatus bit 1); the transport advances ConfigGeneration.</summary>
+    void SignalConfigChange();
+
+    /// <summary>
+    /// The driver broke a rule: sets DEVICE_NEEDS_RESET (2.1.2), counts it and logs <paramref name="reason"/> once.
+    /// </summary>
+    void SignalNeedsReset(string reason);
+}

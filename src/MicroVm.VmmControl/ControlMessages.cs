@@ -1,0 +1,90 @@
+using System.Text.Json.Serialization;
+
+namespace MicroVm.VmmControl;
+
+/// <summary>
+/// A request on the VMM's control socket: one JSON object on a line, answered by one <see cref="ControlResponse"/> on a
+/// line, in order. Descriptors travel beside the line that names them, by SCM_RIGHTS.
+/// </summary>
+public sealed record ControlRequest
+{
+    /// <summary>What to do.</summary>
+    public required ControlOperation Operation { get; init; }
+
+    /// <summary>For <see cref="ControlOperation.AddExport"/> and RemoveExport: the virtio-fs tag.</summary>
+    public string? Tag { get; set; }
+
+    /// <summary>For AddExport (the descriptor comes by SCM_RIGHTS; FileReference is ignored) and RemoveExport: the entry's name.</summary>
+    public string? Name { get; set; }
+
+    /// <summary>For AddExport.</summary>
+    public bool ReadOnly { get; set; }
+
+    /// <summary>For AddExport: how the guest may cache it.</summary>
+    public FsCache Cache { get; set; } = FsCache.Exclusive;
+}
+
+/// <summary>The operations of the control socket.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<ControlOperation>))]
+public enum ControlOperation
+{
+    /// <summary>State, counters and times: <see cref="VmmInfo"/>.</summary>
+    Info,
+
+    /// <summary>Stops the vCPUs.</summary>
+    Pause,
+
+    /// <summary>Lets the vCPUs run on.</summary>
+    Resume,
+
+    /// <summary>Ends the VMM with <see cref="VmmExitCode.Stopped"/>.</summary>
+    Stop,
+
+    /// <summary>Adds an entry to a virtio-fs root directory.</summary>
+    AddExport,
+
+    /// <summary>Removes an entry from a virtio-fs root directory.</summary>
+    RemoveExport,
+}
+
+/// <summary>The answer to a <see cref="ControlRequest"/>.</summary>
+public sealed record ControlResponse
+{
+    /// <summary>Null when the request was carried out; else why not.</summary>
+    public string? Error { get; set; }
+
+    /// <summary>For <see cref="ControlOperation.Info"/>.</summary>
+    public VmmInfo? Info { get; set; }
+}
+
+/// <summary>What a VMM says of itself.</summary>
+public sealed record VmmInfo
+{
+    /// <summary>"running" or "paused".</summary>
+    public required string State { get; init; }
+
+    /// <summary>Process id of the VMM.</summary>
+    public required int Pid { get; init; }
+
+    /// <summary>"standard" or "pvm" (KVM emulates the guest's kernel code).</summary>
+    public required string HostKind { get; init; }
+
+    /// <summary>The whole command line that the kernel was given.</summary>
+    public required string CommandLine { get; init; }
+
+    /// <summary>Microseconds from the start of the process to the first KVM_RUN.</summary>
+    public long StartMicroseconds { get; set; }
+
+    /// <summary>Counters by dotted name: <c>exits.mmio</c>, <c>assist.xrstor</c>, <c>vsock.rx.bytes</c>...</summary>
+    public IReadOnlyDictionary<string, long> Counters { get; set; } = new Dictionary<string, long>();
+}
+
+/// <summary>Source-generated JSON of the VMM's configuration and control messages.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow)]
+[JsonSerializable(typeof(VmmConfig))]
+[JsonSerializable(typeof(ControlRequest))]
+[JsonSerializable(typeof(ControlResponse))]
+public sealed partial class VmmJson : JsonSerializerContext;

@@ -1,0 +1,168 @@
+using System.Text.Json.Serialization;
+
+namespace MicroVm.VmmControl;
+
+/// <summary>
+/// Everything that <c>microvm-vmm</c> is told at its start: one JSON object, read from <c>--config FILE</c> or
+/// <c>--config-fd N</c>. Files are given by descriptor (inherited) or, for use by hand, by path.
+/// </summary>
+/// <remarks>
+/// Optional members are settable, not init-only: the JSON source generator assigns every init-only member, absent ones
+/// too, and their defaults would be lost.
+/// </remarks>
+public sealed record VmmConfig
+{
+    /// <summary>Guest kernel: an ELF vmlinux or a bzImage.</summary>
+    public required FileReference Kernel { get; init; }
+
+    /// <summary>Initial RAM file system, a cpio archive; none when null.</summary>
+    public FileReference? Initrd { get; set; }
+
+    /// <summary>
+    /// The kernel's command line, without what the VMM adds itself (the virtio-mmio devices, and what the kind of host
+    /// needs).
+    /// </summary>
+    public string CommandLine { get; set; } = "";
+
+    /// <summary>Guest RAM in MiB, at least 16.</summary>
+    public int MemoryMiB { get; set; } = 128;
+
+    /// <summary>Back guest RAM with 2 MiB pages from the host's pool.</summary>
+    public bool HugePages { get; set; }
+
+    /// <summary>Number of vCPUs, 1 to 32.</summary>
+    public int Vcpus { get; set; } = 1;
+
+    /// <summary>Describe the machine by ACPI (stock kernels), by an MP table, or by both.</summary>
+    public MachineTables Tables { get; set; } = MachineTables.Both;
+
+    /// <summary>Where the guest's serial console is written, appended; discarded when null. Early messages and panics only.</summary>
+    public FileReference? Serial { get; set; }
+
+    /// <summary>virtio-console; none when null.</summary>
+    public ConsoleConfig? Console { get; set; }
+
+    /// <summary>virtio-vsock; none when null.</summary>
+    public VsockConfig? Vsock { get; set; }
+
+    /// <summary>virtio-rng, fed by getrandom(2).</summary>
+    public bool Entropy { get; set; } = true;
+
+    /// <summary>virtio-blk disks, vda first.</summary>
+    public IReadOnlyList<BlockConfig> Block { get; set; } = [];
+
+    /// <summary>virtio-fs devices.</summary>
+    public IReadOnlyList<FsConfig> Fs { get; set; } = [];
+
+    /// <summary>A connected SOCK_STREAM socket, or a listening one (path), that speaks <see cref="ControlRequest"/>.</summary>
+    public FileReference? Control { get; set; }
+
+    /// <summary>End with SIGKILL when the process that started the VMM ends.</summary>
+    public bool DieWithParent { get; set; }
+}
+
+/// <summary>A file by inherited descriptor or by path; exactly one of the two.</summary>
+public sealed record FileReference
+{
+    /// <summary>Number of an inherited descriptor.</summary>
+    public int? Fd { get; set; }
+
+    /// <summary>Path on the host.</summary>
+    public string? Path { get; set; }
+
+    /// <summary>Refers to an inherited descriptor.</summary>
+    public static FileReference FromFd(int fd) => new() { Fd = fd };
+
+    /// <summary>Refers to a path.</summary>
+    public static FileReference FromPath(string path) => new() { Path = path };
+}
+
+/// <summary>Which tables describe the machine to the kernel.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<MachineTables>))]
+public enum MachineTables
+{
+    /// <summary>MP table and ACPI tables; virtio devices by ACPI and on the command line are never both given.</summary>
+    Both,
+
+    /// <summary>MP table; virtio devices on the command line. What our own kernel uses.</summary>
+    MpTable,
+
+    /// <summary>ACPI: RSDP, XSDT, FADT, MADT and a DSDT with the virtio-mmio devices. What stock kernels use.</summary>
+    Acpi,
+}
+
+/// <summary>A virtio-vsock device, in the hybrid form: the host's side is Unix sockets.</summary>
+public sealed record VsockConfig
+{
+    /// <summary>The guest's context id, 3 or more.</summary>
+    public uint Cid { get; set; } = 3;
+
+    /// <summary>
+    /// Path of the Unix socket on which the VMM listens: a client sends <c>CONNECT port\n</c> and gets
+    /// <c>OK hostport\n</c>. A guest that connects to host port P reaches the listener at <c>path_P</c>.
+    /// </summary>
+    public required string SocketPath { get; init; }
+}
+
+/// <summary>A virtio-console device with one port.</summary>
+public sealed record ConsoleConfig
+{
+    /// <summary>Read for the guest's input; no input when null.</summary>
+    public FileReference? Input { get; set; }
+
+    /// <summary>Written with the guest's output.</summary>
+    public FileReference? Output { get; set; }
+}
+
+/// <summary>A virtio-blk disk.</summary>
+public sealed record BlockConfig
+{
+    /// <summary>Image file or block device.</summary>
+    public required FileReference File { get; init; }
+
+    /// <summary>Refuse writes, by feature bit and by check.</summary>
+    public bool ReadOnly { get; set; }
+
+    /// <summary>Serial number that the guest reads, at most 20 bytes.</summary>
+    public string Id { get; set; } = "";
+}
+
+/// <summary>A virtio-fs device: a virtual root directory whose entries are the exports.</summary>
+public sealed record FsConfig
+{
+    /// <summary>Mount tag, at most 36 bytes.</summary>
+    public required string Tag { get; init; }
+
+    /// <summary>Directories and single files, each an entry of the root directory.</summary>
+    public IReadOnlyList<FsExport> Exports { get; set; } = [];
+}
+
+/// <summary>A host directory (or single file) shown in a virtio-fs root directory.</summary>
+public sealed record FsExport
+{
+    /// <summary>The entry's name: one path component.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>The directory or file. Nothing outside of it can be reached.</summary>
+    public required FileReference File { get; init; }
+
+    /// <summary>Answer every change with EROFS, whatever the guest mounted it as.</summary>
+    public bool ReadOnly { get; set; }
+
+    /// <summary>How long the guest may believe what it was told of this export.</summary>
+    public FsCache Cache { get; set; } = FsCache.Exclusive;
+}
+
+/// <summary>How a guest may cache what it reads from a virtio-fs export.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<FsCache>))]
+public enum FsCache
+{
+    /// <summary>
+    /// For a long time: right for a tree that nothing but this VM changes, and that reaches the VM through this export
+    /// only. A container's own root file system is one.
+    /// </summary>
+    Exclusive,
+
+    /// <summary>For a second, and file contents until the next open: for volumes and single files that the host or other VMs change.</summary>
+    Shared,
+}

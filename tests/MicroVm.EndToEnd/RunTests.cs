@@ -1,0 +1,71 @@
+using System.Text.Json.Nodes;
+using MicroVm.EndToEnd.Support;
+
+namespace MicroVm.EndToEnd;
+
+/// <summary>Limits, the root file system and vCPUs: containers that need a configuration of their own.</summary>
+public sealed class LimitTests
+{
+    [SkippableFact]
+    public void MemoryLimitKillsAndSaysSo()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("/bin/tail", "/dev/zero");
+        bundle.Linux["resources"]!["memory"] = new JsonObject { ["limit"] = 16 << 20 };
+        CommandResult result = Container.Run(bundle);
+        Assert.True(result.ExitCode == 137, result.ToString());
+        Assert.Contains("memory", result.StandardError, StringComparison.OrdinalIgnoreCase);
+    }
+
+    [SkippableFact]
+    public void PidsLimitRefusesForks()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create(
+            "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done; echo all started");
+        bundle.Linux["resources"]!["pids"] = new JsonObject { ["limit"] = 6 };
+        CommandResult result = Container.Run(bundle);
+        Assert.DoesNotContain("all started", result.StandardOutput, StringComparison.Ordinal);
+        Assert.Contains("fork", result.StandardError, StringComparison.Ordinal);
+        Assert.NotEqual(0, result.ExitCode);
+    }
+
+    [SkippableFact]
+    public void ReadOnlyRootfsRefusesWrites()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("touch /new; mkdir /dir; rm /bin/busybox; echo x > /tmp/x; echo y > /dev/shm/y && echo shm");
+        bundle.Config["root"]!["readonly"] = true;
+        CommandResult result = Container.Run(bundle);
+        Assert.Equal(3, result.StandardError.Split("Read-only file system").Length - 1 - (result.StandardError.Contains("/tmp/x", StringComparison.Ordinal) ? 1 : 0));
+        Assert.Equal("shm\n", result.StandardOutput);
+        Assert.False(File.Exists(Path.Combine(bundle.Rootfs, "new")));
+        Assert.True(File.Exists(Path.Combine(bundle.Rootfs, "bin/busybox")));
+    }
+
+    [SkippableFact]
+    public void TwoVcpusAreSeenAndUsed()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create(
+            "grep -c ^processor /proc/cpuinfo; i=0; (while [ $i -lt 20000 ]; do i=$((i+1)); done; echo one) & while [ $i -lt 20000 ]; do i=$((i+1)); done; wait; echo two");
+        CommandResult result = Container.Run(bundle, "--vcpus", "2");
+        Assert.True(result.ExitCode == 0, result.ToString());
+        Assert.Equal("2\none\ntwo\n", result.StandardOutput);
+    }
+}
+
+/// <summary>The guest's own process state under load.</summary>
+public sealed class VectorStateTests
+{
+    [SkippableFact]
+    public void VectorRegistersSurviveContextSwitches()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("/bin/vector-torture", "12", Installation.KernelCodeIsEmulated ? "40" : "20000");
+        bundle.AddGuestProgram("vector-torture", "-mavx512f", "-mavx512bw");
+        CommandResult result = Container.Run(bundle);
+        Assert.True(result.ExitCode == 0, result.ToString());
+        Assert.Contains("12 of 12 processes kept their registers", result.StandardOutput, StringComparison.Ordinal);
+    }
+}

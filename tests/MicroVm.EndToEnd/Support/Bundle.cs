@@ -1,0 +1,82 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+
+namespace MicroVm.EndToEnd.Support;
+
+/// <summary>An OCI bundle in a folder of its own: Debian's busybox as rootfs, and the config that `microvm spec` writes.</summary>
+internal sealed class Bundle : IDisposable
+{
+    private static readonly Lazy<string[]> s_applets = new(() =>
+        Shell.Run("/bin/busybox", "--list").StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+
+    private Bundle(string path)
+    {
+        Path = path;
+        Config = JsonNode.Parse(File.ReadAllText(System.IO.Path.Combine(path, "config.json")))!.AsObject();
+    }
+
+    public string Path { get; }
+
+    public string Rootfs => System.IO.Path.Combine(Path, "rootfs");
+
+    /// <summary>The configuration; written by <see cref="Save"/>.</summary>
+    public JsonObject Config { get; }
+
+    public JsonObject Process => Config["process"]!.AsObject();
+
+    public JsonObject Linux => Config["linux"]!.AsObject();
+
+    /// <summary>A bundle whose process is <c>sh -c script</c>, with no terminal.</summary>
+    public static Bundle Create(string script) => Create("/bin/sh", "-c", script);
+
+    public static Bundle Create(params string[] args)
+    {
+        Skip.IfNot(File.Exists("/bin/busybox"), "Debian's busybox-static is not installed");
+        string path = Directory.CreateTempSubdirectory("microvm-bundle-").FullName;
+        string rootfs = System.IO.Path.Combine(path, "rootfs");
+        foreach (string dir in (string[])["bin", "dev", "etc", "proc", "sys", "tmp", "root", "run", "usr", "var", "mnt", "home"])
+        {
+            Directory.CreateDirectory(System.IO.Path.Combine(rootfs, dir));
+        }
+
+        File.SetUnixFileMode(System.IO.Path.Combine(rootfs, "tmp"), (UnixFileMode)0b001_111_111_111);
+        File.Copy("/bin/busybox", System.IO.Path.Combine(rootfs, "bin/busybox"));
+        foreach (string applet in s_applets.Value)
+        {
+            if (applet != "busybox")
+            {
+                File.CreateSymbolicLink(System.IO.Path.Combine(rootfs, "bin", applet), "busybox");
+            }
+        }
+
+        File.WriteAllText(System.IO.Path.Combine(rootfs, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n");
+        File.WriteAllText(System.IO.Path.Combine(rootfs, "etc/group"), "root:x:0:\nuser:x:1000:\n");
+        Shell.Run(Installation.Cli, "spec", "--bundle", path).EnsureSuccess();
+        Bundle bundle = new(path);
+        bundle.Process["terminal"] = false;
+        bundle.Process["args"] = new JsonArray([.. args.Select(a => JsonValue.Create(a))]);
+        bundle.Config["root"]!["readonly"] = false;
+        return bundle;
+    }
+
+    public void Save() => File.WriteAllText(System.IO.Path.Combine(Path, "config.json"), Config.ToJsonString());
+
+    /// <summary>Compiles a program of <c>guest/</c> with the system's gcc, statically, into the rootfs' /bin.</summary>
+    public void AddGuestProgram(string name, params string[] flags)
+    {
+        string source = System.IO.Path.Combine(AppContext.BaseDirectory, "guest", name + ".c");
+        Skip.IfNot(File.Exists("/usr/bin/gcc"), "gcc is not installed: the guest's test programs cannot be built");
+        Shell.Run("gcc", [.. flags, "-static", "-O2", "-pthread", "-o", System.IO.Path.Combine(Rootfs, "bin", name), source]).EnsureSuccess();
+    }
+
+    public void AddMount(string destination, string source, string type, params string[] options) =>
+        Config["mounts"]!.AsArray().Add(new JsonObject
+        {
+            ["destination"] = destination,
+            ["type"] = type,
+            ["source"] = source,
+            ["options"] = new JsonArray([.. options.Select(o => JsonValue.Create(o))]),
+        });
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}

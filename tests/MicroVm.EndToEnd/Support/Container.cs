@@ -1,0 +1,112 @@
+using System.Diagnostics;
+using System.Text;
+
+namespace MicroVm.EndToEnd.Support;
+
+/// <summary>One `microvm run` of a bundle, with a state folder of its own; ended and checked for leftovers on Dispose.</summary>
+internal sealed class Container : IDisposable
+{
+    private static int s_next;
+    private readonly Task<string> _stderr;
+    private readonly MemoryStream _stdout = new();
+    private readonly Task _stdoutPump;
+
+    private Container(Bundle bundle, string[] flags, Action<ProcessStartInfo>? configure)
+    {
+        bundle.Save();
+        Id = $"e2e-{Environment.ProcessId}-{Interlocked.Increment(ref s_next)}";
+        Root = Directory.CreateTempSubdirectory("microvm-root-").FullName;
+        ConsoleLog = System.IO.Path.Combine(Root, "..", System.IO.Path.GetFileName(Root) + ".console");
+        ProcessStartInfo start = new(
+            Installation.Cli, ["--root", Root, "run", "--bundle", bundle.Path, "--console-log", ConsoleLog, .. flags, Id])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        configure?.Invoke(start);
+        Process = Process.Start(start)!;
+        _stderr = Process.StandardError.ReadToEndAsync();
+        _stdoutPump = Process.StandardOutput.BaseStream.CopyToAsync(_stdout);
+    }
+
+    public string Id { get; }
+
+    /// <summary>The `--root` folder.</summary>
+    public string Root { get; }
+
+    public string ConsoleLog { get; }
+
+    public Process Process { get; }
+
+    public Stream Input => Process.StandardInput.BaseStream;
+
+    public string OutputSoFar
+    {
+        get
+        {
+            lock (_stdout)
+            {
+                return Encoding.UTF8.GetString(_stdout.ToArray());
+            }
+        }
+    }
+
+    public static Container Start(Bundle bundle, params string[] flags) => new(bundle, flags, null);
+
+    /// <summary>Runs a bundle to its end, with empty standard input.</summary>
+    public static CommandResult Run(Bundle bundle, params string[] flags)
+    {
+        using Container container = Start(bundle, flags);
+        container.Process.StandardInput.Close();
+        return container.Wait();
+    }
+
+    /// <summary>Waits until the output holds <paramref name="text"/>.</summary>
+    public void WaitForOutput(string text)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        while (!OutputSoFar.Contains(text, StringComparison.Ordinal))
+        {
+            if (Process.HasExited || watch.Elapsed > Installation.RunDeadline)
+            {
+                throw new InvalidOperationException($"no '{text}' in the output: {(Process.HasExited ? Wait() : OutputSoFar)}\n{Console()}");
+            }
+
+            Thread.Sleep(20);
+        }
+    }
+
+    /// <summary>Waits for the end.</summary>
+    public CommandResult Wait()
+    {
+        if (!Process.WaitForExit(Installation.RunDeadline))
+        {
+            throw new TimeoutException($"the container did not end; output so far:\n{OutputSoFar}\n{Console()}");
+        }
+
+        _stdoutPump.Wait();
+        return new CommandResult(Process.ExitCode, OutputSoFar, _stderr.Result);
+    }
+
+    /// <summary>Output as bytes, after <see cref="Wait"/>.</summary>
+    public byte[] OutputBytes => _stdout.ToArray();
+
+    /// <summary>Host processes whose command line or configuration belongs to this container: its VMM.</summary>
+    public IReadOnlyList<int> VmmPids() => ProcessTree.Descendants(Process.Id).Where(p => ProcessTree.Name(p) == "microvm-vmm").ToList();
+
+    public void Dispose()
+    {
+        if (!Process.HasExited)
+        {
+            Process.Kill();
+            Process.WaitForExit();
+        }
+
+        Process.Dispose();
+        Directory.Delete(Root, recursive: true);
+        File.Delete(ConsoleLog);
+    }
+
+    private string Console() => File.Exists(ConsoleLog) ? "--- console\n" + File.ReadAllText(ConsoleLog) : "";
+}

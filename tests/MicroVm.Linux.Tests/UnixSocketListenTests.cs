@@ -1,0 +1,45 @@
+using Xunit;
+
+namespace MicroVm.Linux.Tests;
+
+public sealed class UnixSocketListenTests : IDisposable
+{
+    private readonly string _directory = Directory.CreateTempSubdirectory("unix-socket-").FullName;
+
+    private string Socket => Path.Combine(_directory, "s");
+
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public void Socket_that_nobody_listens_on_is_replaced()
+    {
+        UnixSocket.Listen(Socket).Dispose();
+        using SafeFd again = UnixSocket.Listen(Socket);
+        using SafeFd client = UnixSocket.Connect(Socket);
+        using SafeFd? server = UnixSocket.TryAccept(again, out Errno errno);
+        Assert.NotNull(server);
+        Assert.Equal(Errno.OK, errno);
+        Assert.Null(UnixSocket.TryAccept(again, out errno));
+        Assert.Equal(Errno.EAGAIN, errno);
+    }
+
+    [Fact]
+    public void Socket_in_use_and_other_files_are_left_alone()
+    {
+        using SafeFd first = UnixSocket.Listen(Socket);
+        Assert.Equal(Errno.EADDRINUSE, Assert.Throws<LinuxException>(() => UnixSocket.Listen(Socket)).Errno);
+        string file = Path.Combine(_directory, "file");
+        File.WriteAllText(file, "precious");
+        Assert.Equal(Errno.EADDRINUSE, Assert.Throws<LinuxException>(() => UnixSocket.Listen(file)).Errno);
+        Assert.Equal("precious", File.ReadAllText(file));
+    }
+
+    [Fact]
+    public void Connecting_in_vain_says_why_without_an_exception()
+    {
+        Assert.Null(UnixSocket.TryConnect(System.Text.Encoding.UTF8.GetBytes(Socket), out Errno errno));
+        Assert.Equal(Errno.ENOENT, errno);
+        Assert.Null(UnixSocket.TryConnect(new byte[UnixSocket.MaxPathBytes + 1], out errno));
+        Assert.Equal(Errno.ENAMETOOLONG, errno);
+    }
+}

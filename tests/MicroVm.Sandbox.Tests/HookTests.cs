@@ -1,0 +1,59 @@
+using MicroVm.Oci;
+using MicroVm.Oci.Config;
+using MicroVm.Sandbox.State;
+
+namespace MicroVm.Sandbox.Tests;
+
+/// <summary>Hooks of the runtime's namespace.</summary>
+public sealed class HookTests : IDisposable
+{
+    private readonly TempFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void HooksRunInOrderWithStateAndEnvironment()
+    {
+        HookRunner.Run("prestart", [Sh($"cat > {_folder["state"]}; echo $A >> {_folder["log"]}", "A=first"), Sh($"pwd >> {_folder["log"]}")], State());
+        Assert.Equal($$$"""{"ociVersion":"1.0.2","id":"x","status":"created","pid":42,"bundle":"{{{_folder.Path}}}","annotations":{"k":"v"}}""", File.ReadAllText(_folder["state"]));
+        Assert.Equal($"first\n{_folder.Path}\n", File.ReadAllText(_folder["log"]));
+    }
+
+    [Fact]
+    public void FailureIsToldAndEndsTheRow()
+    {
+        SandboxException e = Assert.Throws<SandboxException>(() =>
+            HookRunner.Run("createRuntime", [Sh("echo out; echo why >&2; exit 3"), Sh($"touch {_folder["second"]}")], State()));
+        Assert.Equal("error running createRuntime hook #0: /bin/sh: exit status 3, output: out\nwhy", e.Message);
+        Assert.False(File.Exists(_folder["second"]));
+        Assert.Contains("/no/hook", Assert.Throws<SandboxException>(() => HookRunner.Run("poststop", [new Hook { Path = "/no/hook" }], State())).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void HookThatTakesTooLongIsEnded()
+    {
+        Hook slow = Sh("exec sleep 1000");
+        slow.Timeout = 1;
+        Assert.Contains("ran past specified timeout of 1 s", Assert.Throws<SandboxException>(() => HookRunner.Run("prestart", [slow], State())).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void HooksOfTheContainersNamespacesAreRefusedByName()
+    {
+        Assert.Contains("hooks.createContainer", Refused(new Hooks { CreateContainer = [Sh("")] }), StringComparison.Ordinal);
+        Assert.Contains("hooks.startContainer", Refused(new Hooks { StartContainer = [Sh("")] }), StringComparison.Ordinal);
+        Assert.Contains("hooks.poststop[0].path", Refused(new Hooks { Poststop = [new Hook { Path = "sh" }] }), StringComparison.Ordinal);
+        Assert.Contains("hooks.prestart[0].timeout", Refused(new Hooks { Prestart = [new Hook { Path = "/bin/sh", Timeout = 0 }] }), StringComparison.Ordinal);
+        HookRunner.Check(null);
+        HookRunner.Check(new Hooks { Prestart = [Sh("")], CreateContainer = [] });
+    }
+
+    private static string Refused(Hooks hooks) => Assert.Throws<SpecException>(() => HookRunner.Check(hooks)).Message;
+
+    private static Hook Sh(string script, params string[] env) => new() { Path = "/bin/sh", Args = ["sh", "-c", script], Env = [.. env, "PATH=/usr/bin:/bin"] };
+
+    private OciState State() => new()
+    {
+        OciVersion = "1.0.2", Id = "x", Status = ContainerStatus.Created, Pid = 42, Bundle = _folder.Path, Annotations = new() { ["k"] = "v" },
+    };
+}

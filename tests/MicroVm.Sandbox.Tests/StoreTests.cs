@@ -1,0 +1,109 @@
+using System.Diagnostics;
+using MicroVm.Oci;
+using MicroVm.Sandbox.State;
+
+namespace MicroVm.Sandbox.Tests;
+
+/// <summary>State folders: used ids, what a crash left, races.</summary>
+public sealed class StoreTests : IDisposable
+{
+    private readonly TempFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void StateIsKeptAndForgotten()
+    {
+        ContainerStore store = new(_folder["a/b/root"]);
+        ContainerState state = State("one");
+        store.Create(state);
+        Assert.Equal(state.Init, store.Find("one")!.Init);
+        store.Update(state with { Status = ContainerStatus.Running, Annotations = new() { ["k"] = "v" } });
+        Assert.Equal(ContainerStatus.Running, store.Find("one")!.Status);
+        Assert.Equal("v", store.Find("one")!.Annotations!["k"]);
+        store.Delete("one");
+        Assert.Null(store.Find("one"));
+        Assert.Empty(Directory.EnumerateFileSystemEntries(_folder["a/b/root"]));
+    }
+
+    [Fact]
+    public void UsedIdIsRefused()
+    {
+        ContainerStore store = new(_folder.Path);
+        store.Create(State("one"));
+        Assert.Contains("container with given ID already exists", Assert.Throws<SandboxException>(() => store.Create(State("one"))).Message, StringComparison.Ordinal);
+        Assert.Throws<SpecException>(() => store.Create(State("a/b")));
+    }
+
+    [Fact]
+    public void WhatACrashLeftIsReplaced()
+    {
+        ContainerStore store = new(_folder.Path);
+        using Process dead = Process.Start("/bin/true");
+        ProcessIdentity identity = new(dead.Id, 1);
+        dead.WaitForExit();
+        store.Create(State("one") with { Init = identity });
+        File.WriteAllText(Path.Combine(store.FolderOf("one"), "vsock"), "");
+        store.Create(State("one"));
+        Assert.False(File.Exists(Path.Combine(store.FolderOf("one"), "vsock")));
+
+        // A crash between making the folder and writing the state.
+        Directory.CreateDirectory(store.FolderOf("two"));
+        store.Create(State("two"));
+
+        // A damaged state.
+        File.WriteAllText(Path.Combine(store.FolderOf("two"), "state.json"), "{");
+        Assert.Null(store.Find("two"));
+        store.Create(State("two"));
+    }
+
+    [Fact]
+    public void TheVmmOfADeadRunIsEnded()
+    {
+        ContainerStore store = new(_folder.Path);
+        using Process vmm = Process.Start("/bin/sleep", "1000");
+        store.Create(State("one") with { Init = new ProcessIdentity(int.MaxValue, 1), Vmm = ProcessIdentity.Of(vmm.Id) });
+        store.Create(State("one"));
+        Assert.True(vmm.WaitForExit(10_000));
+        Assert.Equal(137, vmm.ExitCode);
+    }
+
+    [Fact]
+    public void OneOfManyCallersGetsTheId()
+    {
+        int won = 0;
+        Parallel.For(0, 16, _ =>
+        {
+            try
+            {
+                new ContainerStore(_folder.Path).Create(State("one"));
+                Interlocked.Increment(ref won);
+            }
+            catch (SandboxException)
+            {
+                // Another was first.
+            }
+        });
+        Assert.Equal(1, won);
+    }
+
+    [Fact]
+    public void ProcessesAreToldApart()
+    {
+        Assert.True(ProcessIdentity.Current.IsAlive());
+        Assert.False((ProcessIdentity.Current with { StartTime = 1 }).IsAlive());
+        Assert.Null(ProcessIdentity.Of(int.MaxValue));
+    }
+
+    private static ContainerState State(string id) => new()
+    {
+        Id = id,
+        OciVersion = "1.0.2",
+        Bundle = "/b",
+        Rootfs = "/b/rootfs",
+        Created = DateTimeOffset.UnixEpoch,
+        Owner = 0,
+        Init = ProcessIdentity.Current,
+        Status = ContainerStatus.Creating,
+    };
+}

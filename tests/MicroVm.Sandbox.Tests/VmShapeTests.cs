@@ -1,0 +1,67 @@
+using MicroVm.Oci.Config;
+using MicroVm.Sandbox.Vm;
+
+namespace MicroVm.Sandbox.Tests;
+
+/// <summary>Size of a VM from flags, annotations and limits.</summary>
+public sealed class VmShapeTests
+{
+    private const long HostMemory = 4096;
+    private const int HostCpus = 4;
+
+    [Theory]
+    [InlineData(null, 128)]
+    [InlineData(-1L, 128)]
+    [InlineData(16L << 20, 128)]
+    [InlineData(64L << 20, 128)]
+    [InlineData((64L << 20) + 1, 129)]
+    [InlineData(1L << 30, 1088)]
+    [InlineData(long.MaxValue, 4096)]
+    public void MemoryFollowsTheLimit(long? limit, int expected) =>
+        Assert.Equal(expected, Resolve(new Resources { Memory = new() { Limit = limit } }).MemoryMiB);
+
+    [Theory]
+    [InlineData(null, null, null, 1)]
+    [InlineData(-1L, null, null, 1)]
+    [InlineData(50000L, 100000UL, null, 1)]
+    [InlineData(100001L, 100000UL, null, 2)]
+    [InlineData(900000L, 100000UL, null, 4)]
+    [InlineData(300000L, null, "0-1", 2)]
+    [InlineData(long.MaxValue, 1UL, null, 4)]
+    public void VcpusFollowTheQuota(long? quota, ulong? period, string? cpus, int expected) =>
+        Assert.Equal(expected, Resolve(new Resources { Cpu = new() { Quota = quota, Period = period, Cpus = cpus } }).Vcpus);
+
+    [Fact]
+    public void FlagsComeBeforeAnnotationsBeforeLimits()
+    {
+        Spec spec = new()
+        {
+            Annotations = new() { ["dev.microvm.memory"] = "200", ["dev.microvm.vcpus"] = "3", ["dev.microvm.kernel-args"] = "a=1" },
+            Linux = new() { Resources = new() { Memory = new() { Limit = 1L << 30 }, Cpu = new() { Cpus = "1,3" } } },
+        };
+        VmShape annotated = VmShape.Resolve(spec, new VmOptions(), HostMemory, HostCpus);
+        Assert.Equal((200, 3, "a=1"), (annotated.MemoryMiB, annotated.Vcpus, annotated.KernelArguments));
+        Assert.Equal([1, 3], annotated.HostCpus);
+        VmShape flagged = VmShape.Resolve(spec, new VmOptions { MemoryMiB = 64, Vcpus = 2, KernelArguments = "b=2" }, HostMemory, HostCpus);
+        Assert.Equal((64, 2, "a=1 b=2"), (flagged.MemoryMiB, flagged.Vcpus, flagged.KernelArguments));
+    }
+
+    [Fact]
+    public void ImpossibleSizesAreNamed()
+    {
+        Assert.Contains("8 MiB", Refused(new VmOptions { MemoryMiB = 8 }, null), StringComparison.Ordinal);
+        Assert.Contains("the host has 4096 MiB", Refused(new VmOptions { MemoryMiB = 5000 }, null), StringComparison.Ordinal);
+        Assert.Contains("33 vCPUs", Refused(new VmOptions { Vcpus = 33 }, null), StringComparison.Ordinal);
+        Assert.Contains("0 vCPUs", Refused(new VmOptions { Vcpus = 0 }, null), StringComparison.Ordinal);
+        Assert.Contains("\"lots\"", Refused(new VmOptions(), "lots"), StringComparison.Ordinal);
+    }
+
+    private static VmShape Resolve(Resources resources) =>
+        VmShape.Resolve(new Spec { Linux = new() { Resources = resources } }, new VmOptions(), HostMemory, HostCpus);
+
+    private static string Refused(VmOptions options, string? memoryAnnotation)
+    {
+        Spec spec = new() { Annotations = memoryAnnotation is null ? null : new() { ["dev.microvm.memory"] = memoryAnnotation } };
+        return Assert.Throws<SandboxException>(() => VmShape.Resolve(spec, options, HostMemory, HostCpus)).Message;
+    }
+}

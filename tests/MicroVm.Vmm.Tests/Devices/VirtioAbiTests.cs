@@ -1,0 +1,95 @@
+using System.Runtime.InteropServices;
+using MicroVm.Tests.Shared;
+using MicroVm.Vmm.Devices.Block;
+using MicroVm.Vmm.Devices.Console;
+using MicroVm.Vmm.Devices.Vsock;
+using MicroVm.Vmm.Virtio;
+using Xunit;
+
+namespace MicroVm.Vmm.Tests.Devices;
+
+/// <summary>The devices' numbers and structs against the kernel's virtio headers.</summary>
+public sealed class VirtioAbiTests
+{
+    private const string Headers = """
+        #include <stdint.h>
+        #include <linux/virtio_ring.h>
+        #include <linux/virtio_ids.h>
+        #include <linux/virtio_blk.h>
+        #include <linux/virtio_console.h>
+        #include <linux/virtio_vsock.h>
+        """;
+
+    [SkippableFact]
+    public void Numbers_and_structs_equal_the_headers()
+    {
+        Skip.If(AbiOracle.Missing is not null, AbiOracle.Missing);
+        Dictionary<string, long> ours = new()
+        {
+            ["VRING_DESC_F_NEXT"] = Descriptor.FlagNext,
+            ["VRING_DESC_F_WRITE"] = Descriptor.FlagWrite,
+            ["VRING_DESC_F_INDIRECT"] = Descriptor.FlagIndirect,
+            ["sizeof(struct vring_desc)"] = Descriptor.Size,
+
+            ["VIRTIO_BLK_T_IN"] = (long)BlockRequestType.In,
+            ["VIRTIO_BLK_T_OUT"] = (long)BlockRequestType.Out,
+            ["VIRTIO_BLK_T_FLUSH"] = (long)BlockRequestType.Flush,
+            ["VIRTIO_BLK_T_GET_ID"] = (long)BlockRequestType.GetId,
+            ["VIRTIO_BLK_T_DISCARD"] = (long)BlockRequestType.Discard,
+            ["VIRTIO_BLK_T_WRITE_ZEROES"] = (long)BlockRequestType.WriteZeroes,
+            ["VIRTIO_BLK_S_OK"] = (long)BlockStatus.Ok,
+            ["VIRTIO_BLK_S_IOERR"] = (long)BlockStatus.IoError,
+            ["VIRTIO_BLK_S_UNSUPP"] = (long)BlockStatus.Unsupported,
+            ["1ul << VIRTIO_BLK_F_SEG_MAX"] = (long)BlockFeature.SegMax,
+            ["1ul << VIRTIO_BLK_F_RO"] = (long)BlockFeature.ReadOnly,
+            ["1ul << VIRTIO_BLK_F_BLK_SIZE"] = (long)BlockFeature.BlockSize,
+            ["1ul << VIRTIO_BLK_F_FLUSH"] = (long)BlockFeature.Flush,
+            ["1ul << VIRTIO_BLK_F_DISCARD"] = (long)BlockFeature.Discard,
+            ["1ul << VIRTIO_BLK_F_WRITE_ZEROES"] = (long)BlockFeature.WriteZeroes,
+            ["VIRTIO_BLK_ID_BYTES"] = BlockDevice.MaxIdBytes,
+            ["VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP"] = BlockRange.Unmap,
+            ["sizeof(struct virtio_blk_discard_write_zeroes)"] = Marshal.SizeOf<BlockRange>(),
+            ["sizeof(struct virtio_blk_outhdr)"] = Marshal.SizeOf<BlockRequestHeader>(),
+            ["__builtin_offsetof(struct virtio_blk_outhdr, sector)"] = Offset<BlockRequestHeader>(nameof(BlockRequestHeader.Sector)),
+            ["__builtin_offsetof(struct virtio_blk_config, seg_max)"] = Offset<BlockConfigSpace>(nameof(BlockConfigSpace.SegMax)),
+            ["__builtin_offsetof(struct virtio_blk_config, blk_size)"] = Offset<BlockConfigSpace>(nameof(BlockConfigSpace.BlockSize)),
+            ["__builtin_offsetof(struct virtio_blk_config, wce)"] = Offset<BlockConfigSpace>(nameof(BlockConfigSpace.Writeback)),
+            ["__builtin_offsetof(struct virtio_blk_config, num_queues)"] = Offset<BlockConfigSpace>(nameof(BlockConfigSpace.NumQueues)),
+            ["__builtin_offsetof(struct virtio_blk_config, max_discard_sectors)"] = Offset<BlockConfigSpace>(nameof(BlockConfigSpace.MaxDiscardSectors)),
+            ["__builtin_offsetof(struct virtio_blk_config, max_write_zeroes_seg)"] = Offset<BlockConfigSpace>(nameof(BlockConfigSpace.MaxWriteZeroesSeg)),
+            ["__builtin_offsetof(struct virtio_blk_config, write_zeroes_may_unmap)"] = Offset<BlockConfigSpace>(nameof(BlockConfigSpace.WriteZeroesMayUnmap)),
+
+            ["1ul << VIRTIO_CONSOLE_F_SIZE"] = (long)ConsoleFeature.Size,
+            ["1ul << VIRTIO_CONSOLE_F_EMERG_WRITE"] = (long)ConsoleFeature.EmergencyWrite,
+            ["sizeof(struct virtio_console_config)"] = Marshal.SizeOf<ConsoleConfigSpace>(),
+            ["__builtin_offsetof(struct virtio_console_config, cols)"] = Offset<ConsoleConfigSpace>(nameof(ConsoleConfigSpace.Columns)),
+            ["__builtin_offsetof(struct virtio_console_config, rows)"] = Offset<ConsoleConfigSpace>(nameof(ConsoleConfigSpace.Rows)),
+            ["__builtin_offsetof(struct virtio_console_config, emerg_wr)"] = ConsoleConfigSpace.EmergencyWriteOffset,
+
+            ["sizeof(struct virtio_vsock_hdr)"] = Marshal.SizeOf<VsockHeader>(),
+            ["__builtin_offsetof(struct virtio_vsock_hdr, dst_cid)"] = Offset<VsockHeader>(nameof(VsockHeader.DestinationCid)),
+            ["__builtin_offsetof(struct virtio_vsock_hdr, src_port)"] = Offset<VsockHeader>(nameof(VsockHeader.SourcePort)),
+            ["__builtin_offsetof(struct virtio_vsock_hdr, len)"] = Offset<VsockHeader>(nameof(VsockHeader.Length)),
+            ["__builtin_offsetof(struct virtio_vsock_hdr, type)"] = Offset<VsockHeader>(nameof(VsockHeader.Type)),
+            ["__builtin_offsetof(struct virtio_vsock_hdr, op)"] = Offset<VsockHeader>(nameof(VsockHeader.Operation)),
+            ["__builtin_offsetof(struct virtio_vsock_hdr, flags)"] = Offset<VsockHeader>(nameof(VsockHeader.Flags)),
+            ["__builtin_offsetof(struct virtio_vsock_hdr, buf_alloc)"] = Offset<VsockHeader>(nameof(VsockHeader.BufferAllocation)),
+            ["__builtin_offsetof(struct virtio_vsock_hdr, fwd_cnt)"] = Offset<VsockHeader>(nameof(VsockHeader.ForwardCount)),
+            ["VIRTIO_VSOCK_TYPE_STREAM"] = VsockLimits.TypeStream,
+            ["VIRTIO_VSOCK_OP_REQUEST"] = (long)VsockOperation.Request,
+            ["VIRTIO_VSOCK_OP_RESPONSE"] = (long)VsockOperation.Response,
+            ["VIRTIO_VSOCK_OP_RST"] = (long)VsockOperation.Reset,
+            ["VIRTIO_VSOCK_OP_SHUTDOWN"] = (long)VsockOperation.Shutdown,
+            ["VIRTIO_VSOCK_OP_RW"] = (long)VsockOperation.Data,
+            ["VIRTIO_VSOCK_OP_CREDIT_UPDATE"] = (long)VsockOperation.CreditUpdate,
+            ["VIRTIO_VSOCK_OP_CREDIT_REQUEST"] = (long)VsockOperation.CreditRequest,
+            ["VIRTIO_VSOCK_SHUTDOWN_RCV"] = (long)VsockShutdown.Receive,
+            ["VIRTIO_VSOCK_SHUTDOWN_SEND"] = (long)VsockShutdown.Send,
+            ["VIRTIO_VSOCK_EVENT_TRANSPORT_RESET"] = 0,
+        };
+        IReadOnlyDictionary<string, long> theirs = AbiOracle.Evaluate(Headers, ours.Keys);
+        Assert.Equal(ours.OrderBy(p => p.Key), theirs.OrderBy(p => p.Key));
+    }
+
+    private static long Offset<T>(string field) => Marshal.OffsetOf<T>(field);
+}

@@ -1,0 +1,185 @@
+using System.Text;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Boot;
+using MicroVm.Vmm.Machine;
+using MicroVm.Vmm.Tests.Boot;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Vmm.Tests.Machine;
+
+public sealed class VirtualMachineTests
+{
+    public static TheoryData<byte[], VmmExitCode> Endings => new()
+    {
+        { TestMachines.PowerOff, VmmExitCode.PoweredOff },
+        { [0xb0, 0xfe, 0xe6, 0x64, 0xf4], VmmExitCode.Reset },
+        { [0x66, 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee, 0xf4], VmmExitCode.Reset },
+        { [0x0f, 0x0b], VmmExitCode.TripleFault },
+    };
+
+    [SkippableTheory]
+    [MemberData(nameof(Endings))]
+    public void The_guests_end_is_told(byte[] code, VmmExitCode expected)
+    {
+        TestMachines.RequireKvm();
+        Assert.Equal(expected, TestMachines.Run(TestMachines.Config(ElfBuilder.Kernel(code))));
+    }
+
+    [SkippableFact]
+    public void A_Linux_kernel_gets_its_zero_page_in_RSI()
+    {
+        TestMachines.RequireKvm();
+        byte[] code =
+        [
+            0x81, 0xbe, 0x02, 0x02, 0, 0, 0x48, 0x64, 0x72, 0x53, // cmp dword [rsi+0x202], "HdrS"
+            0x75, 0x08, // jne +8
+            .. TestMachines.PowerOff,
+            0xb0, 0xfe, 0xe6, 0x64, 0xf4,
+        ];
+        Assert.Equal(VmmExitCode.PoweredOff, TestMachines.Run(TestMachines.Config(ElfBuilder.Kernel(code))));
+    }
+
+    [SkippableFact]
+    public void A_bzImage_is_entered_at_its_64_bit_entry()
+    {
+        TestMachines.RequireKvm();
+        byte[] code = [0x81, 0xbe, 0x02, 0x02, 0, 0, 0x48, 0x64, 0x72, 0x53, 0x75, 0x08, .. TestMachines.PowerOff, 0x0f, 0x0b];
+        Assert.Equal(VmmExitCode.PoweredOff, TestMachines.Run(TestMachines.Config(BzImageLoaderTests.Image(code))));
+    }
+
+    /// <summary>32-bit code without paging sees start info in EBX and a virtio-mmio window where the tables say it is.</summary>
+    [SkippableFact]
+    public void A_PVH_kernel_gets_its_start_info_in_EBX()
+    {
+        TestMachines.RequireKvm();
+        byte[] code =
+        [
+            0x81, 0x3b, 0x78, 0xc5, 0x6e, 0x33, // cmp dword [ebx], 0x336ec578
+            0x75, 0x14, // jne +20
+            0xa1, 0x00, 0x00, 0x00, 0xd0, // mov eax, [0xd0000000]
+            0x3d, 0x76, 0x69, 0x72, 0x74, // cmp eax, "virt"
+            0x75, 0x08, // jne +8
+            .. TestMachines.PowerOff,
+            0xb0, 0xfe, 0xe6, 0x64, 0xf4,
+        ];
+        byte[] kernel = ElfBuilder.Kernel(code, entry: ulong.MaxValue, pvhEntry: (uint)ElfBuilder.LoadAddress);
+        VmmConfig config = TestMachines.Config(kernel);
+        config.Entropy = true;
+        Assert.Equal(VmmExitCode.PoweredOff, TestMachines.Run(config, m => Assert.Equal(0, Counter(m, "mmio.unknown.reads"))));
+    }
+
+    [SkippableFact]
+    public void Serial_output_reaches_its_file_and_unknown_ports_read_all_ones()
+    {
+        TestMachines.RequireKvm();
+        byte[] code =
+        [
+            0xe4, 0x99, // in al, 0x99
+            0x3c, 0xff, // cmp al, 0xff
+            0x75, 0x11, // jne to the power-off
+            0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+            0xb0, (byte)'o', 0xee, 0xb0, (byte)'k', 0xee, 0xb0, (byte)'\n', 0xee, 0xb0, (byte)'.', 0xee,
+            .. TestMachines.PowerOff,
+        ];
+        using SafeFd serial = ElfBuilder.Memfd([]);
+        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(code), serial.Duplicate());
+        Assert.Equal(VmmExitCode.PoweredOff, TestMachines.Run(config, m =>
+        {
+            Assert.Equal(1, Counter(m, "pio.unknown.reads"));
+            Assert.True(Counter(m, "exits.io") >= 6);
+        }));
+        Assert.Equal("ok\n.", ReadAll(serial));
+    }
+
+    [SkippableFact]
+    public void Other_vCPUs_wait_until_they_are_started_and_end_with_the_machine()
+    {
+        TestMachines.RequireKvm();
+        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(TestMachines.PowerOff));
+        config.Vcpus = 3;
+        Assert.Equal(VmmExitCode.PoweredOff, TestMachines.Run(config));
+    }
+
+    [SkippableFact]
+    public void A_spinning_guest_is_paused_resumed_and_stopped()
+    {
+        TestMachines.RequireKvm();
+        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(TestMachines.Spin));
+        config.Vcpus = 2;
+        using VirtualMachine machine = MachineBuilder.Build(config);
+        using ManualResetEventSlim paused = new();
+        VmmExitCode code = default;
+        Thread thread = new(() => code = machine.Run());
+        thread.Start();
+        for (int i = 0; i < 3; i++)
+        {
+            paused.Reset();
+            machine.Loop.Post(() => Assert.True(machine.Pause(paused.Set)));
+            Assert.True(paused.Wait(60_000));
+            machine.Loop.Post(() => Assert.True(machine.Resume()));
+        }
+
+        machine.End(VmmExitCode.Stopped);
+        Assert.True(thread.Join(60_000));
+        Assert.Equal(VmmExitCode.Stopped, code);
+    }
+
+    [SkippableFact]
+    public void Too_little_memory_is_named_with_its_cure()
+    {
+        TestMachines.RequireKvm();
+        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(TestMachines.Spin, memorySize: 40 << 20));
+        BootException e = Assert.Throws<BootException>(() => MachineBuilder.Build(config));
+        Assert.Contains("32 MiB of memory do not hold; give it more", e.Message, StringComparison.Ordinal);
+    }
+
+    public static TheoryData<VmmConfig, string> WrongConfigs
+    {
+        get
+        {
+            FileReference kernel = FileReference.FromPath("/nonexistent/kernel");
+            return new()
+            {
+                { new VmmConfig { Kernel = kernel, MemoryMiB = 8 }, "memoryMiB: 8" },
+                { new VmmConfig { Kernel = kernel, MemoryMiB = 33, HugePages = true }, "memoryMiB: 33" },
+                { new VmmConfig { Kernel = kernel, Vcpus = 0 }, "vcpus: 0" },
+                { new VmmConfig { Kernel = kernel, Vcpus = 33 }, "vcpus: 33" },
+                { new VmmConfig { Kernel = kernel, Vsock = new VsockConfig { Cid = 2, SocketPath = "x" } }, "vsock.cid: 2" },
+                { new VmmConfig { Kernel = kernel, Fs = [new FsConfig { Tag = "a" }, new FsConfig { Tag = "a" }] }, "the tag \"a\"" },
+                { new VmmConfig { Kernel = kernel, Block = [.. Enumerable.Repeat(new BlockConfig { File = kernel }, 20)] }, "21 virtio devices" },
+            };
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(WrongConfigs))]
+    public void Wrong_settings_are_named(VmmConfig config, string named) =>
+        Assert.Contains(named, Assert.Throws<ConfigException>(() => ConfigValidator.Check(config)).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public void File_references_are_checked()
+    {
+        Assert.Throws<ConfigException>(() => FileOpener.Open(new FileReference(), 0, "x"));
+        Assert.Throws<ConfigException>(() => FileOpener.Open(new FileReference { Fd = 1, Path = "/" }, 0, "x"));
+        Assert.Throws<ConfigException>(() => FileOpener.Open(FileReference.FromFd(-1), 0, "x"));
+        Assert.Contains("not open", Assert.Throws<ConfigException>(() => FileOpener.Open(FileReference.FromFd(987_654), 0, "x")).Message, StringComparison.Ordinal);
+        Assert.Contains("x: cannot open /no/such: No such file", Assert.Throws<ConfigException>(() => FileOpener.Open(FileReference.FromPath("/no/such"), 0, "x")).Message, StringComparison.Ordinal);
+    }
+
+    internal static long Counter(VirtualMachine machine, string name)
+    {
+        Dictionary<string, long> counters = [];
+        machine.CollectCounters((n, v) => counters[n] = v);
+        return counters[name];
+    }
+
+    private static unsafe string ReadAll(SafeFd fd)
+    {
+        byte[] buffer = new byte[4096];
+        fixed (byte* p = buffer)
+        {
+            return Encoding.ASCII.GetString(buffer, 0, (int)Libc.pread(fd.Value, p, (nuint)buffer.Length, 0));
+        }
+    }
+}

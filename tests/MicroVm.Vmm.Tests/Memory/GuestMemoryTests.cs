@@ -1,0 +1,57 @@
+using FsCheck;
+using FsCheck.Fluent;
+using MicroVm.Vmm.Memory;
+
+namespace MicroVm.Vmm.Tests;
+
+public sealed unsafe class GuestMemoryTests
+{
+    private const ulong GiB = 1ul << 30;
+
+    private static readonly Gen<ulong> Numbers = Gen.OneOf(
+        Gen.Elements(0ul, 1ul, 4096ul, 3 * GiB, 4 * GiB, 5 * GiB, 1ul << 63, ulong.MaxValue)
+            .SelectMany(b => Gen.Choose(-3, 3).Select(d => unchecked(b + (ulong)(long)d))),
+        Gen.Choose(0, int.MaxValue).Select(n => (ulong)n),
+        Gen.Choose(0, int.MaxValue).Select(n => (ulong)n * 5));
+
+    [Fact]
+    public void A_range_is_given_exactly_when_every_byte_is_in_one_region()
+    {
+        // 4 GiB: [0, 3 GiB) and [4 GiB, 5 GiB). Nothing of it is touched.
+        using GuestMemory memory = GuestMemory.Create(4 * GiB);
+        byte* low = memory.TryGetPointer(0, 1);
+        Gen<(ulong Gpa, ulong Length)> ranges = from gpa in Numbers from length in Numbers select (gpa, length);
+        Prop.ForAll(ranges.ToArbitrary(), r =>
+        {
+            UInt128 end = (UInt128)r.Gpa + r.Length;
+            bool inLow = r.Gpa < 3 * GiB && end <= 3 * GiB;
+            bool inHigh = r.Gpa >= 4 * GiB && r.Gpa < 5 * GiB && end <= 5 * GiB;
+            byte* p = memory.TryGetPointer(r.Gpa, r.Length);
+            Assert.Equal(inLow || inHigh, p is not null);
+            Assert.Equal(inLow || inHigh, memory.Contains(r.Gpa, r.Length));
+            if (p is not null)
+            {
+                Assert.Equal(r.Gpa - (inHigh ? GiB : 0), (ulong)(p - low));
+            }
+        }).Check(Config.QuickThrowOnFailure.WithMaxTest(5000));
+    }
+
+    [Fact]
+    public void Values_round_trip_and_reach_no_further_than_the_end()
+    {
+        using GuestMemory memory = GuestMemory.Create(1 << 20);
+        Assert.True(memory.TryWrite((1 << 20) - 8, 0x1122_3344_5566_7788ul));
+        Assert.True(memory.TryRead((1 << 20) - 8, out ulong value));
+        Assert.Equal(0x1122_3344_5566_7788ul, value);
+        Assert.False(memory.TryWrite((1 << 20) - 7, 0ul));
+        Assert.False(memory.TryRead((1 << 20) - 7, out value));
+        Assert.False(memory.TryGetSpan(0, (1 << 20) + 1, out Span<byte> span));
+        Assert.True(span.IsEmpty);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(4095)]
+    public void Sizes_that_are_no_pages_are_refused(ulong size) =>
+        Assert.ThrowsAny<ArgumentOutOfRangeException>(() => GuestMemory.Create(size));
+}
