@@ -1,6 +1,7 @@
 using MicroVm.Agent.Cgroups;
 using MicroVm.Agent.Rootfs;
 using MicroVm.Linux;
+using MicroVm.Linux.Child;
 using MicroVm.Linux.Native;
 
 namespace MicroVm.Agent.Child;
@@ -42,7 +43,7 @@ public sealed unsafe class ClonedChild : IDisposable
     public SafeFd? PidFd { get; private set; }
 
     /// <summary>Appends a step that reports a milestone.</summary>
-    public void AddReport(StepId id) => Program.AddReport(id, _reportWrite.Value);
+    public void AddReport(StepId id) => Program.AddReport((uint)id, _reportWrite.Value);
 
     /// <summary>Appends a step that waits for <see cref="Go"/>.</summary>
     public void AddWait() => Program.AddWait(_goRead.Value);

@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using MicroVm.Linux;
+using MicroVm.Linux.Child;
 using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
 

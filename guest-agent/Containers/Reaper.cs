@@ -1,5 +1,6 @@
 using MicroVm.Agent.Child;
 using MicroVm.Linux;
+using MicroVm.Linux.Child;
 using MicroVm.Linux.Native;
 
 namespace MicroVm.Agent.Containers;

@@ -1,6 +1,7 @@
 using MicroVm.Agent.Child;
 using MicroVm.Agent.Rootfs;
 using MicroVm.Linux;
+using MicroVm.Linux.Child;
 using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
 using Xunit;

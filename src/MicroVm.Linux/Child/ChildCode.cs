@@ -1,12 +1,11 @@
 using System.Runtime.InteropServices;
-using MicroVm.Linux;
 using MicroVm.Linux.Native;
 
-namespace MicroVm.Agent.Child;
+namespace MicroVm.Linux.Child;
 
 /// <summary>
 /// The machine code that runs between clone and execve (and as SIGCHLD's handler): child.S assembled. It is not managed
-/// code because the child shares the agent's memory and thread pointer, where no managed code may run twice.
+/// code because the child shares its parent's memory and thread pointer, where no managed code may run twice.
 /// </summary>
 public static unsafe class ChildCode
 {

@@ -1,15 +1,15 @@
 using System.Diagnostics;
-using MicroVm.Agent.Child;
+using MicroVm.Linux.Child;
 using Xunit;
 
-namespace MicroVm.Agent.Tests;
+namespace MicroVm.Linux.Tests;
 
 public class ChildCodeTests
 {
     [SkippableFact]
     public void The_bytes_are_those_of_child_S()
     {
-        string source = Path.Combine(RepositoryRoot(), "guest-agent", "Child", "child.S");
+        string source = Path.Combine(RepositoryRoot(), "src", "MicroVm.Linux", "Child", "child.S");
         string directory = Directory.CreateTempSubdirectory().FullName;
         try
         {

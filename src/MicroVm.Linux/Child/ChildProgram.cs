@@ -1,12 +1,11 @@
 using System.Text;
-using MicroVm.Linux;
 using MicroVm.Linux.Native;
 
-namespace MicroVm.Agent.Child;
+namespace MicroVm.Linux.Child;
 
 /// <summary>
-/// The list of system calls that a child carries out, with everything they point to, in memory of its own. Owned by the
-/// process record, which disposes of it when the child has exec'd or ended.
+/// The list of system calls that a child carries out, with everything they point to, in memory of its own. Its owner
+/// disposes of it when the child has exec'd or ended.
 /// </summary>
 public sealed unsafe class ChildProgram : IDisposable
 {
@@ -21,7 +20,7 @@ public sealed unsafe class ChildProgram : IDisposable
 
     /// <summary>Creates an empty program that reports on descriptor <paramref name="reportFd"/>.</summary>
     /// <param name="reportFd">Number of the descriptor in the child.</param>
-    /// <param name="sharedMemory">The child will not share the agent's memory, but must see later changes.</param>
+    /// <param name="sharedMemory">The child will not share the caller's memory, but must see later changes.</param>
     /// <exception cref="LinuxException">There is no memory.</exception>
     public ChildProgram(int reportFd, bool sharedMemory)
     {
@@ -41,7 +40,7 @@ public sealed unsafe class ChildProgram : IDisposable
     public ChildStep* Steps => (ChildStep*)(_base + HeaderSize);
 
     /// <summary>Appends a system call.</summary>
-    public ChildStep* Add(StepId id, StepMode mode, long number, nint a0 = 0, nint a1 = 0, nint a2 = 0, nint a3 = 0, nint a4 = 0)
+    public ChildStep* Add(uint id, StepMode mode, long number, nint a0 = 0, nint a1 = 0, nint a2 = 0, nint a3 = 0, nint a4 = 0)
     {
         if (_count == MaxSteps)
         {
@@ -55,16 +54,16 @@ public sealed unsafe class ChildProgram : IDisposable
         step->Arguments[2] = a2;
         step->Arguments[3] = a3;
         step->Arguments[4] = a4;
-        step->Id = (uint)id;
+        step->Id = id;
         step->Mode = (uint)mode;
         return step;
     }
 
     /// <summary>Appends a step that reports a milestone.</summary>
-    public void AddReport(StepId id, int fd) => Add(id, StepMode.Positive, Libc.SYS_write, fd, Record([(int)id, 0]), 8);
+    public void AddReport(uint id, int fd) => Add(id, StepMode.Positive, Libc.SYS_write, fd, Record([(int)id, 0]), 8);
 
     /// <summary>Appends a step that waits for one byte.</summary>
-    public void AddWait(int fd) => Add(StepId.Wait, StepMode.Positive, Libc.SYS_read, fd, (nint)Allocate(8), 1);
+    public void AddWait(int fd) => Add(0, StepMode.Positive, Libc.SYS_read, fd, (nint)Allocate(8), 1);
 
     /// <summary>A copy of plain records; its address.</summary>
     /// <exception cref="LinuxException">E2BIG: the program's memory is full.</exception>

@@ -1,6 +1,6 @@
 /* The code of ChildCode.cs, which holds these bytes and is compared with this file by a test.
 
-   Between clone and execve the child shares the agent's memory (CLONE_VM), so that nothing of the agent is copied and
+   Between clone and execve the child shares its parent's memory (CLONE_VM), so that nothing of it is copied and
    no page is faulted in twice. It must therefore touch nothing of the runtime: no stack, no thread-local storage, no
    managed code. It is this interpreter over an array of prepared system calls (ChildStep, 72 bytes):
      0 nr, 8..55 six arguments, 56 where to store the result (0: nowhere), 64 id (u32), 68 mode (u32).
