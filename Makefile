@@ -10,7 +10,7 @@ export DOTNET_CLI_TELEMETRY_OPTOUT := 1
 export DOTNET_NOLOGO := 1
 export MSBUILDDISABLENODEREUSE := 1
 
-.PHONY: help deps build kernel binaries run test bench install clean
+.PHONY: help deps build kernel binaries run test lab bench install clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ run: build ## run a container in a micro-VM: the demo bundle
 test: build ## build and run every test; TESTS=Pattern keeps the test projects whose name matches
 	@eng/run-tests $(OUT) "$(TESTS)"
 
+lab: build ## start the lab: a machine with an ordinary KVM, emulated by QEMU (then tests/lab/lab run CMD..., shell, stop)
+	@tests/lab/lab start
+
 bench: build ## benchmarks: figures, ratios against QEMU microvm, and plots in out/bench
 	@benchmarks/run $(OUT)
 
@@ -39,5 +42,6 @@ install: build ## install into PREFIX (default /usr/local), below DESTDIR when s
 	@eng/install $(OUT) "$(DESTDIR)$(PREFIX)"
 
 clean: ## remove what was built here (the kernel cache stays)
+	tests/lab/lab stop
 	rm -rf $(OUT)
 	find src guest-agent tests benchmarks \( -name bin -o -name obj \) -type d -prune -exec rm -rf {} +
