@@ -12,6 +12,10 @@ public static unsafe partial class Libc
     public const int CAP_SETGID = 6;
     public const int CAP_SETUID = 7;
     public const int CAP_MKNOD = 27;
+    public const int CAP_SETFCAP = 31;
+
+    /// <summary>CAP_LAST_CAP of Linux 5.9 and later.</summary>
+    public const int CAP_LAST_CAP = 40;
 
     /// <summary>capget(2)'s and capset(2)'s first argument.</summary>
     public struct __user_cap_header_struct

@@ -12,6 +12,12 @@ public static unsafe partial class Libc
     public const long SYS_capset = 126;
     public const long SYS_getdents64 = 217;
     public const long SYS_read = 0;
+    public const long SYS_close = 3;
+    public const long SYS_rt_sigprocmask = 14;
+    public const long SYS_fcntl = 72;
+    public const long SYS_mount = 165;
+    public const long SYS_umount2 = 166;
+    public const long SYS_execveat = 322;
     public const long SYS_write = 1;
     public const long SYS_rt_sigaction = 13;
     public const long SYS_ioctl = 16;

@@ -1,0 +1,234 @@
+using System.Text;
+using MicroVm.Linux.Child;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Linux.Jail;
+
+/// <summary>
+/// A program to start in a jail: user, mount, network, PID, IPC and UTS namespaces of its own, one directory as its whole
+/// file system, the capabilities that are listed and only within its user namespace, and nothing inherited but the
+/// descriptors that are listed. The namespaces end with the process: nothing stays behind on the host.
+/// </summary>
+/// <remarks>
+/// The user namespace maps every id to itself, so that files keep their owners; root there has no rights over anything but
+/// what the descriptors reach. The program ends with SIGKILL when the thread that started it ends.
+/// </remarks>
+public sealed unsafe class JailedSpawn
+{
+    private const int NoFd = -1;
+    private const nuint Namespaces = Libc.CLONE_NEWUSER | Libc.CLONE_NEWNS | Libc.CLONE_NEWNET | Libc.CLONE_NEWPID | Libc.CLONE_NEWIPC | Libc.CLONE_NEWUTS;
+    private readonly List<SafeFd?> _descriptors = [];
+
+    private enum Step : uint
+    {
+        DieWithParent = 1,
+        Identity,
+        Session,
+        Mounts,
+        ProcSelfFd,
+        Root,
+        Descriptors,
+        Limits,
+        Signals,
+        Capabilities,
+        Exec,
+    }
+
+    /// <summary>A static executable, open for reading.</summary>
+    public required SafeFd Program { get; init; }
+
+    /// <summary>What messages call the program.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Arguments, the program's own name first.</summary>
+    public required IReadOnlyList<string> Arguments { get; init; }
+
+    /// <summary>Environment, "NAME=value".</summary>
+    public IReadOnlyList<string> Environment { get; init; } = [];
+
+    /// <summary>Path of the directory that becomes the program's root; without set-id, device nodes and executables.</summary>
+    public required string Root { get; init; }
+
+    /// <summary>Numbers (CAP_*) of the capabilities that are kept within the user namespace.</summary>
+    public IReadOnlyList<int> Capabilities { get; init; } = [];
+
+    /// <summary>As <see cref="Spawn.Add"/>.</summary>
+    public int Add(SafeFd descriptor)
+    {
+        ArgumentNullException.ThrowIfNull(descriptor);
+        _descriptors.Add(descriptor);
+        return _descriptors.Count - 1;
+    }
+
+    /// <summary>Gives the program its own /proc/self/fd, and nothing else of /proc; the number in the program.</summary>
+    public int AddProcSelfFd()
+    {
+        _descriptors.Add(null);
+        return _descriptors.Count - 1;
+    }
+
+    /// <summary>Starts the program; the calling thread counts as its parent.</summary>
+    /// <exception cref="LinuxException">A step failed; the message names it.</exception>
+    public SpawnedProcess Start()
+    {
+        (SafeFd goRead, SafeFd goWrite) = Pipe.Create();
+        (SafeFd reportRead, SafeFd low) = Pipe.Create();
+        List<SafeFd> high = [];
+        SafeFd reportWrite = Raise(low, _descriptors.Count);
+        low.Dispose();
+        using ChildProgram program = new(reportWrite.Value, sharedMemory: false);
+        try
+        {
+            Prepare(program, goRead.Value, goWrite.Value, high);
+            Libc.clone_args args = new()
+            {
+                flags = (ulong)Namespaces | Libc.CLONE_VM | Libc.CLONE_CLEAR_SIGHAND,
+                exit_signal = Libc.SIGCHLD,
+            };
+            nint pid = ChildCode.Spawn(&args, program.Steps);
+            if (pid < 0)
+            {
+                throw new LinuxException((Errno)(-pid), "clone3 (user, mount, network and PID namespaces)", Name);
+            }
+
+            SpawnedProcess process = new((int)pid);
+            reportWrite.Dispose();
+            Follow(process, goWrite, reportRead);
+            return process;
+        }
+        finally
+        {
+            high.ForEach(fd => fd.Dispose());
+            goRead.Dispose();
+            goWrite.Dispose();
+            reportRead.Dispose();
+            reportWrite.Dispose();
+        }
+    }
+
+    private void Prepare(ChildProgram program, int goRead, int goWrite, List<SafeFd> high)
+    {
+        int count = _descriptors.Count;
+        Add(program, Step.DieWithParent, Libc.SYS_prctl, Libc.PR_SET_PDEATHSIG, Libc.SIGKILL);
+
+        // A parent that ended before that is told by the end of its pipe, whose other end must not be kept here.
+        Add(program, Step.DieWithParent, Libc.SYS_close, goWrite);
+        program.AddWait(goRead);
+        Add(program, Step.Identity, Libc.SYS_setgroups, 0, 0);
+        Add(program, Step.Session, Libc.SYS_setsid);
+        Add(program, Step.Mounts, Libc.SYS_mount, 0, program.String("/"), 0, (nint)(Libc.MS_REC | Libc.MS_PRIVATE), 0);
+        AddDescriptors(program, high);
+        AddRoot(program);
+        Add(program, Step.Limits, Libc.SYS_prlimit64, 0, Libc.RLIMIT_CORE, program.Record<ulong>([0, 0]), 0);
+        Add(program, Step.Signals, Libc.SYS_rt_sigprocmask, Libc.SIG_SETMASK, program.Record<ulong>([0]), 0, 8);
+        Add(program, Step.Capabilities, Libc.SYS_prctl, Libc.PR_SET_NO_NEW_PRIVS, 1);
+        for (int capability = 0; capability <= Libc.CAP_LAST_CAP; capability++)
+        {
+            if (!Capabilities.Contains(capability))
+            {
+                // EINVAL: a kernel that does not know so many.
+                program.Add((uint)Step.Capabilities, StepMode.Ignore, Libc.SYS_prctl, Libc.PR_CAPBSET_DROP, capability);
+            }
+        }
+
+        // The report pipe, which has to last until then, is closed by the exec itself.
+        const int cloexec = 4;
+        Add(program, Step.Descriptors, Libc.SYS_close_range, count, int.MaxValue, cloexec);
+        Add(program, Step.Exec, Libc.SYS_execveat, KeepHigh(Program, high, count).Value, program.String(""),
+            program.Strings(Arguments), program.Strings(Environment), Libc.AT_EMPTY_PATH);
+    }
+
+    private void AddDescriptors(ChildProgram program, List<SafeFd> high)
+    {
+        // As Spawn does: sources above every target, so that no dup3 overwrites one still to come.
+        int count = _descriptors.Count;
+        for (int target = 0; target < count; target++)
+        {
+            if (_descriptors[target] is { } source)
+            {
+                Add(program, Step.Descriptors, Libc.SYS_dup3, KeepHigh(source, high, count).Value, target, 0);
+                continue;
+            }
+
+            ChildStep* open = Add(
+                program, Step.ProcSelfFd, Libc.SYS_open_tree, Libc.AT_FDCWD, program.String("/proc/self/fd"),
+                (nint)(Libc.OPEN_TREE_CLONE | Libc.OPEN_TREE_CLOEXEC));
+            ChildStep* raise = Add(program, Step.ProcSelfFd, Libc.SYS_fcntl, NoFd, Libc.F_DUPFD_CLOEXEC, count);
+            ChildStep* place = Add(program, Step.ProcSelfFd, Libc.SYS_dup3, NoFd, target, 0);
+            open->Store = (nint*)&raise->Arguments[0];
+            raise->Store = (nint*)&place->Arguments[0];
+        }
+    }
+
+    private void AddRoot(ChildProgram program)
+    {
+        nint here = program.String(".");
+        nint root = program.String(Root);
+        Add(program, Step.Root, Libc.SYS_chdir, root);
+        Add(program, Step.Root, Libc.SYS_mount, here, here, 0, (nint)Libc.MS_BIND, 0);
+
+        // The working directory is still beneath the new mount.
+        Add(program, Step.Root, Libc.SYS_chdir, root);
+        Add(program, Step.Root, Libc.SYS_pivot_root, here, here);
+        Add(program, Step.Root, Libc.SYS_umount2, here, Libc.MNT_DETACH);
+        const ulong flags = Libc.MS_REMOUNT | Libc.MS_BIND | Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC;
+        nint top = program.String("/");
+        Add(program, Step.Root, Libc.SYS_chdir, top);
+        Add(program, Step.Root, Libc.SYS_mount, 0, top, 0, (nint)flags, 0);
+    }
+
+    private void Follow(SpawnedProcess process, SafeFd go, SafeFd report)
+    {
+        try
+        {
+            MapEveryId($"/proc/{process.Pid}/uid_map");
+            MapEveryId($"/proc/{process.Pid}/gid_map");
+            HostFile.WriteAll(go, "!"u8, "start");
+            int* record = stackalloc int[2];
+            nint n;
+            do
+            {
+                n = Libc.read(report.Value, record, 8);
+            }
+            while (Check.Retry(n));
+            if (n == 8)
+            {
+                throw new LinuxException((Errno)record[1], $"jail: {Describe((Step)record[0])}", Name);
+            }
+        }
+        catch
+        {
+            process.Kill();
+            process.Dispose();
+            throw;
+        }
+    }
+
+    private string Describe(Step step) => step switch
+    {
+        Step.Mounts => "private mounts",
+        Step.ProcSelfFd => "/proc/self/fd",
+        Step.Root => $"root directory {Root}",
+        Step.Exec => "execute",
+        _ => step.ToString().ToLowerInvariant(),
+    };
+
+    private static ChildStep* Add(ChildProgram program, Step step, long number, nint a0 = 0, nint a1 = 0, nint a2 = 0, nint a3 = 0, nint a4 = 0) =>
+        program.Add((uint)step, StepMode.Report, number, a0, a1, a2, a3, a4);
+
+    private static void MapEveryId(string path)
+    {
+        using SafeFd map = SafeFd.From(Libc.open(path, Libc.O_WRONLY | Libc.O_CLOEXEC, 0), "open", path);
+        HostFile.WriteAll(map, "0 0 4294967295"u8, path);
+    }
+
+    private static SafeFd Raise(SafeFd source, int above) =>
+        SafeFd.From(Libc.fcntl(source.Value, Libc.F_DUPFD_CLOEXEC, above), "fcntl(F_DUPFD_CLOEXEC)");
+
+    private static SafeFd KeepHigh(SafeFd source, List<SafeFd> high, int above)
+    {
+        SafeFd copy = Raise(source, above);
+        high.Add(copy);
+        return copy;
+    }
+}

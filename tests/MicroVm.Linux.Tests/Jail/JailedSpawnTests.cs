@@ -1,0 +1,125 @@
+using System.Text;
+using MicroVm.Linux.Jail;
+using MicroVm.Linux.Native;
+using Xunit;
+
+namespace MicroVm.Linux.Tests.Jail;
+
+/// <summary>What a program in the jail is (asked of /proc from outside) and what it can do (asked of a static shell within).</summary>
+public sealed class JailedSpawnTests : IDisposable
+{
+    private const string Shell = "/bin/busybox";
+    private static readonly string[] s_namespaces = ["user", "mnt", "net", "pid", "ipc", "uts"];
+    private readonly string _folder = Directory.CreateTempSubdirectory("microvm-jail-").FullName;
+    private readonly string _root;
+
+    public JailedSpawnTests() => _root = Directory.CreateDirectory(Path.Combine(_folder, "root")).FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [SkippableFact]
+    public void It_sees_its_root_and_nothing_else()
+    {
+        SkipUnlessPossible();
+        File.WriteAllText(Path.Combine(_root, "only"), "");
+        string output = Run("echo /*; cd /; cd ../..; echo *; echo made >/made; [ -e /etc/passwd ] || [ -e /proc/self ] || echo alone; echo pid $$; kill -0 2 || :");
+        Assert.StartsWith("/only\nonly\nalone\npid 1\n", output, StringComparison.Ordinal);
+        Assert.Equal("made\n", File.ReadAllText(Path.Combine(_root, "made")));
+    }
+
+    [SkippableFact]
+    public void Its_namespaces_capabilities_and_descriptors_are_its_own()
+    {
+        SkipUnlessPossible();
+        (SafeFd read, SafeFd write) = Pipe.Create();
+        using SafeFd stdin = read, end = write, shell = Open(Shell, Libc.O_RDONLY), unrelated = Open("/etc/passwd", Libc.O_RDONLY);
+        JailedSpawn spawn = Jail(shell, "read line; exit 3", [Libc.CAP_CHOWN, Libc.CAP_SETUID]);
+        spawn.Add(stdin);
+        spawn.Add(end);
+        spawn.Add(end);
+        Assert.Equal(3, spawn.AddProcSelfFd());
+        using SpawnedProcess child = spawn.Start();
+        string proc = $"/proc/{child.Pid}";
+        string[] status = File.ReadAllLines($"{proc}/status");
+        Assert.Contains("CapBnd:\t0000000000000081", status);
+        Assert.Contains("CapEff:\t0000000000000081", status);
+        Assert.Contains("NoNewPrivs:\t1", status);
+        Assert.Contains("SigBlk:\t0000000000000000", status);
+        Assert.Contains(status, l => l.StartsWith("Groups:", StringComparison.Ordinal) && l.Trim() == "Groups:");
+        foreach (string ns in s_namespaces)
+        {
+            Assert.NotEqual(File.ResolveLinkTarget($"/proc/self/ns/{ns}", false)!.Name, File.ResolveLinkTarget($"{proc}/ns/{ns}", false)!.Name);
+        }
+
+        string mount = Assert.Single(File.ReadAllLines($"{proc}/mountinfo"));
+        Assert.Contains(" / rw,nosuid,nodev,noexec", mount, StringComparison.Ordinal);
+        Assert.Equal(["0", "1", "2", "3"], Directory.GetFileSystemEntries($"{proc}/fd").Select(f => Path.GetFileName(f)).Order());
+        Assert.Equal(["0", "1", "2", "3"], Directory.GetFileSystemEntries($"{proc}/fd/3/").Select(f => Path.GetFileName(f)).Order());
+        Assert.Contains("0          0 4294967295", File.ReadAllText($"{proc}/uid_map"), StringComparison.Ordinal);
+        HostFile.WriteAll(end, "\n"u8, "pipe");
+        Assert.Equal(new ExitStatus(3, 0), child.Wait(TimeSpan.FromSeconds(30)));
+    }
+
+    [SkippableFact]
+    public void Nothing_above_a_detached_mount_is_reached()
+    {
+        SkipUnlessPossible();
+        string exported = Directory.CreateDirectory(Path.Combine(_folder, "exported")).FullName;
+        File.WriteAllText(Path.Combine(exported, "inside"), "");
+        using SafeFd folder = Open(exported, Libc.O_PATH), clone = DetachedMount.Clone(folder, readOnly: true, exported);
+        Assert.Equal(Errno.OK, TryOpen(clone, "inside", Libc.O_RDONLY));
+        Assert.Equal(Errno.OK, TryOpen(folder, "../root", Libc.O_PATH));
+        Assert.Equal(Errno.ENOENT, TryOpen(clone, "../root", Libc.O_PATH));
+        Assert.Equal(Errno.ENOENT, TryOpen(clone, "../../../../etc/passwd", Libc.O_PATH));
+        Assert.Equal(Errno.EROFS, TryOpen(clone, "new", Libc.O_CREAT | Libc.O_WRONLY));
+        Assert.DoesNotContain(File.ReadAllLines("/proc/self/mountinfo"), l => l.Contains(exported, StringComparison.Ordinal));
+    }
+
+    [SkippableFact]
+    public void A_root_that_is_not_there_is_named()
+    {
+        SkipUnlessPossible();
+        Directory.Delete(_root);
+        using SafeFd shell = Open(Shell, Libc.O_RDONLY);
+        LinuxException e = Assert.Throws<LinuxException>(() => Jail(shell, "exit 0", []).Start());
+        Assert.Equal(Errno.ENOENT, e.Errno);
+        Assert.Contains($"root directory {_root}", e.Message, StringComparison.Ordinal);
+    }
+
+    private static void SkipUnlessPossible()
+    {
+        Skip.IfNot(Libc.geteuid() == 0, "not root: the jail was NOT tested");
+        Skip.IfNot(File.Exists(Shell), "busybox-static is not installed: the jail was NOT tested");
+    }
+
+    private static Errno TryOpen(SafeFd folder, string name, int flags)
+    {
+        int fd = Libc.openat(folder.Value, name, flags | Libc.O_CLOEXEC, 0x180);
+        Errno errno = fd < 0 ? Check.LastErrno : Errno.OK;
+        new SafeFd(fd).Dispose();
+        return errno;
+    }
+
+    private static SafeFd Open(string path, int flags) => SafeFd.From(Libc.open(path, flags | Libc.O_CLOEXEC, 0), "open", path);
+
+    private JailedSpawn Jail(SafeFd shell, string script, IReadOnlyList<int> capabilities) => new()
+    {
+        Program = shell,
+        Name = "shell",
+        Arguments = ["sh", "-c", script],
+        Root = _root,
+        Capabilities = capabilities,
+    };
+
+    private string Run(string script)
+    {
+        using SafeFd shell = Open(Shell, Libc.O_RDONLY), nothing = Open("/dev/null", Libc.O_RDWR), output = MemoryFile.Create("out", []);
+        JailedSpawn spawn = Jail(shell, script, []);
+        spawn.Add(nothing);
+        spawn.Add(output);
+        spawn.Add(nothing);
+        using SpawnedProcess child = spawn.Start();
+        Assert.Equal(new ExitStatus(0, 0), child.Wait(TimeSpan.FromSeconds(30)));
+        return Encoding.UTF8.GetString(File.ReadAllBytes($"/proc/self/fd/{output.Value}"));
+    }
+}
