@@ -142,7 +142,9 @@ public sealed class ContainerRun : IDisposable
 
     private int Run(Spec spec, ContainerState state, ContainerPlan plan, RuntimeFiles files, VmShape shape, bool terminal)
     {
-        string vsock = Path.Combine(_store.FolderOf(_request.Id), "vsock");
+        string vmFolder = Path.Combine(_store.FolderOf(_request.Id), "vm");
+        HostFile.MakeFolder(vmFolder, 0b111_000_000);
+        string vsock = Path.Combine(vmFolder, "vsock");
         using GuestReady ready = GuestReady.Listen(vsock);
         Vmm vmm = Vmm.Start(files, shape, vsock, plan.Exports, _request.Vm.ConsoleLog);
         lock (_vmLock)

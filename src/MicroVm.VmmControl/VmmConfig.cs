@@ -12,6 +12,12 @@ namespace MicroVm.VmmControl;
 /// </remarks>
 public sealed record VmmConfig
 {
+    /// <summary>The KVM device; /dev/kvm when null.</summary>
+    public FileReference? Kvm { get; set; }
+
+    /// <summary>The process's own /proc/self/fd, for a jail that shows no /proc; opened by path when null.</summary>
+    public FileReference? ProcSelfFd { get; set; }
+
     /// <summary>Guest kernel: an ELF vmlinux or a bzImage.</summary>
     public required FileReference Kernel { get; init; }
 
@@ -102,6 +108,9 @@ public sealed record VsockConfig
     /// <c>OK hostport\n</c>. A guest that connects to host port P reaches the listener at <c>path_P</c>.
     /// </summary>
     public required string SocketPath { get; init; }
+
+    /// <summary>A listening socket that stands for the one at <see cref="SocketPath"/>; the VMM makes its own when null.</summary>
+    public FileReference? Listener { get; set; }
 }
 
 /// <summary>A virtio-console device with one port.</summary>

@@ -46,11 +46,14 @@ public sealed unsafe class JailedSpawn
     /// <summary>Environment, "NAME=value".</summary>
     public IReadOnlyList<string> Environment { get; init; } = [];
 
-    /// <summary>Path of the directory that becomes the program's root; without set-id, device nodes and executables.</summary>
+    /// <summary>Path of the directory that becomes the program's root: read-only, and without set-id, device nodes and executables.</summary>
     public required string Root { get; init; }
 
     /// <summary>Numbers (CAP_*) of the capabilities that are kept within the user namespace.</summary>
     public IReadOnlyList<int> Capabilities { get; init; } = [];
+
+    /// <summary>How many descriptors the program may have open (RLIMIT_NOFILE), where the host allows so many; else as many as this process.</summary>
+    public ulong? OpenFiles { get; init; }
 
     /// <summary>As <see cref="Spawn.Add"/>.</summary>
     public int Add(SafeFd descriptor)
@@ -171,7 +174,7 @@ public sealed unsafe class JailedSpawn
         Add(program, Step.Root, Libc.SYS_chdir, root);
         Add(program, Step.Root, Libc.SYS_pivot_root, here, here);
         Add(program, Step.Root, Libc.SYS_umount2, here, Libc.MNT_DETACH);
-        const ulong flags = Libc.MS_REMOUNT | Libc.MS_BIND | Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC;
+        const ulong flags = Libc.MS_REMOUNT | Libc.MS_BIND | Libc.MS_RDONLY | Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC;
         nint top = program.String("/");
         Add(program, Step.Root, Libc.SYS_chdir, top);
         Add(program, Step.Root, Libc.SYS_mount, 0, top, 0, (nint)flags, 0);
@@ -183,6 +186,7 @@ public sealed unsafe class JailedSpawn
         {
             MapEveryId($"/proc/{process.Pid}/uid_map");
             MapEveryId($"/proc/{process.Pid}/gid_map");
+            LimitOpenFiles(process);
             HostFile.WriteAll(go, "!"u8, "start");
             int* record = stackalloc int[2];
             nint n;
@@ -215,6 +219,19 @@ public sealed unsafe class JailedSpawn
 
     private static ChildStep* Add(ChildProgram program, Step step, long number, nint a0 = 0, nint a1 = 0, nint a2 = 0, nint a3 = 0, nint a4 = 0) =>
         program.Add((uint)step, StepMode.Report, number, a0, a1, a2, a3, a4);
+
+    // From outside: root within has no right to raise a limit.
+    private void LimitOpenFiles(SpawnedProcess process)
+    {
+        if (OpenFiles is { } count)
+        {
+            Libc.rlimit limit = new() { rlim_cur = count, rlim_max = count };
+            if (Libc.syscall((nint)Libc.SYS_prlimit64, process.Pid, Libc.RLIMIT_NOFILE, (nint)(&limit), 0, 0, 0) < 0 && Check.LastErrno != Errno.EPERM)
+            {
+                Check.Throw("prlimit(RLIMIT_NOFILE)", Name);
+            }
+        }
+    }
 
     private static void MapEveryId(string path)
     {

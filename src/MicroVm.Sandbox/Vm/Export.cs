@@ -1,4 +1,5 @@
 using MicroVm.Linux;
+using MicroVm.Linux.Jail;
 using MicroVm.Linux.Native;
 
 namespace MicroVm.Sandbox.Vm;
@@ -30,8 +31,24 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
             throw new SandboxException($"{what} {path} is neither a directory nor a regular file: devices, sockets and FIFOs of the host cannot be mounted in a VM");
         }
 
-        return new Export(name, file, readOnly, type == Libc.S_IFREG);
+        using (file)
+        {
+            return new Export(name, Detach(file, readOnly, what, path), readOnly, type == Libc.S_IFREG);
+        }
     }
 
     public void Dispose() => File.Dispose();
+
+    // The VMM is given a tree without parents: from an ordinary directory's descriptor it could go up to the host's root.
+    private static SafeFd Detach(SafeFd file, bool readOnly, string what, string path)
+    {
+        try
+        {
+            return DetachedMount.Clone(file, readOnly, path);
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"{what} {path} cannot be shown to the VM: {e.Message}", e);
+        }
+    }
 }

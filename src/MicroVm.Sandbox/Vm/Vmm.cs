@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using MicroVm.Linux;
+using MicroVm.Linux.Jail;
 using MicroVm.Linux.Native;
 using MicroVm.VmmControl;
 
@@ -10,6 +11,17 @@ namespace MicroVm.Sandbox.Vm;
 internal sealed unsafe class Vmm : IDisposable
 {
     private const int ConsoleLines = 8;
+
+    // A guest that walks a large tree makes its VMM hold a descriptor for each file.
+    private const ulong OpenFiles = 1 << 20;
+
+    // What the virtio-fs server needs to make files for any user of the guest; within the VMM's user namespace only.
+    private static readonly int[] s_capabilities =
+    [
+        Libc.CAP_CHOWN, Libc.CAP_DAC_OVERRIDE, Libc.CAP_DAC_READ_SEARCH, Libc.CAP_FOWNER, Libc.CAP_FSETID, Libc.CAP_SETGID, Libc.CAP_SETUID,
+        Libc.CAP_SETFCAP,
+    ];
+
     private readonly SafeFd _errors;
     private readonly ConsoleTail _console;
     private readonly IReadOnlyList<(int Fd, string Path)> _names;
@@ -27,7 +39,9 @@ internal sealed unsafe class Vmm : IDisposable
 
     /// <summary>
     /// Starts a VMM that ends with this process. It inherits the files named here and nothing else, so that nobody who
-    /// waits for the end of our standard streams waits for the VM.
+    /// waits for the end of our standard streams waits for the VM. It is jailed: its root is the folder of
+    /// <paramref name="vsockPath"/>, where its sockets are and nothing else, its namespaces are its own, and it has no rights
+    /// over anything but the files it is given.
     /// </summary>
     /// <exception cref="SandboxException">A file cannot be opened, or the VMM cannot be executed.</exception>
     internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, string? consoleLog)
@@ -37,19 +51,31 @@ internal sealed unsafe class Vmm : IDisposable
         try
         {
             using SafeFd nothing = SafeFd.From(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0), "open", "/dev/null");
+            using SafeFd program = Open(files.Vmm, "microvm-vmm");
+            using SafeFd kvm = OpenKvm();
+            using SafeFd listener = UnixSocket.Listen(vsockPath);
             using SafeFd kernel = Open(files.Kernel, "guest kernel");
             using SafeFd initramfs = Open(files.Initramfs, "initramfs");
             console = ConsoleTail.Open(consoleLog);
             (errorsRead, SafeFd errorsWrite) = Pipe.Create();
             using SafeFd errors = errorsWrite;
-            Spawn spawn = null!;
             List<string> arguments = ["microvm-vmm", "--config-fd", ""];
-            spawn = new Spawn { File = files.Vmm, Arguments = arguments, NewSession = true };
+            JailedSpawn spawn = new()
+            {
+                Program = program,
+                Name = files.Vmm,
+                Arguments = arguments,
+                Root = Path.GetDirectoryName(vsockPath)!,
+                Capabilities = s_capabilities,
+                OpenFiles = OpenFiles,
+            };
             spawn.Add(nothing);
             spawn.Add(nothing);
             spawn.Add(errors);
             VmmConfig config = new()
             {
+                Kvm = FileReference.FromFd(spawn.Add(kvm)),
+                ProcSelfFd = FileReference.FromFd(spawn.AddProcSelfFd()),
                 Kernel = FileReference.FromFd(spawn.Add(kernel)),
                 Initrd = FileReference.FromFd(spawn.Add(initramfs)),
                 Serial = FileReference.FromFd(spawn.Add(console.Write)),
@@ -57,7 +83,7 @@ internal sealed unsafe class Vmm : IDisposable
                 MemoryMiB = shape.MemoryMiB,
                 Vcpus = shape.Vcpus,
                 Tables = MachineTables.MpTable,
-                Vsock = new VsockConfig { SocketPath = vsockPath },
+                Vsock = new VsockConfig { SocketPath = "/" + Path.GetFileName(vsockPath), Listener = FileReference.FromFd(spawn.Add(listener)) },
                 Fs = [new FsConfig { Tag = Export.Tag, Exports = [.. exports.Select(e => new FsExport
                 {
                     Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly,
@@ -118,6 +144,12 @@ internal sealed unsafe class Vmm : IDisposable
         Process.Dispose();
         _errors.Dispose();
         _console.Dispose();
+    }
+
+    private static SafeFd OpenKvm()
+    {
+        int fd = Libc.open(Prerequisites.KvmDevice, Libc.O_RDWR | Libc.O_CLOEXEC, 0);
+        return fd >= 0 ? new SafeFd(fd) : throw new SandboxException(Prerequisites.KvmProblem() ?? $"{Prerequisites.KvmDevice} cannot be opened");
     }
 
     private static SafeFd Open(string path, string what)

@@ -11,9 +11,14 @@ internal static unsafe class ProcFd
     /// <summary>Room for <see cref="Format"/>: ten digits and a NUL.</summary>
     public const int NameLength = 12;
 
-    /// <summary>Opens the directory.</summary>
-    /// <exception cref="LinuxException">procfs is not mounted at /proc.</exception>
-    public static SafeFd Open() => SafeFd.From(
+    private static SafeFd? s_given;
+
+    /// <summary>Takes over a descriptor of the directory, for a process in whose jail there is no /proc.</summary>
+    public static void Use(SafeFd procSelfFd) => s_given = procSelfFd;
+
+    /// <summary>Another descriptor of the directory, for the caller to own.</summary>
+    /// <exception cref="LinuxException">None was given and procfs is not mounted at /proc.</exception>
+    public static SafeFd Open() => s_given?.Duplicate() ?? SafeFd.From(
         Libc.open("/proc/self/fd", Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", "/proc/self/fd");
 
     /// <summary>Writes the entry's name for descriptor <paramref name="fd"/>, with a NUL at its end.</summary>

@@ -35,7 +35,8 @@ internal static class DeviceFactory
 
         if (config.Vsock is { } vsock)
         {
-            machine.AddDevice(new VsockDevice(vsock.Cid, vsock.SocketPath, machine.Loop));
+            SafeFd? listener = vsock.Listener is { } l ? FileOpener.Open(l, 0, "vsock.listener") : null;
+            machine.AddDevice(new VsockDevice(vsock.Cid, vsock.SocketPath, machine.Loop, listener));
         }
 
         for (int i = 0; i < config.Fs.Count; i++)

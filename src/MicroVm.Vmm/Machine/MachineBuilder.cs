@@ -4,6 +4,7 @@ using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Vmm.Boot;
 using MicroVm.Vmm.Bus;
+using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Serial;
 using MicroVm.Vmm.Tables;
@@ -25,7 +26,12 @@ public static class MachineBuilder
     {
         ArgumentNullException.ThrowIfNull(config);
         ConfigValidator.Check(config);
-        KvmSystem kvm = KvmSystem.Open();
+        KvmSystem kvm = config.Kvm is { } device ? new KvmSystem(FileOpener.Open(device, Libc.O_RDWR, "kvm")) : KvmSystem.Open();
+        if (config.ProcSelfFd is { } directory)
+        {
+            ProcFd.Use(FileOpener.Open(directory, Libc.O_PATH, "procSelfFd"));
+        }
+
         KvmVm vm = kvm.CreateVm();
         GuestMemory memory = GuestMemory.Create((ulong)config.MemoryMiB << 20, config.HugePages);
         VirtualMachine machine = new(kvm, vm, memory, new EventLoop());

@@ -43,6 +43,9 @@ public static unsafe class ProcessSetup
     {
         ArgumentNullException.ThrowIfNull(config);
         SortedSet<int> named = [];
+        Add(config.Kvm);
+        Add(config.ProcSelfFd);
+        Add(config.Vsock?.Listener);
         Add(config.Kernel);
         Add(config.Initrd);
         Add(config.Serial);

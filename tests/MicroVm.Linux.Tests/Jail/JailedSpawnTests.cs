@@ -22,9 +22,8 @@ public sealed class JailedSpawnTests : IDisposable
     {
         SkipUnlessPossible();
         File.WriteAllText(Path.Combine(_root, "only"), "");
-        string output = Run("echo /*; cd /; cd ../..; echo *; echo made >/made; [ -e /etc/passwd ] || [ -e /proc/self ] || echo alone; echo pid $$; kill -0 2 || :");
+        string output = Run("echo /*; cd /; cd ../..; echo *; echo made 2>/dev/null >/made && echo written; [ -e /etc/passwd ] || [ -e /proc/self ] || echo alone; echo pid $$; kill -0 2 || :");
         Assert.StartsWith("/only\nonly\nalone\npid 1\n", output, StringComparison.Ordinal);
-        Assert.Equal("made\n", File.ReadAllText(Path.Combine(_root, "made")));
     }
 
     [SkippableFact]
@@ -52,7 +51,7 @@ public sealed class JailedSpawnTests : IDisposable
         }
 
         string mount = Assert.Single(File.ReadAllLines($"{proc}/mountinfo"));
-        Assert.Contains(" / rw,nosuid,nodev,noexec", mount, StringComparison.Ordinal);
+        Assert.Contains(" / ro,nosuid,nodev,noexec", mount, StringComparison.Ordinal);
         Assert.Equal(["0", "1", "2", "3"], Directory.GetFileSystemEntries($"{proc}/fd").Select(f => Path.GetFileName(f)).Order());
         Assert.Equal(["0", "1", "2", "3"], Directory.GetFileSystemEntries($"{proc}/fd/3/").Select(f => Path.GetFileName(f)).Order());
         Assert.Contains("0          0 4294967295", File.ReadAllText($"{proc}/uid_map"), StringComparison.Ordinal);

@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Vmm.Fs;
 
 namespace MicroVm.Vmm.Devices.Console;
 
@@ -53,8 +54,12 @@ internal sealed unsafe class ConsolePort : IDisposable
         }
         else if (CanReopen(fd))
         {
+            using SafeFd procSelfFd = ProcFd.Open();
+            byte* link = stackalloc byte[ProcFd.NameLength];
+            ProcFd.Format(fd.Value, link);
             int own = Libc.openat(
-                Libc.AT_FDCWD, $"/proc/self/fd/{fd.Value}",
+                procSelfFd.Value,
+                link,
                 (output ? Libc.O_WRONLY : Libc.O_RDONLY) | Libc.O_NONBLOCK | Libc.O_NOCTTY | Libc.O_CLOEXEC, 0);
             if (own >= 0)
             {

@@ -30,6 +30,7 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
     private static readonly ushort[] QueueSizes = [64, 128, 8];
     private readonly EventLoop _loop;
     private readonly string _path;
+    private readonly bool _ownsPath;
     private readonly byte[] _pathBytes;
     private readonly VsockCounters _counters = new();
     private readonly ResetQueue _resets = new();
@@ -56,9 +57,10 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
     /// to host port P go to the listener at <c>path_P</c>.
     /// </param>
     /// <param name="loop">The loop that the device is served by, the same as in its activation.</param>
+    /// <param name="listener">A socket that listens at the path already, taken over; the path is then left alone.</param>
     /// <exception cref="LinuxException">The socket cannot be bound.</exception>
     /// <exception cref="ArgumentException">The path is too long or the CID is reserved.</exception>
-    public VsockDevice(uint cid, string socketPath, EventLoop loop)
+    public VsockDevice(uint cid, string socketPath, EventLoop loop, SafeFd? listener = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(socketPath);
         ArgumentNullException.ThrowIfNull(loop);
@@ -77,7 +79,8 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
         }
 
         _loop = loop;
-        _listener = UnixSocket.Listen(socketPath);
+        _ownsPath = listener is null;
+        _listener = listener ?? UnixSocket.Listen(socketPath);
         loop.Add(_listener, Libc.EPOLLIN, this);
         loop.Add(_timer.Fd, Libc.EPOLLIN, this);
     }
@@ -197,6 +200,16 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
         _listener.Dispose();
         _timer.Dispose();
         _rings.Dispose();
+        if (_ownsPath)
+        {
+            RemovePath();
+        }
+
+        base.Dispose();
+    }
+
+    private void RemovePath()
+    {
         try
         {
             File.Delete(_path);
@@ -205,8 +218,6 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
         {
             VmmLog.Write($"vsock: cannot remove the socket {_path}: {e.Message}");
         }
-
-        base.Dispose();
     }
 
     void IEventHandler.OnReady(SafeFd fd, uint events)
