@@ -1,0 +1,153 @@
+"""What the engines' cases share: the image, the scripts that containers run, and what must come of them."""
+import os
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+from . import jail, suite
+from .suite import equal, true
+
+# Waits for signals without using the processor.
+WAIT = "while :; do sleep 1000 & wait $!; done"
+
+LIFE = "trap 'echo told' USR1; trap 'echo stopping; exit 5' TERM; echo started; echo complained >&2; " + WAIT
+
+SETTINGS = """
+read line; echo "stdin $line"
+echo "host $(hostname)"
+echo "caller $FROM_CALLER"
+echo "image $IMAGE_VARIABLE"
+echo "cwd $PWD"
+echo "user $(id -u) $(id -g) $(id -G)"
+echo "rw $(cat /rw/given)"; echo written > /rw/made
+echo "ro $(cat /ro/given)"; (echo x > /ro/made) 2>/dev/null || echo "ro refused"
+echo "file $(cat /etc/one-file)"; (echo x > /etc/one-file) 2>/dev/null || echo "file refused"
+(echo x > /home/user/made) 2>/dev/null || echo "root refused"
+echo x > /scratch/made && echo "scratch $(cat /scratch/made)"
+echo "files $(ulimit -n)"
+echo apart >&2
+exit 23
+"""
+
+# Engines set the size a moment after the start.
+TERMINAL = """
+tty
+until stty size 2>/dev/null | grep '33 77'; do sleep 0.2; done
+trap 'stty size' WINCH
+trap 'echo interrupted; exit 6' INT
+echo waiting
+while :; do read line && echo got $line; done
+"""
+
+
+def storage_driver(folder):
+    """overlay where the folder's file system can carry it, else vfs."""
+    parts = [os.path.join(folder, "overlay-trial", d) for d in ("lower", "upper", "work", "merged")]
+    for part in parts:
+        os.makedirs(part)
+    options = "lowerdir={},upperdir={},workdir={}".format(*parts)
+    if subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", parts[3]], capture_output=True).returncode != 0:
+        return "vfs"
+    subprocess.run(["umount", parts[3]], check=True)
+    return "overlay"
+
+
+def image(name, folder):
+    """Makes the cases' image as an archive below `folder`."""
+    archive = os.path.join(folder, "image.tar")
+    suite.run(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "make-image"), name, archive)
+    return archive
+
+
+class Volumes:
+    """Two folders and a file of the host, for the container's user 1000."""
+
+    def __init__(self):
+        top = tempfile.mkdtemp()
+        os.chmod(top, 0o755)
+        self.writable, self.read_only, self.file = (os.path.join(top, n) for n in ("writable", "read-only", "file"))
+        for folder in (self.writable, self.read_only):
+            os.mkdir(folder)
+            with open(os.path.join(folder, "given"), "w") as f:
+                f.write("from the host\n")
+            os.chown(folder, 1000, 1000)
+        with open(self.file, "w") as f:
+            f.write("one file\n")
+        os.chmod(self.file, 0o666)
+
+
+def check_settings(result, volumes):
+    equal(result.out.splitlines(), settings_lines(), "what the container says")
+    equal(result.err, "apart\n", "standard error")
+    check_volumes(volumes)
+
+
+def settings_lines(*without):
+    """What SETTINGS prints, but for the lines that begin with one of `without`."""
+    lines = [
+        "stdin typed in",
+        "host inner",
+        "caller a b",
+        "image image",
+        "cwd /home/user",
+        "user 1000 1000 1000 2000",
+        "rw from the host",
+        "ro from the host",
+        "ro refused",
+        "file one file",
+        "file refused",
+        "root refused",
+        "scratch x",
+        "files 512",
+    ]
+    return [line for line in lines if line.split()[0] not in without]
+
+
+def check_volumes(volumes, owner=1000):
+    """What SETTINGS did to them."""
+    made = os.path.join(volumes.writable, "made")
+    with open(made) as f:
+        equal(f.read(), "written\n", "the file that the container wrote")
+    equal(os.stat(made).st_uid, owner, "its owner")
+    equal(os.listdir(volumes.read_only), ["given"], "the read-only folder")
+
+
+def check_terminal(terminal):
+    """With TERMINAL as the container's script."""
+    said = terminal.expect("waiting").split()
+    true(said[0].startswith("/dev/pts/") or said[0] == "/dev/console", f"tty says {said[0]!r}")
+    equal(said[1:3], ["33", "77"], "stty size")
+    terminal.type("a line\n")
+    terminal.expect("got a line")
+    terminal.resize(40, 100)
+    terminal.type("\n")  # ends the shell's read, which holds the trap back
+    terminal.expect("40 100")
+    terminal.type("\x03")
+    terminal.expect("interrupted")
+    terminal.end(6)
+
+
+def http(address, port):
+    """What a server of the jail answers; it may need a moment to listen."""
+    for attempt in range(100):
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://{address}:{port}/", timeout=10) as reply:
+                return reply.read()
+        except OSError:
+            if attempt == 99:
+                raise
+            time.sleep(0.2)
+
+
+def check_nothing_left(*servers):
+    """No process but `servers` (parts of command lines), and no state of the runtime."""
+    def strangers():
+        return {p: line for p, line in jail.processes().items() if not any(s in line for s in servers)}
+
+    deadline = time.monotonic() + 30
+    while strangers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    equal(strangers(), {}, "processes that are left")
+    state = os.path.join("/run", suite.runtime_name())
+    equal(os.listdir(state) if os.path.isdir(state) else [], [], f"entries of {state}")
