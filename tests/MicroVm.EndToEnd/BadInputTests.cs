@@ -20,6 +20,7 @@ public sealed class BadInputTests
     [InlineData("""{"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"args":[],"cwd":"/"}}""", "args")]
     public void MalformedConfigIsNamed(string config, string named)
     {
+        Installation.RequireKvm();
         using Bundle bundle = Prepare();
         File.WriteAllText(Path.Combine(bundle.Path, "config.json"), config);
         Fails(bundle, named);
@@ -37,6 +38,7 @@ public sealed class BadInputTests
     [SkippableFact]
     public void UnreadableKernelIsNamed()
     {
+        Installation.RequireKvm();
         using Bundle bundle = Prepare();
         Fails(bundle, "/no/such/kernel", "--kernel", "/no/such/kernel");
     }
@@ -44,6 +46,7 @@ public sealed class BadInputTests
     [SkippableFact]
     public void FileThatIsNoKernelIsNamed()
     {
+        Installation.RequireKvm();
         using Bundle bundle = Prepare();
         Fails(bundle, "kernel", "--kernel", Path.Combine(bundle.Path, "config.json"));
     }
@@ -51,6 +54,7 @@ public sealed class BadInputTests
     [SkippableFact]
     public void TooLittleMemoryIsNamed()
     {
+        Installation.RequireKvm();
         using Bundle bundle = Prepare();
         Fails(bundle, "memory", "--vm-memory", "8");
     }
@@ -58,10 +62,10 @@ public sealed class BadInputTests
     [SkippableFact]
     public void MissingProgramIsNamed()
     {
-        Installation.RequireKvm();
+        Installation.RequireRuntime();
         using Bundle bundle = Bundle.Create("no-such-program", "argument");
         bundle.Save();
-        
+
         // As in runc's log lines, quotes within the message are escaped.
         Fails(bundle, """exec: \"no-such-program\": executable file not found in $PATH""");
     }
@@ -69,11 +73,11 @@ public sealed class BadInputTests
     [SkippableFact]
     public void UsedIdIsRefused()
     {
-        Installation.RequireKvm();
+        Installation.RequireRuntime();
         using Bundle bundle = Bundle.Create("echo ready; sleep 1000");
         using Container container = Container.Start(bundle);
         container.WaitForOutput("ready");
-        CommandResult second = Shell.Run(Installation.Cli, "--root", container.Root, "run", "--bundle", bundle.Path, container.Id);
+        CommandResult second = Shell.Run(Installation.Runtime, "--root", container.Root, "run", "--bundle", bundle.Path, container.Id);
         Assert.Equal(1, second.ExitCode);
         Assert.Contains("already exists", second.StandardError, StringComparison.Ordinal);
         Assert.False(container.Process.HasExited);
@@ -81,7 +85,7 @@ public sealed class BadInputTests
 
     private static Bundle Prepare()
     {
-        Installation.RequireKvm();
+        Installation.RequireRuntime();
         Bundle bundle = Bundle.Create("echo must not run");
         bundle.Save();
         return bundle;
@@ -92,7 +96,7 @@ public sealed class BadInputTests
         string root = Directory.CreateTempSubdirectory("microvm-root-").FullName;
         try
         {
-            CommandResult result = Shell.Run(Installation.Cli, ["--root", root, "run", "--bundle", bundle.Path, .. flags, "bad"]);
+            CommandResult result = Shell.Run(Installation.Runtime, ["--root", root, "run", "--bundle", bundle.Path, .. flags, "bad"]);
             Assert.True(result.ExitCode == 1, result.ToString());
             Assert.Contains(named, result.StandardError, StringComparison.Ordinal);
             Assert.DoesNotContain("   at ", result.StandardError, StringComparison.Ordinal);

@@ -3,13 +3,13 @@ using MicroVm.EndToEnd.Support;
 
 namespace MicroVm.EndToEnd;
 
-/// <summary>Standard streams, terminal and signals of `microvm run`.</summary>
+/// <summary>Standard streams, terminal and signals of `run`.</summary>
 public sealed class StdioTests
 {
     [SkippableFact]
     public async Task StandardInputComesBackUnchanged()
     {
-        Installation.RequireKvm();
+        Installation.RequireRuntime();
         byte[] data = new byte[(Installation.KernelCodeIsEmulated ? 4 : 64) << 20];
         new Random(1).NextBytes(data);
         using Bundle bundle = Bundle.Create("/bin/cat");
@@ -25,7 +25,7 @@ public sealed class StdioTests
     [SkippableFact]
     public void OutputAndErrorStayApart()
     {
-        Installation.RequireKvm();
+        Installation.RequireRuntime();
         using Bundle bundle = Bundle.Create("echo to-out; echo to-err >&2; echo more > /dev/stdout; echo worse > /dev/stderr; exit 3");
         CommandResult result = Container.Run(bundle);
         Assert.Equal(3, result.ExitCode);
@@ -36,7 +36,7 @@ public sealed class StdioTests
     [SkippableFact]
     public void SignalIsForwardedToTheInit()
     {
-        Installation.RequireKvm();
+        Installation.RequireRuntime();
         using Bundle bundle = Bundle.Create("trap 'echo got it; exit 9' TERM; echo ready; while :; do sleep 0.2; done");
         using Container container = Container.Start(bundle);
         container.WaitForOutput("ready");
@@ -49,7 +49,7 @@ public sealed class StdioTests
     [SkippableFact]
     public void DeathBySignalIs128PlusSignal()
     {
-        Installation.RequireKvm();
+        Installation.RequireRuntime();
         using Bundle bundle = Bundle.Create("sh -c 'kill -9 $$'; echo inner $?; sh -c 'kill -15 $$'; exit $?");
         CommandResult result = Container.Run(bundle);
         Assert.Contains("inner 137", result.StandardOutput, StringComparison.Ordinal);
@@ -59,7 +59,7 @@ public sealed class StdioTests
     [SkippableFact]
     public void TerminalHasSizeIsRawAndResizes()
     {
-        Installation.RequireKvm();
+        Installation.RequireRuntime();
         Skip.IfNot(File.Exists("/usr/bin/script"), "script(1) of util-linux is not installed");
         using Bundle bundle = Bundle.Create(
             "tty; stty size; trap 'stty size; exit 5' WINCH; echo waiting; while :; do sleep 0.2; done");
@@ -70,9 +70,9 @@ public sealed class StdioTests
         {
             string script = $$"""
                 stty rows 33 cols 77
-                (while ! grep -q waiting {{root}}/log; do sleep 0.2; done; stty rows 40 cols 100 </dev/tty) &
-                {{Installation.Cli}} --root {{root}}/state run --bundle {{bundle.Path}} tty-{{Environment.ProcessId}}
-                echo status $?
+                (while [ ! -e {{root}}/ended ] && ! grep -q waiting {{root}}/log; do sleep 0.2; done; stty rows 40 cols 100 </dev/tty) &
+                {{Installation.Runtime}} --root {{root}}/state run --bundle {{bundle.Path}} tty-{{Environment.ProcessId}}
+                echo status $?; touch {{root}}/ended
                 stty -a | grep -o -e '-*echo ' -e '-*icanon'
                 """;
             File.WriteAllText(Path.Combine(root, "drive"), script);
@@ -97,7 +97,7 @@ public sealed class StdioTests
     [SkippableFact]
     public void InterruptKeyReachesTheProcess()
     {
-        Installation.RequireKvm();
+        Installation.RequireRuntime();
         Skip.IfNot(File.Exists("/usr/bin/script"), "script(1) of util-linux is not installed");
         using Bundle bundle = Bundle.Create("trap 'echo interrupted; exit 6' INT; echo waiting; while :; do sleep 0.2; done");
         bundle.Process["terminal"] = true;
@@ -106,8 +106,9 @@ public sealed class StdioTests
         try
         {
             // The key is typed by a writer on script's input once the container waits.
-            string command = $"(while ! grep -q waiting {root}/log; do sleep 0.2; done; printf '\\003'; sleep 20) | " +
-                $"timeout {(int)Installation.RunDeadline.TotalSeconds} script -qefc '{Installation.Cli} --root {root}/state run --bundle {bundle.Path} int-{Environment.ProcessId}' {root}/log";
+            string command = $"(while [ ! -e {root}/ended ] && ! grep -q waiting {root}/log; do sleep 0.2; done; printf '\\003'; while [ ! -e {root}/ended ]; do sleep 0.1; done) | {{ " +
+                $"timeout {(int)Installation.RunDeadline.TotalSeconds} script -qefc '{Installation.Runtime} --root {root}/state run --bundle {bundle.Path} int-{Environment.ProcessId}' {root}/log; " +
+                $"status=$?; touch {root}/ended; exit $status; }}";
             CommandResult result = Shell.Run("sh", "-c", command);
             Assert.Contains("interrupted", result.StandardOutput, StringComparison.Ordinal);
             Assert.Equal(6, result.ExitCode);

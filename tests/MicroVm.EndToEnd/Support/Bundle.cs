@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 
 namespace MicroVm.EndToEnd.Support;
 
-/// <summary>An OCI bundle in a folder of its own: Debian's busybox as rootfs, and the config that `microvm spec` writes.</summary>
+/// <summary>An OCI bundle in a folder of its own: Debian's busybox as rootfs, and the config that the runtime's `spec` writes.</summary>
 internal sealed class Bundle : IDisposable
 {
     private static readonly Lazy<string[]> s_applets = new(() =>
@@ -51,7 +51,7 @@ internal sealed class Bundle : IDisposable
 
         File.WriteAllText(System.IO.Path.Combine(rootfs, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n");
         File.WriteAllText(System.IO.Path.Combine(rootfs, "etc/group"), "root:x:0:\nuser:x:1000:\n");
-        Shell.Run(Installation.Cli, "spec", "--bundle", path).EnsureSuccess();
+        Shell.Run(Installation.Runtime, "spec", "--bundle", path).EnsureSuccess();
         Bundle bundle = new(path);
         bundle.Process["terminal"] = false;
         bundle.Process["args"] = new JsonArray([.. args.Select(a => JsonValue.Create(a))]);

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace MicroVm.EndToEnd.Support;
 
-/// <summary>One `microvm run` of a bundle, with a state folder of its own; ended and checked for leftovers on Dispose.</summary>
+/// <summary>One `run` of a bundle, with a state folder of its own; ended and checked for leftovers on Dispose.</summary>
 internal sealed class Container : IDisposable
 {
     private static int s_next;
@@ -18,7 +18,8 @@ internal sealed class Container : IDisposable
         Root = Directory.CreateTempSubdirectory("microvm-root-").FullName;
         ConsoleLog = System.IO.Path.Combine(Root, "..", System.IO.Path.GetFileName(Root) + ".console");
         ProcessStartInfo start = new(
-            Installation.Cli, ["--root", Root, "run", "--bundle", bundle.Path, "--console-log", ConsoleLog, .. flags, Id])
+            Installation.Runtime,
+            ["--root", Root, "run", "--bundle", bundle.Path, .. (string[])(Installation.IsMicroVm ? ["--console-log", ConsoleLog] : []), .. flags, Id])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
@@ -101,6 +102,11 @@ internal sealed class Container : IDisposable
         {
             Process.Kill();
             Process.WaitForExit();
+            if (!Installation.IsMicroVm)
+            {
+                // There the container outlives its `run`.
+                Shell.Run(Installation.Runtime, "--root", Root, "delete", "--force", Id);
+            }
         }
 
         Process.Dispose();

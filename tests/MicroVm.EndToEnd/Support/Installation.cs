@@ -1,12 +1,20 @@
 namespace MicroVm.EndToEnd.Support;
 
-/// <summary>Where the built binaries lie, and whether this machine can run them.</summary>
+/// <summary>Where the built binaries lie, which runtime the tests drive, and whether this machine can run it.</summary>
 internal static class Installation
 {
     /// <summary>The build's output folder: MICROVM_TEST_OUT, else <c>out</c> at the top of the tree.</summary>
     public static string Out { get; } = Environment.GetEnvironmentVariable("MICROVM_TEST_OUT") ?? FindOut();
 
     public static string Cli => Path.Combine(Out, "bin", "microvm");
+
+    /// <summary>
+    /// The runtime under test: MICROVM_TEST_RUNTIME, else our own. With runc or crun the suite itself is tried: what they fail,
+    /// the test gets wrong, not `microvm`.
+    /// </summary>
+    public static string Runtime { get; } = Environment.GetEnvironmentVariable("MICROVM_TEST_RUNTIME") is { Length: > 0 } other ? other : Cli;
+
+    public static bool IsMicroVm { get; } = Runtime == Cli;
 
     public static string Libexec => Path.Combine(Out, "libexec", "microvm");
 
@@ -18,20 +26,29 @@ internal static class Installation
     /// True where KVM emulates the guest's kernel code (KVM on PVM): a start takes seconds there, so that sizes shrink
     /// and deadlines grow.
     /// </summary>
-    public static bool KernelCodeIsEmulated { get; } =
+    public static bool KernelCodeIsEmulated { get; } = IsMicroVm &&
         !File.ReadLines("/proc/cpuinfo").Any(l => l.StartsWith("flags", StringComparison.Ordinal)
             && l.Split(' ').Any(f => f is "vmx" or "svm"));
 
     /// <summary>A deadline for one container, start to end.</summary>
     public static TimeSpan RunDeadline { get; } = TimeSpan.FromSeconds(KernelCodeIsEmulated ? 600 : 60);
 
-    /// <summary>Skips the calling test, loudly, where no VM can be run.</summary>
+    /// <summary>Skips the calling test, which looks at a VM, loudly where none can be run.</summary>
     public static void RequireKvm()
     {
-        Skip.IfNot(File.Exists(Cli), $"{Cli} is not built: run make build");
-        Skip.IfNot(File.Exists("/dev/kvm"), "no /dev/kvm on this machine: nothing can be run end to end");
-        Skip.IfNot(Environment.UserName == "root", "not root: micro-VMs' root file systems need root");
+        Skip.IfNot(IsMicroVm, $"about micro-VMs: does not apply to {Runtime}");
+        RequireRuntime();
     }
+
+    /// <summary>Skips the calling test, which any OCI runtime can pass, loudly where the one under test cannot run.</summary>
+    public static void RequireRuntime() => Skip.IfNot(WhyNothingRuns is null, WhyNothingRuns);
+
+    /// <summary>What this machine lacks for the runtime under test; null when it lacks nothing.</summary>
+    public static string? WhyNothingRuns =>
+        !File.Exists(Runtime) ? IsMicroVm ? $"{Cli} is not built: run make build" : $"there is no {Runtime}"
+        : IsMicroVm && !File.Exists("/dev/kvm") ? "no /dev/kvm on this machine: nothing can be run end to end"
+        : Environment.UserName != "root" ? "not root: containers' root file systems need root"
+        : null;
 
     private static string FindOut()
     {
