@@ -5,6 +5,7 @@ using MicroVm.Linux.Native;
 using MicroVm.Vmm.Boot;
 using MicroVm.Vmm.Control;
 using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Machine;
 using MicroVm.Vmm.Startup;
 using MicroVm.VmmControl;
@@ -49,6 +50,11 @@ public static class Program
         using ControlServer? control = config.Control is { } file
             ? ControlServer.Start(file, machine.Loop, new ControlOperations(machine, () => clock.MicrosecondsTo(machine.FirstRunTimestamp)))
             : null;
+        if (config.FilterSystemCalls)
+        {
+            SystemCallFilter.TurnOn();
+        }
+
         return machine.Run();
     }
 

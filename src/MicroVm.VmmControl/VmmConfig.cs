@@ -63,6 +63,9 @@ public sealed record VmmConfig
     /// <summary>A connected SOCK_STREAM socket, or a listening one (path), that speaks <see cref="ControlRequest"/>.</summary>
     public FileReference? Control { get; set; }
 
+    /// <summary>Restrict the system calls of every thread by seccomp once the machine is built; anything else ends the VMM with SIGSYS.</summary>
+    public bool FilterSystemCalls { get; set; } = true;
+
     /// <summary>End with SIGKILL when the process that started the VMM ends.</summary>
     public bool DieWithParent { get; set; }
 }

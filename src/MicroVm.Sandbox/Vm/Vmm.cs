@@ -11,6 +11,7 @@ namespace MicroVm.Sandbox.Vm;
 internal sealed unsafe class Vmm : IDisposable
 {
     private const int ConsoleLines = 8;
+    private const int SigSys = 31;
 
     // A guest that walks a large tree makes its VMM hold a descriptor for each file.
     private const ulong OpenFiles = 1 << 20;
@@ -121,6 +122,7 @@ internal sealed unsafe class Vmm : IDisposable
         string what = exit switch
         {
             null => "the guest does not answer",
+            { Signal: SigSys } => "microvm-vmm made a system call that its filter forbids, and was ended (SIGSYS; the kernel's audit log names the call)",
             { Signal: not 0 } => $"microvm-vmm was ended by signal {exit.Value.Signal}",
             _ => (VmmExitCode)exit.Value.Status switch
             {

@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Fs;
@@ -71,6 +72,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDisposable
     {
         try
         {
+            JailedThread.Begin(ThreadKind.Files);
             using FuseRequest request = _server.PrepareThread();
             _request = request;
             OnReady(_queue.Kick.Fd, Libc.EPOLLIN);

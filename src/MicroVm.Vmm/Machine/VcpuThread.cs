@@ -6,6 +6,7 @@ using MicroVm.Linux;
 using MicroVm.Vmm.Bus;
 using MicroVm.Vmm.Counters;
 using MicroVm.Vmm.Emulation;
+using MicroVm.Vmm.Jail;
 using MicroVm.VmmControl;
 using static MicroVm.Kvm.Native.KvmAbi;
 
@@ -102,6 +103,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
 
         try
         {
+            JailedThread.Begin(ThreadKind.Vcpu);
             while (!_machine.IsEnding && RunOnce())
             {
             }

@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Block;
@@ -85,6 +86,7 @@ internal sealed class BlockWorker : IEventHandler, IDeferredWork, IDisposable
     {
         try
         {
+            JailedThread.Begin(ThreadKind.Disk);
             _loop.Run();
         }
         catch (Exception e) when (e is IOException or InvalidOperationException)
