@@ -1,7 +1,6 @@
-using System.CommandLine;
-using System.CommandLine.Help;
 using MicroVm.Cli.Commands;
 using MicroVm.Cli.Doctor;
+using MicroVm.Cli.Parsing;
 using MicroVm.Linux;
 using MicroVm.Oci;
 using MicroVm.Sandbox;
@@ -13,54 +12,45 @@ internal static class CommandLine
 {
     private const int Failure = 1;
 
+    /// <summary>Every command.</summary>
+    internal static readonly IReadOnlyList<Command> Commands =
+    [
+        .. LifecycleCommands.All, .. InspectCommands.All, SpecCommand.Command, FeaturesCommand.Command, DoctorCommand.Command,
+    ];
+
+    private static readonly Flag Help = new("help, h", null, "show help");
+
     /// <summary>Runs a command line; returns the exit status.</summary>
     internal static int Run(string[] args)
     {
-        GlobalOptions globals = new();
-        Option<bool> version = new("--version", "-v") { Description = "print the version" };
-        RootCommand root = new("Runs OCI containers, each in a micro-VM of its own.");
-        for (int i = root.Options.Count - 1; i >= 0; i--)
+        FlagValues globals = new();
+        int read;
+        try
         {
-            if (root.Options[i] is VersionOption)
-            {
-                root.Options.RemoveAt(i);
-            }
+            read = ArgumentParser.Read(args, GlobalFlags.All, globals);
+        }
+        catch (SandboxException e)
+        {
+            Output.WriteError($"{e.Message}\n");
+            return Failure;
         }
 
-        globals.AddTo(root);
-        root.Options.Add(version);
-        Func<string, Func<ParseResult, RuntimeLog, int>, Func<ParseResult, int>> guarded = (name, action) => result => Guarded(globals, name, result, action);
-        root.Subcommands.Add(RunCommand.Create(globals, guarded));
-        root.Subcommands.Add(SpecCommand.Create(guarded));
-        root.Subcommands.Add(FeaturesCommand.Create(guarded));
-        root.Subcommands.Add(DoctorCommand.Create());
-        root.SetAction(result =>
+        if (globals.On("version"))
         {
-            if (result.GetValue(version))
-            {
-                Output.Write(ProductVersion.Text);
-                return 0;
-            }
-
-            new HelpAction().Invoke(result);
-            return args.Length == 0 ? 0 : Failure;
-        });
-
-        ParseResult parsed = root.Parse(args);
-        if (parsed.Errors.Count > 0)
-        {
-            return Guarded(globals, "", parsed, (_, _) => throw new SandboxException(parsed.Errors[0].Message));
+            Output.Write(ProductVersion.Text);
+            return 0;
         }
 
-        return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
-    }
+        if (globals.On("help") || read == args.Length || args[read] == "help")
+        {
+            Output.Write(HelpText.Of(Commands, GlobalFlags.All));
+            return 0;
+        }
 
-    private static int Guarded(GlobalOptions globals, string name, ParseResult result, Func<ParseResult, RuntimeLog, int> action)
-    {
         RuntimeLog log;
         try
         {
-            log = globals.OpenLog(result);
+            log = GlobalFlags.OpenLog(globals);
         }
         catch (Exception e) when (e is LinuxException or SandboxException)
         {
@@ -70,24 +60,56 @@ internal static class CommandLine
 
         using (log)
         {
-            try
-            {
-                return action(result, log);
-            }
-            catch (Exception e)
-            {
-                string message = e is SandboxException or SpecException or LinuxException ? e.Message : $"internal error: {e}";
-                message = name.Length == 0 ? message : $"microvm {name} failed: {message}";
-                log.Write(LogLevel.Error, message);
+            return Run(args[read], args[(read + 1)..], globals, log);
+        }
+    }
 
-                // As runc: a log that goes elsewhere does not spare the person at the terminal the reason.
-                if (!log.IsStandardError)
-                {
-                    Output.WriteError(message + "\n");
-                }
-
-                return Failure;
+    private static int Run(string name, string[] args, FlagValues globals, RuntimeLog log)
+    {
+        Command? command = Commands.FirstOrDefault(c => c.Name == name);
+        try
+        {
+            if (command is null)
+            {
+                throw new SandboxException($"microvm has no command \"{name}\"; microvm --help lists them");
             }
+
+            FlagValues flags = new();
+            int read = ArgumentParser.Read(args, [.. command.Flags, Help], flags);
+            if (flags.On("help"))
+            {
+                Output.Write(HelpText.Of(command));
+                return 0;
+            }
+
+            CheckCount(command, args.Length - read);
+            return command.Run(new Invocation(globals, flags, args[read..], log));
+        }
+        catch (Exception e)
+        {
+            string message = e is SandboxException or SpecException or LinuxException ? e.Message : $"internal error: {e}";
+            message = (command?.FailurePrefix ?? "") + message;
+            log.Write(LogLevel.Error, message);
+
+            // As runc: a log that goes elsewhere does not spare the person at the terminal the reason.
+            if (!log.IsStandardError)
+            {
+                Output.WriteError(message + "\n");
+            }
+
+            return command?.FailureStatus ?? Failure;
+        }
+    }
+
+    private static void CheckCount(Command command, int count)
+    {
+        string? problem = command.MinArguments == command.MaxArguments && count != command.MinArguments ? $"requires exactly {command.MinArguments}"
+            : count < command.MinArguments ? $"requires a minimum of {command.MinArguments}"
+            : count > command.MaxArguments ? $"requires a maximum of {command.MaxArguments}"
+            : null;
+        if (problem is not null)
+        {
+            throw new SandboxException($"microvm: \"{command.Name}\" {problem} argument(s)");
         }
     }
 }

@@ -1,8 +1,10 @@
+using MicroVm.Sandbox.StandIn;
+
 namespace MicroVm.Cli;
 
 /// <summary>The executable <c>microvm</c>.</summary>
 public static class Program
 {
     /// <summary>Runs a command; the exit status is the container's, or 1 for a failure of the runtime's own.</summary>
-    public static int Main(string[] args) => CommandLine.Run(args);
+    public static int Main(string[] args) => args is [StandInMain.Verb, ..] ? StandInMain.Run() : CommandLine.Run(args);
 }

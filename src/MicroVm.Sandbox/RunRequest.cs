@@ -2,7 +2,7 @@ using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Sandbox;
 
-/// <summary>What <c>microvm run</c> is asked for.</summary>
+/// <summary>What <c>microvm create</c> and <c>microvm run</c> are asked for.</summary>
 public sealed record RunRequest
 {
     /// <summary>The container's id.</summary>
@@ -11,11 +11,17 @@ public sealed record RunRequest
     /// <summary>Folder with config.json.</summary>
     public required string Bundle { get; init; }
 
-    /// <summary>Folder of the containers' states.</summary>
-    public required string Root { get; init; }
-
     /// <summary>Where the id of the process that stands for the container is written; nowhere when null.</summary>
     public string? PidFile { get; init; }
+
+    /// <summary>Socket that wants the pseudo-terminal's master.</summary>
+    public string? ConsoleSocket { get; init; }
+
+    /// <summary>For run: return once the container runs.</summary>
+    public bool Detach { get; init; }
+
+    /// <summary>For run: keep the container's state after its end.</summary>
+    public bool Keep { get; init; }
 
     /// <summary>Size and files of the VM.</summary>
     public VmOptions Vm { get; init; } = new();

@@ -1,21 +1,31 @@
-using System.CommandLine;
 using System.Text;
+using MicroVm.Cli.Parsing;
 using MicroVm.Linux;
 using MicroVm.Oci;
-using MicroVm.Sandbox;
 
 namespace MicroVm.Cli.Commands;
 
 /// <summary><c>microvm spec</c>: writes a default config.json.</summary>
 internal static class SpecCommand
 {
-    internal static Command Create(Func<string, Func<ParseResult, RuntimeLog, int>, Func<ParseResult, int>> guarded)
+    internal static readonly Command Command = new()
     {
-        Option<string> bundle = new("--bundle", "-b") { Description = "path to the root of the bundle directory", DefaultValueFactory = _ => "." };
-        Command command = new("spec", "create a new specification file") { bundle };
-        command.SetAction(guarded("spec", (result, _) =>
+        Name = "spec",
+        Help = "create a new specification file",
+        MaxArguments = 0,
+        Flags =
+        [
+            new("bundle, b", "DIR", "path to the root of the bundle directory (default: the working folder)"),
+            new("rootless", null, "refused: microvm runs as root"),
+        ],
+        Run = call =>
         {
-            string path = Path.Combine(result.GetValue(bundle)!, SpecReader.FileName);
+            if (call.Flags.On("rootless"))
+            {
+                throw SpecException.Unsupported("--rootless", "micro-VMs are started by root");
+            }
+
+            string path = Path.Combine(call.Flags.Text("bundle") ?? ".", SpecReader.FileName);
             if (Path.Exists(path))
             {
                 throw new SpecException($"File {path} exists. Remove it first");
@@ -23,7 +33,6 @@ internal static class SpecCommand
 
             HostFile.Replace(path, Encoding.UTF8.GetBytes(DefaultSpec.Json + "\n"), 0b110_110_110);
             return 0;
-        }));
-        return command;
-    }
+        },
+    };
 }

@@ -1,17 +1,18 @@
-using System.CommandLine;
 using System.Text;
+using MicroVm.Cli.Parsing;
 
 namespace MicroVm.Cli.Doctor;
 
 /// <summary><c>microvm doctor</c>: what the host offers and what is missing, line by line.</summary>
 internal static class DoctorCommand
 {
-    internal static Command Create()
+    internal static readonly Command Command = new()
     {
-        Command command = new("doctor", "list what this host offers and what is missing");
-        command.SetAction(_ => Run(HostChecks.All()));
-        return command;
-    }
+        Name = "doctor",
+        Help = "list what this host offers and what is missing",
+        MaxArguments = 0,
+        Run = _ => Run(HostChecks.All()),
+    };
 
     /// <summary>Prints the findings; 1 when something that is required is missing.</summary>
     internal static int Run(IReadOnlyList<Finding> findings)

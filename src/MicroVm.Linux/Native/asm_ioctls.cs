@@ -7,6 +7,7 @@ public static partial class Libc
     public const uint TIOCSWINSZ = 0x5414;
     public const uint TIOCSPTLCK = 0x40045431;
     public const uint TIOCGPTPEER = 0x5441;
+    public const uint TIOCGPTN = 0x80045430;
     public const uint SIOCGIFFLAGS = 0x8913;
     public const uint SIOCSIFFLAGS = 0x8914;
     public const int IFF_UP = 1;

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using MicroVm.Oci.Config;
 
 namespace MicroVm.Sandbox.State;
 
@@ -32,11 +33,32 @@ public sealed record ContainerState
     /// <summary>The VMM; null while it is not started.</summary>
     public ProcessIdentity? Vmm { get; init; }
 
-    /// <summary>creating, created, running: what was reached. A dead <see cref="Init"/> makes it stopped.</summary>
+    /// <summary>creating, created, running, paused: what was reached. A dead <see cref="Init"/> makes it stopped.</summary>
     public required ContainerStatus Status { get; init; }
 
     /// <summary>The bundle's annotations.</summary>
     public SortedDictionary<string, string>? Annotations { get; init; }
+
+    /// <summary>The bundle's hooks: those of the end are run when the bundle may be gone.</summary>
+    public Hooks? Hooks { get; init; }
+
+    /// <summary>Belongs to a command in the foreground: once dead, the id is free.</summary>
+    public bool Transient { get; init; }
+
+    /// <summary>The status as facts have it: what was reached, unless a process of the container is gone.</summary>
+    public ContainerStatus LiveStatus() =>
+        Init.IsAlive() && (Vmm?.IsAlive() ?? Status == ContainerStatus.Creating) ? Status : ContainerStatus.Stopped;
+
+    /// <summary>The specification's document, with the live status.</summary>
+    public OciState ToOci(ContainerStatus status) => new()
+    {
+        OciVersion = OciVersion,
+        Id = Id,
+        Status = status,
+        Pid = status == ContainerStatus.Stopped ? 0 : Init.Pid,
+        Bundle = Bundle,
+        Annotations = Annotations,
+    };
 }
 
 /// <summary>Status by the runtime specification's names.</summary>
@@ -54,6 +76,10 @@ public enum ContainerStatus
     /// <summary>The process runs.</summary>
     [JsonStringEnumMemberName("running")]
     Running,
+
+    /// <summary>Its cgroup is frozen.</summary>
+    [JsonStringEnumMemberName("paused")]
+    Paused,
 
     /// <summary>It has ended.</summary>
     [JsonStringEnumMemberName("stopped")]

@@ -11,6 +11,9 @@ namespace MicroVm.Sandbox.State;
 /// </summary>
 public sealed class ContainerStore
 {
+    /// <summary>What runc says of an unknown id; callers look for it.</summary>
+    public const string ContainerMissing = "container does not exist";
+
     private const string StateFile = "state.json";
     private const uint FolderMode = 0b111_000_000;
     private const int MaxStateBytes = 4 << 20;
@@ -34,7 +37,13 @@ public sealed class ContainerStore
     /// <summary>Folder of a container.</summary>
     public string FolderOf(string id) => Path.Combine(_root, id);
 
-    /// <summary>Takes the id and writes the first state. What a dead run left under the id is removed first.</summary>
+    /// <summary>Socket of a container's VMM, in a folder of its own: the VMM sees nothing else.</summary>
+    public string VsockOf(string id) => Path.Combine(FolderOf(id), "vm", "vsock");
+
+    /// <summary>
+    /// Takes the id and writes the first state. What a dead command in the foreground left under the id, or a dead
+    /// creation, is removed first.
+    /// </summary>
     /// <exception cref="SpecException">The id is malformed.</exception>
     /// <exception cref="SandboxException">The id is in use.</exception>
     public void Create(ContainerState state)
@@ -45,9 +54,9 @@ public sealed class ContainerStore
         using SafeFd held = Lock();
         if (Directory.Exists(folder))
         {
-            if (Read(folder)?.Init.IsAlive() ?? false)
+            if (Read(folder) is { } other && (!(other.Transient || other.Status == ContainerStatus.Creating) || other.Init.IsAlive()))
             {
-                throw new SandboxException($"container with given ID already exists: {state.Id} (in {_root})");
+                throw new SandboxException("container with given ID already exists");
             }
 
             RemoveFolder(folder);
@@ -88,6 +97,18 @@ public sealed class ContainerStore
         ContainerId.Check(id);
         return Read(FolderOf(id));
     }
+
+    /// <summary>The state of a container.</summary>
+    /// <exception cref="SpecException">The id is malformed.</exception>
+    /// <exception cref="SandboxException">There is none of that id, in runc's words.</exception>
+    public ContainerState Get(string id) => Find(id) ?? throw new SandboxException(ContainerMissing);
+
+    /// <summary>All containers with a state, by id.</summary>
+    public IReadOnlyList<ContainerState> All() =>
+        [.. Directory.EnumerateDirectories(_root).Select(Read).OfType<ContainerState>().OrderBy(s => s.Id, StringComparer.Ordinal)];
+
+    /// <summary>Whether there is a folder of that id, with a state or without.</summary>
+    public bool HasFolder(string id) => Directory.Exists(FolderOf(id));
 
     /// <summary>Forgets a container, its folder and all that lies there.</summary>
     public void Delete(string id)

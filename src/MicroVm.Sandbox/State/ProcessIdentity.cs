@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using MicroVm.Linux;
+using MicroVm.Linux.Native;
 
 namespace MicroVm.Sandbox.State;
 
@@ -31,4 +32,47 @@ public sealed record ProcessIdentity(int Pid, ulong StartTime)
 
     /// <summary>Whether the process still runs.</summary>
     public bool IsAlive() => Of(Pid) == this;
+
+    /// <summary>Sends a signal, to this process and to no later one of its number.</summary>
+    public void Signal(int signal)
+    {
+        using SafeFd? fd = Open();
+        if (fd is not null)
+        {
+            _ = Libc.syscall((nint)Libc.SYS_pidfd_send_signal, fd.Value, signal, 0, 0, 0, 0);
+        }
+    }
+
+    /// <summary>Waits until the process has ended; false when it has not after <paramref name="timeout"/>.</summary>
+    public unsafe bool WaitForEnd(TimeSpan timeout)
+    {
+        using SafeFd? fd = Open();
+        if (fd is null)
+        {
+            return true;
+        }
+
+        Libc.pollfd pfd = new() { fd = fd.Value, events = Libc.POLLIN };
+        long deadline = Environment.TickCount64 + (long)timeout.TotalMilliseconds;
+        int ready;
+        do
+        {
+            ready = Libc.poll(&pfd, 1, (int)Math.Max(0, deadline - Environment.TickCount64));
+        }
+        while (Check.Retry(ready));
+        return ready > 0;
+    }
+
+    /// <summary>A pidfd, opened before it is known whose: the process that is alive afterwards is the one held.</summary>
+    private SafeFd? Open()
+    {
+        SafeFd fd = new((int)Libc.syscall((nint)Libc.SYS_pidfd_open, Pid, 0, 0, 0, 0, 0));
+        if (!fd.IsInvalid && IsAlive())
+        {
+            return fd;
+        }
+
+        fd.Dispose();
+        return null;
+    }
 }

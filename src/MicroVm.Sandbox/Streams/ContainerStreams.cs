@@ -4,18 +4,21 @@ using MicroVm.Ttrpc;
 
 namespace MicroVm.Sandbox.Streams;
 
-/// <summary>The vsock streams of one process, and their copying to and from this process's standard streams.</summary>
+/// <summary>The vsock streams of one process, and their copying to and from streams of the host.</summary>
 internal sealed class ContainerStreams : IDisposable
 {
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(120);
+    private readonly (SafeFd Input, SafeFd Output, SafeFd Error) _host;
     private readonly SafeFd? _input;
     private readonly SafeFd? _output;
     private readonly SafeFd? _error;
     private readonly List<StreamPump> _outputs = [];
     private StreamPump? _inputPump;
 
-    private ContainerStreams((SafeFd? Fd, uint Port) input, (SafeFd? Fd, uint Port) output, (SafeFd? Fd, uint Port) error)
+    private ContainerStreams(
+        (SafeFd Input, SafeFd Output, SafeFd Error) host, (SafeFd? Fd, uint Port) input, (SafeFd? Fd, uint Port) output, (SafeFd? Fd, uint Port) error)
     {
+        _host = host;
         (_input, _output, _error) = (input.Fd, output.Fd, error.Fd);
         Ports = new StdioPorts { Stdin = input.Port, Stdout = output.Port, Stderr = error.Port };
     }
@@ -23,17 +26,17 @@ internal sealed class ContainerStreams : IDisposable
     /// <summary>For the agent.</summary>
     internal StdioPorts Ports { get; }
 
-    /// <summary>Connects what is not /dev/null. With a terminal there is no standard error.</summary>
+    /// <summary>Connects what is not /dev/null. With a terminal there is no standard error. The host's streams are borrowed.</summary>
     /// <exception cref="TtrpcException">The agent does not take streams.</exception>
     /// <exception cref="LinuxException">The VMM is gone.</exception>
-    internal static ContainerStreams Connect(string vsockPath, bool terminal)
+    internal static ContainerStreams Connect(string vsockPath, bool terminal, (SafeFd Input, SafeFd Output, SafeFd Error) host)
     {
         (SafeFd?, uint) input = default, output = default;
         try
         {
-            input = ConnectOne(vsockPath, HostStreams.Input, always: terminal);
-            output = ConnectOne(vsockPath, HostStreams.Output, always: terminal);
-            return new ContainerStreams(input, output, terminal ? default : ConnectOne(vsockPath, HostStreams.Error, always: false));
+            input = ConnectOne(vsockPath, host.Input, always: terminal);
+            output = ConnectOne(vsockPath, host.Output, always: terminal);
+            return new ContainerStreams(host, input, output, terminal ? default : ConnectOne(vsockPath, host.Error, always: false));
         }
         catch
         {
@@ -48,17 +51,17 @@ internal sealed class ContainerStreams : IDisposable
     {
         if (_output is not null)
         {
-            _outputs.Add(StreamPump.FromGuest(_output, HostStreams.Output, "stdout"));
+            _outputs.Add(StreamPump.FromGuest(_output, _host.Output, "stdout"));
         }
 
         if (_error is not null)
         {
-            _outputs.Add(StreamPump.FromGuest(_error, HostStreams.Error, "stderr"));
+            _outputs.Add(StreamPump.FromGuest(_error, _host.Error, "stderr"));
         }
 
         if (_input is not null)
         {
-            _inputPump = StreamPump.ToGuest(HostStreams.Input, _input);
+            _inputPump = StreamPump.ToGuest(_host.Input, _input);
         }
     }
 

@@ -28,6 +28,16 @@ internal static class HostStreams
         _ = Libc.sigaction(Libc.SIGPIPE, &ignore, null);
     }
 
+    /// <summary>Points the standard streams at /dev/null: who waits for the end of what they were waits no more.</summary>
+    internal static void Drop()
+    {
+        using SafeFd nothing = SafeFd.From(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0), "open", "/dev/null");
+        for (int fd = 0; fd <= 2; fd++)
+        {
+            _ = Libc.dup3(nothing.Value, fd, 0);
+        }
+    }
+
     /// <summary>Whether a stream is /dev/null, which needs no relaying: the guest has its own.</summary>
     internal static unsafe bool IsNull(SafeFd fd)
     {

@@ -1,0 +1,122 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using MicroVm.Sandbox;
+using MicroVm.Sandbox.State;
+
+namespace MicroVm.Cli.Commands;
+
+/// <summary>runc's documents and table of containers.</summary>
+internal static class StateOutput
+{
+    private const int MinColumn = 12, Padding = 3;
+
+    /// <summary>What <c>state</c> prints: indented JSON without a newline at its end, and no owner.</summary>
+    internal static string Document((ContainerState State, ContainerStatus Status) container) =>
+        JsonSerializer.Serialize(Of(container, ""), StateOutputJson.Default.ContainerDocument);
+
+    /// <summary>What <c>list</c> prints.</summary>
+    /// <exception cref="SandboxException">The format is unknown.</exception>
+    internal static string List(IReadOnlyList<(ContainerState State, ContainerStatus Status)> containers, string format, bool quiet)
+    {
+        if (quiet)
+        {
+            return string.Concat(containers.Select(c => c.State.Id + "\n"));
+        }
+
+        List<ContainerDocument> documents = [.. containers.Select(c => Of(c, UserName(c.State.Owner)))];
+        return format switch
+        {
+            "table" => Table(documents),
+            "json" => (documents.Count == 0 ? "null" : JsonSerializer.Serialize(documents, CompactStateJson.Default.ListContainerDocument)) + "\n",
+            _ => throw new SandboxException("invalid format option"),
+        };
+    }
+
+    private static ContainerDocument Of((ContainerState State, ContainerStatus Status) container, string owner) => new()
+    {
+        OciVersion = container.State.OciVersion,
+        Id = container.State.Id,
+        Pid = container.Status == ContainerStatus.Stopped ? 0 : container.State.Init.Pid,
+        Status = container.Status == ContainerStatus.Creating ? ContainerStatus.Created : container.Status,
+        Bundle = container.State.Bundle,
+        Rootfs = container.State.Rootfs,
+        Created = Time(container.State.Created),
+        Annotations = container.State.Annotations is { Count: > 0 } ? container.State.Annotations : null,
+        Owner = owner,
+    };
+
+    /// <summary>RFC 3339 with as many digits of the fraction as there are, as Go prints it.</summary>
+    private static string Time(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.FFFFFFF'Z'", CultureInfo.InvariantCulture);
+
+    private static string Table(List<ContainerDocument> documents)
+    {
+        List<string[]> rows = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]];
+        rows.AddRange(documents.Select(d => new[]
+        {
+            d.Id, d.Pid.ToString(CultureInfo.InvariantCulture), d.Status.ToString().ToLowerInvariant(), d.Bundle, d.Created, d.Owner,
+        }));
+        StringBuilder text = new();
+        foreach (string[] row in rows)
+        {
+            for (int i = 0; i < row.Length - 1; i++)
+            {
+                text.Append(row[i].PadRight(Math.Max(MinColumn, rows.Max(r => r[i].Length) + Padding)));
+            }
+
+            text.Append(row[^1]).Append('\n');
+        }
+
+        return text.ToString();
+    }
+
+    private static string UserName(uint uid)
+    {
+        string number = uid.ToString(CultureInfo.InvariantCulture);
+        try
+        {
+            return File.ReadLines("/etc/passwd").Select(l => l.Split(':')).FirstOrDefault(f => f.Length > 2 && f[2] == number)?[0] ?? "#" + number;
+        }
+        catch (IOException)
+        {
+            return "#" + number;
+        }
+    }
+}
+
+/// <summary>runc's description of a container.</summary>
+internal sealed record ContainerDocument
+{
+#pragma warning disable CS1591 // named and documented by runtime.md and runc's list
+    public required string OciVersion { get; init; }
+
+    public required string Id { get; init; }
+
+    public required int Pid { get; init; }
+
+    public required ContainerStatus Status { get; init; }
+
+    public required string Bundle { get; init; }
+
+    public required string Rootfs { get; init; }
+
+    public required string Created { get; init; }
+
+    public SortedDictionary<string, string>? Annotations { get; init; }
+
+    public required string Owner { get; init; }
+#pragma warning restore CS1591
+}
+
+/// <summary>Source-generated JSON, indented.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, WriteIndented = true)]
+[JsonSerializable(typeof(ContainerDocument))]
+internal sealed partial class StateOutputJson : JsonSerializerContext;
+
+/// <summary>Source-generated JSON on one line.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(List<ContainerDocument>))]
+internal sealed partial class CompactStateJson : JsonSerializerContext;

@@ -1,0 +1,40 @@
+using System.Globalization;
+using MicroVm.Sandbox;
+
+namespace MicroVm.Cli.Parsing;
+
+/// <summary>Values of flags, by their first names.</summary>
+internal sealed class FlagValues
+{
+    private readonly Dictionary<string, List<string>> _values = [];
+
+    /// <summary>Adds a value; the last one counts where one is wanted.</summary>
+    internal void Add(Flag flag, string value)
+    {
+        if (!_values.TryGetValue(flag.Key, out List<string>? list))
+        {
+            _values[flag.Key] = list = [];
+        }
+
+        list.Add(value);
+    }
+
+    /// <summary>Whether the flag was given.</summary>
+    internal bool Has(string name) => _values.ContainsKey(name);
+
+    /// <summary>A switch.</summary>
+    internal bool On(string name) => _values.TryGetValue(name, out List<string>? list) && list[^1] is "true" or "1" or "t" or "T" or "TRUE" or "True";
+
+    /// <summary>The value; null when it was not given, or is empty.</summary>
+    internal string? Text(string name) => _values.TryGetValue(name, out List<string>? list) && list[^1].Length > 0 ? list[^1] : null;
+
+    /// <summary>Every value, in order.</summary>
+    internal IReadOnlyList<string> All(string name) => _values.TryGetValue(name, out List<string>? list) ? list : [];
+
+    /// <summary>A whole number that is not negative; null when it was not given.</summary>
+    /// <exception cref="SandboxException">It is something else.</exception>
+    internal int? Number(string name) =>
+        Text(name) is not { } text ? null
+        : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int value) ? value
+        : throw new SandboxException($"--{name}: \"{text}\" is not a whole number");
+}

@@ -1,0 +1,145 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Oci;
+using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Streams;
+
+namespace MicroVm.Sandbox.Runtime;
+
+public sealed partial class ContainerRuntime
+{
+    private const int SignalBase = 128;
+
+    /// <summary>Creates a container: its process is there on the host and in the guest, and waits for <see cref="Start"/>.</summary>
+    public void Create(RunRequest request)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        using StandInProcess process = Launch(request, foreground: false);
+        _ = Establish(process, request);
+    }
+
+    /// <summary>Creates and starts a container, and waits for its end unless it is detached.</summary>
+    /// <returns>The container's exit status (128 + signal when one ended it); 0 when detached.</returns>
+    public int Run(RunRequest request)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (!request.Detach)
+        {
+            return RunForeground(request);
+        }
+
+        using StandInProcess process = Launch(request, foreground: false);
+        ContainerState state = Establish(process, request);
+        try
+        {
+            StartCreated(state);
+        }
+        catch (SandboxException)
+        {
+            Destroy(state);
+            throw;
+        }
+
+        return 0;
+    }
+
+    private StandInProcess Launch(RunRequest request, bool foreground)
+    {
+        Prerequisites.Check();
+        HostStreams.Prepare();
+        string bundle = WorkingBundle(request.Bundle);
+        if (!File.Exists(Path.Combine(bundle, SpecReader.FileName)))
+        {
+            throw new SpecException($"JSON specification file {SpecReader.FileName} not found");
+        }
+
+        ContainerId.Check(request.Id);
+        StandInRequest standIn = Request(request.Id) with
+        {
+            Bundle = bundle,
+            Vm = Absolute(request.Vm),
+            Foreground = foreground,
+            Transient = foreground && !request.Keep,
+            ConsoleSocket = request.ConsoleSocket is null ? null : Path.GetFullPath(request.ConsoleSocket),
+        };
+        return StandInProcess.Start(standIn, _log);
+    }
+
+    // The stand-in's working folder is another one.
+    private static Vm.VmOptions Absolute(Vm.VmOptions options) => options with
+    {
+        Kernel = options.Kernel is null ? null : Path.GetFullPath(options.Kernel),
+        Initramfs = options.Initramfs is null ? null : Path.GetFullPath(options.Initramfs),
+        ConsoleLog = options.ConsoleLog is null ? null : Path.GetFullPath(options.ConsoleLog),
+    };
+
+    /// <summary>The command's part of a creation: hooks of the runtime's namespace, and the pid file.</summary>
+    private static ContainerState Establish(StandInProcess process, RunRequest request)
+    {
+        ContainerState state = process.Expect(StandInMessageKind.Created).State!;
+        try
+        {
+            OciState document = state.ToOci(ContainerStatus.Creating);
+            HookRunner.Run("prestart", state.Hooks?.Prestart, document);
+            HookRunner.Run("createRuntime", state.Hooks?.CreateRuntime, document);
+            if (request.PidFile is not null)
+            {
+                WritePidFile(request.PidFile, process.Process.Pid);
+            }
+        }
+        catch
+        {
+            process.Abandon();
+            throw;
+        }
+
+        process.Proceed();
+        _ = process.Expect(StandInMessageKind.Ready);
+        return state with { Status = ContainerStatus.Created };
+    }
+
+    private int RunForeground(RunRequest request)
+    {
+        StandInProcess? process = null;
+        using SignalRelay signals = new(() => process?.Process.Signal(Libc.SIGTERM));
+        ContainerState? state = null;
+        try
+        {
+            process = Launch(request, foreground: true);
+            using StandInProcess owned = process;
+            state = Establish(process, request);
+            using Terminal? terminal = RawTerminal(state);
+            StartCreated(state);
+            signals.Start(signal =>
+            {
+                if (signal == Libc.SIGCONT)
+                {
+                    terminal?.MakeRaw();
+                }
+
+                owned.Process.Signal(signal);
+            });
+            (ExitStatus exit, string? failure) = process.WaitForEnd();
+            return failure is null ? exit.Signal != 0 ? SignalBase + exit.Signal : exit.Status : throw new SandboxException(failure);
+        }
+        catch (SandboxException e) when (signals.AbortedBy != 0)
+        {
+            _log.Write(LogLevel.Debug, $"ended by signal {signals.AbortedBy} before the container was started: {e.Message}");
+            return SignalBase + signals.AbortedBy;
+        }
+        finally
+        {
+            if (state is not null && !request.Keep)
+            {
+                Destroy(state);
+            }
+        }
+    }
+
+    private static Terminal? RawTerminal(ContainerState state)
+    {
+        bool terminal = SpecReader.ReadBundle(state.Bundle).Process?.Terminal ?? false;
+        return !terminal ? null : new Terminal(Terminal.Is(HostStreams.Input) ? HostStreams.Input : HostStreams.Output);
+    }
+}

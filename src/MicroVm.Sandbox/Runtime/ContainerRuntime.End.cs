@@ -1,0 +1,92 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.State;
+
+namespace MicroVm.Sandbox.Runtime;
+
+public sealed partial class ContainerRuntime
+{
+    private static readonly TimeSpan EndTimeout = TimeSpan.FromSeconds(10);
+
+    /// <summary>Sends a signal to the container's init, or to all of its processes.</summary>
+    public void Kill(string id, string signal, bool all)
+    {
+        (ContainerState state, ContainerStatus status) = State(id);
+        int number = SignalNames.Parse(signal);
+        if (status == ContainerStatus.Stopped)
+        {
+            if (all)
+            {
+                return;
+            }
+
+            throw new SandboxException(RuntimeTexts.NotRunning);
+        }
+
+        try
+        {
+            Ask(id, new ControlCall { Verb = ControlVerb.Signal, Signal = number, All = all });
+        }
+        catch (SandboxException) when (number == Libc.SIGKILL && state.LiveStatus() != ContainerStatus.Stopped)
+        {
+            // A guest that does not answer is ended by the end of its VM.
+            End(state);
+        }
+    }
+
+    /// <summary>Removes a container that has ended; with <paramref name="force"/> ends it first, and an unknown id is no error.</summary>
+    public void Delete(string id, bool force)
+    {
+        Oci.ContainerId.Check(id);
+        if (_store.Find(id) is not { } state)
+        {
+            if (_store.HasFolder(id) && force)
+            {
+                _store.Delete(id);
+            }
+            else if (!force)
+            {
+                throw new SandboxException(ContainerStore.ContainerMissing);
+            }
+
+            return;
+        }
+
+        ContainerStatus status = state.LiveStatus();
+        if (!force && status is not (ContainerStatus.Stopped or ContainerStatus.Created))
+        {
+            throw new SandboxException($"cannot delete container {id} that is not stopped: {Name(status)}");
+        }
+
+        Destroy(state);
+    }
+
+    /// <summary>Ends what lives, forgets the container, and runs its poststop hooks.</summary>
+    private void Destroy(ContainerState state)
+    {
+        End(state);
+        _store.Delete(state.Id);
+        WarnOnly(() => HookRunner.Run("poststop", state.Hooks?.Poststop, state.ToOci(ContainerStatus.Stopped)));
+    }
+
+    private void End(ContainerState state)
+    {
+        string folder = _store.FolderOf(state.Id);
+        List<ProcessIdentity> processes = [state.Init, .. ExecRecords.Alive(folder)];
+        if (_store.Find(state.Id)?.Vmm is { } vmm)
+        {
+            processes.Insert(0, vmm);
+        }
+
+        processes.ForEach(p => p.Signal(Libc.SIGKILL));
+        long deadline = Environment.TickCount64 + (long)EndTimeout.TotalMilliseconds;
+        foreach (ProcessIdentity process in processes)
+        {
+            if (!process.WaitForEnd(TimeSpan.FromMilliseconds(Math.Max(0, deadline - Environment.TickCount64))))
+            {
+                throw new SandboxException($"container {state.Id}: process {process.Pid} does not end after SIGKILL");
+            }
+        }
+    }
+}

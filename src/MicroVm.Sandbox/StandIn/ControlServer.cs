@@ -1,0 +1,70 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>A stand-in's side of its control socket: a thread for each connection, since calls into the guest may take long.</summary>
+internal sealed unsafe class ControlServer : IDisposable
+{
+    private const int StackSize = 256 << 10;
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private readonly SafeFd _listener;
+    private readonly Func<ControlCall, ControlReply> _answer;
+
+    private ControlServer(SafeFd listener, Func<ControlCall, ControlReply> answer)
+    {
+        _listener = listener;
+        _answer = answer;
+    }
+
+    /// <summary>Serves from now on.</summary>
+    /// <exception cref="LinuxException">The socket cannot be made.</exception>
+    internal static ControlServer Start(string folder, Func<ControlCall, ControlReply> answer)
+    {
+        ControlServer server = new(UnixSocket.Listen(Path.Combine(folder, ControlClient.SocketName)), answer);
+        new Thread(server.Run, StackSize) { IsBackground = true, Name = "control" }.Start();
+        return server;
+    }
+
+    // The thread ends with the process.
+    public void Dispose() => _ = Libc.shutdown(_listener.Value, Libc.SHUT_RDWR);
+
+    private void Run()
+    {
+        Libc.pollfd pfd = new() { fd = _listener.Value, events = Libc.POLLIN };
+        while (true)
+        {
+            int ready = Libc.poll(&pfd, 1, -1);
+            if (ready > 0 && (pfd.revents & Libc.POLLHUP) != 0)
+            {
+                return;
+            }
+
+            if (ready > 0 && UnixSocket.TryAccept(_listener, out _) is { } connection)
+            {
+                new Thread(() => Serve(connection), StackSize) { IsBackground = true, Name = "control call" }.Start();
+            }
+        }
+    }
+
+    private void Serve(SafeFd connection)
+    {
+        using LineChannel channel = new(connection);
+        if (channel.Receive(StandInJson.Default.ControlCall, Patience) is not { } call)
+        {
+            return;
+        }
+
+        ControlReply reply;
+        try
+        {
+            reply = _answer(call);
+        }
+        catch (SandboxException e)
+        {
+            reply = new ControlReply { Error = e.Message };
+        }
+
+        _ = channel.Send(reply, StandInJson.Default.ControlReply);
+    }
+}

@@ -1,0 +1,124 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Oci;
+using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.Plan;
+using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Streams;
+using MicroVm.Ttrpc;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>The host process that stands for one more process in a container: lives as long, ends as it does.</summary>
+internal sealed class ExecStandIn : IDisposable
+{
+    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(120);
+    private readonly StandInRequest _request;
+    private readonly StandInCaller _caller;
+    private readonly ContainerStore _store;
+    private readonly string _execId = Guid.NewGuid().ToString("N");
+    private readonly SignalRelay _signals;
+    private readonly GuestProcess _process;
+    private AgentClient? _agent;
+    private string? _record;
+
+    internal ExecStandIn(StandInRequest request, StandInCaller caller)
+    {
+        _request = request;
+        _caller = caller;
+        _store = new ContainerStore(request.Root);
+        _process = new GuestProcess(request, _execId, caller);
+
+        // Until the process is there, a signal ends just this attempt.
+        _signals = new SignalRelay(() => Libc._exit(1));
+    }
+
+    /// <summary>Starts the process and waits for its end; null when there is none: the caller was told why.</summary>
+    internal ExitStatus? Run()
+    {
+        try
+        {
+            if (!Start())
+            {
+                return null;
+            }
+        }
+        catch (Exception e) when (e is SandboxException or SpecException or TtrpcException or LinuxException)
+        {
+            _caller.Fail(e.Message);
+            return null;
+        }
+
+        return WaitForEnd();
+    }
+
+    public void Dispose()
+    {
+        if (_record is not null)
+        {
+            ExecRecords.Remove(_record);
+        }
+
+        _process.Dispose();
+        _agent?.Dispose();
+        _signals.Dispose();
+    }
+
+    private bool Start()
+    {
+        string folder = _store.FolderOf(_request.Id);
+        string vsock = _store.VsockOf(_request.Id);
+        List<string> warnings = [];
+        Oci.Config.Spec spec = SpecReader.ReadBundle(folder);
+        ExecProcessRequest exec = new()
+        {
+            ContainerId = _request.Id,
+            ExecId = _execId,
+            Process = ProcessPlan.Build(_request.Process!, spec.Linux ?? new Oci.Config.Linux(), warnings),
+        };
+        warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
+        _agent = AgentClient.Connect(vsock, ConnectTimeout);
+        exec.Stdio = _process.Connect(vsock, exec.Process);
+        _agent.ExecProcess(exec);
+        _process.Attach(_agent);
+        _process.StartStreams();
+        _record = ExecRecords.Add(folder);
+        if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created }) || !_caller.WaitForProceed())
+        {
+            _process.Deliver(Libc.SIGKILL);
+            return false;
+        }
+
+        _signals.Start(_process.Deliver);
+        _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
+        if (_request.Foreground)
+        {
+            _caller.Watch(() => _process.Deliver(Libc.SIGKILL));
+        }
+        else
+        {
+            _caller.Release();
+        }
+
+        return true;
+    }
+
+    private ExitStatus WaitForEnd()
+    {
+        WaitProcessResponse end;
+        try
+        {
+            end = _agent!.WaitProcess(new ProcessId { ContainerId = _request.Id, ExecId = _execId });
+        }
+        catch (Exception e) when (e is TtrpcException or LinuxException)
+        {
+            // The container has ended, or its VM, and took this process with it.
+            _process.DrainAfterLoss();
+            _caller.Log(LogLevel.Debug, $"the container ended: {e.Message}");
+            return new ExitStatus(0, Libc.SIGKILL);
+        }
+
+        _process.Drain();
+        return new ExitStatus(end.ExitStatus & 0xff, (int)end.Signal);
+    }
+}

@@ -1,0 +1,322 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Oci;
+using MicroVm.Oci.Config;
+using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.Plan;
+using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Streams;
+using MicroVm.Sandbox.Vm;
+using MicroVm.Ttrpc;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>
+/// The host process that stands for a container's init: its id is the container's pid, it lives as long as the init, and
+/// ends as the init does. The VMM is its child and ends with it.
+/// </summary>
+internal sealed class InitStandIn : IDisposable
+{
+    private const int MaxSpec = 16 << 20;
+    private readonly StandInRequest _request;
+    private readonly StandInCaller _caller;
+    private readonly ContainerStore _store;
+    private readonly SignalRelay _signals;
+    private readonly GuestProcess _process;
+    private readonly Lock _vmLock = new();
+    private readonly Lock _stateLock = new();
+    private ContainerState? _state;
+    private Vmm? _vmm;
+    private Guest? _guest;
+    private ControlServer? _control;
+    private bool _abandoned;
+
+    internal InitStandIn(StandInRequest request, StandInCaller caller)
+    {
+        _request = request;
+        _caller = caller;
+        _store = new ContainerStore(request.Root);
+        _process = new GuestProcess(request, "", caller);
+        _signals = new SignalRelay(KillVm);
+    }
+
+    /// <summary>Creates the container, serves commands, and waits for the init's end.</summary>
+    /// <returns>How it ended; null when there is no container: the caller was told why.</returns>
+    internal ExitStatus? Run()
+    {
+        try
+        {
+            if (!Create())
+            {
+                Undo();
+                return null;
+            }
+        }
+        catch (Exception e) when (e is SandboxException or SpecException or TtrpcException or LinuxException)
+        {
+            Undo();
+            _caller.Fail(e.Message);
+            return null;
+        }
+
+        return WaitForEnd();
+    }
+
+    public void Dispose()
+    {
+        _process.Dispose();
+        _guest?.Dispose();
+        lock (_vmLock)
+        {
+            _vmm?.Dispose();
+            _vmm = null;
+        }
+
+        _control?.Dispose();
+        _signals.Dispose();
+    }
+
+    private bool Create()
+    {
+        string bundle = _request.Bundle!;
+        Spec spec = SpecReader.ReadBundle(bundle);
+        string rootfs = SpecValidator.Validate(spec, bundle);
+        HookRunner.Check(spec.Hooks);
+        bool terminal = spec.Process!.Terminal ?? false;
+        CheckTerminal(terminal);
+        List<string> warnings = [];
+        VmShape shape = VmShape.Resolve(spec, _request.Vm!, Host.MemoryMiB, Environment.ProcessorCount);
+        RuntimeFiles files = RuntimeFiles.Locate(_request.Vm!.Kernel, _request.Vm.Initramfs);
+        using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
+        warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
+        ContainerState state = new()
+        {
+            OciVersion = spec.OciVersion!,
+            Id = _request.Id,
+            Bundle = bundle,
+            Rootfs = rootfs,
+            Created = DateTimeOffset.UtcNow,
+            Owner = Libc.getuid(),
+            Init = ProcessIdentity.Current,
+            Status = ContainerStatus.Creating,
+            Annotations = spec.Annotations,
+            Hooks = spec.Hooks,
+            Transient = _request.Transient,
+        };
+        _store.Create(state);
+        _state = state;
+        KeepSpec(bundle);
+        StartVm(files, shape, plan);
+        CreateInGuest(plan);
+        _control = ControlServer.Start(_store.FolderOf(_request.Id), Answer);
+        return HandOver();
+    }
+
+    /// <summary>Later commands look at the configuration as it was now.</summary>
+    private void KeepSpec(string bundle) => HostFile.Replace(
+        Path.Combine(_store.FolderOf(_request.Id), SpecReader.FileName),
+        HostFile.ReadAllBytes(Path.Combine(bundle, SpecReader.FileName), MaxSpec), 0b110_000_000);
+
+    private void CheckTerminal(bool terminal)
+    {
+        if (_request.Foreground)
+        {
+            if (terminal && !(Terminal.Is(HostStreams.Input) || Terminal.Is(HostStreams.Output)))
+            {
+                throw new SandboxException("cannot allocate tty: process.terminal is true in config.json, but neither standard input nor standard output is a terminal");
+            }
+        }
+        else if (terminal && _request.ConsoleSocket is null)
+        {
+            throw new SandboxException("cannot allocate tty if runc will detach without setting console socket");
+        }
+
+        if (_request.ConsoleSocket is not null && (!terminal || _request.Foreground))
+        {
+            throw new SandboxException("cannot use console socket if runc will not detach or allocate tty");
+        }
+    }
+
+    private void StartVm(RuntimeFiles files, VmShape shape, ContainerPlan plan)
+    {
+        string vsock = _store.VsockOf(_request.Id);
+        HostFile.MakeFolder(Path.GetDirectoryName(vsock)!, 0b111_000_000);
+        using GuestReady ready = GuestReady.Listen(vsock);
+        Vmm vmm = Vmm.Start(files, shape, vsock, plan.Exports, _request.Vm!.ConsoleLog);
+        lock (_vmLock)
+        {
+            _vmm = vmm;
+        }
+
+        if (_signals.AbortedBy != 0)
+        {
+            throw new SandboxException("interrupted");
+        }
+
+        _caller.Log(LogLevel.Debug, $"started microvm-vmm {vmm.Process.Pid}: {shape.MemoryMiB} MiB, {shape.Vcpus} vCPUs");
+        Change(s => s with { Vmm = ProcessIdentity.Of(vmm.Process.Pid) });
+        ready.Wait(vmm);
+        _guest = Guest.Connect(vmm, vsock);
+        _caller.Log(LogLevel.Debug, "the agent is ready");
+    }
+
+    private void CreateInGuest(ContainerPlan plan)
+    {
+        string vsock = _store.VsockOf(_request.Id);
+        CreateContainerRequest create = new() { ContainerId = _request.Id, Spec = plan.Spec };
+        create.Stdio = _guest!.Call("create container", _ => _process.Connect(vsock, create.Spec.Process));
+        _guest.Call("create container", agent => agent.CreateContainer(create));
+        _process.Attach(_guest.Agent);
+        _process.StartStreams();
+        _caller.Log(LogLevel.Debug, "the guest has the container");
+    }
+
+    /// <summary>The caller runs hooks and writes the pid file; a caller that dies over it takes the container with it.</summary>
+    private bool HandOver()
+    {
+        if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created, State = _state }) || !_caller.WaitForProceed())
+        {
+            return false;
+        }
+
+        Change(s => s with { Status = ContainerStatus.Created });
+        _signals.Start(_process.Deliver);
+        _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
+        if (_request.Foreground)
+        {
+            _caller.Watch(() =>
+            {
+                _abandoned = true;
+                KillVm();
+            });
+        }
+        else
+        {
+            _caller.Release();
+        }
+
+        return true;
+    }
+
+    private ExitStatus WaitForEnd()
+    {
+        WaitProcessResponse end;
+        try
+        {
+            end = _guest!.WaitProcess(_request.Id);
+        }
+        catch (SandboxException e)
+        {
+            _process.DrainAfterLoss();
+            _caller.Fail(e.Message);
+            if (_abandoned)
+            {
+                Undo();
+            }
+
+            return new ExitStatus(0, Libc.SIGKILL);
+        }
+
+        _process.Drain();
+        if (end.OomKilled)
+        {
+            _caller.Log(LogLevel.Warning, $"container {_request.Id} was killed: out of memory (linux.resources.memory.limit, or the VM's memory)");
+        }
+
+        return new ExitStatus(end.ExitStatus & 0xff, (int)end.Signal);
+    }
+
+    private ControlReply Answer(ControlCall call)
+    {
+        switch (call.Verb)
+        {
+            case ControlVerb.Start:
+                Start();
+                break;
+            case ControlVerb.Signal:
+                Call(agent => agent.SignalProcess(new SignalProcessRequest { ContainerId = _request.Id, Signal = (uint)call.Signal, All = call.All }));
+                break;
+            case ControlVerb.Pause:
+                Call(agent => agent.PauseContainer(_request.Id));
+                Change(s => s with { Status = ContainerStatus.Paused });
+                break;
+            case ControlVerb.Resume:
+                Call(agent => agent.ResumeContainer(_request.Id));
+                Change(s => s with { Status = ContainerStatus.Running });
+                break;
+            case ControlVerb.Update:
+                UpdateContainerRequest update = new() { ContainerId = _request.Id };
+                update.Settings.AddRange((call.Settings ?? []).Select(s => new CgroupSetting { File = s.File, Value = s.Value }));
+                Call(agent => agent.UpdateContainer(update));
+                break;
+            case ControlVerb.Stats:
+                return StatsReply(Call(agent => agent.StatsContainer(_request.Id)));
+        }
+
+        return new ControlReply();
+    }
+
+    private void Start()
+    {
+        if (_state!.Status != ContainerStatus.Created)
+        {
+            throw new SandboxException("cannot start a container that has already run");
+        }
+
+        Call(agent => agent.StartContainer(_request.Id));
+        Change(s => s with { Status = ContainerStatus.Running });
+    }
+
+    private T Call<T>(Func<AgentClient, T> call)
+    {
+        try
+        {
+            return call(_guest!.Agent);
+        }
+        catch (TtrpcException e)
+        {
+            throw new SandboxException(e.Code == StatusCode.NotFound ? Runtime.RuntimeTexts.NotRunning : e.Message, e);
+        }
+        catch (Exception e) when (e is ObjectDisposedException or LinuxException)
+        {
+            throw new SandboxException(Runtime.RuntimeTexts.NotRunning, e);
+        }
+    }
+
+    private static ControlReply StatsReply(ContainerStats stats) => new()
+    {
+        Files = new SortedDictionary<string, string>(stats.CgroupFiles, StringComparer.Ordinal),
+        Interfaces =
+        [
+            .. stats.Interfaces.Select(i => new InterfaceCounters(
+                i.Name, i.RxBytes, i.RxPackets, i.RxErrors, i.RxDropped, i.TxBytes, i.TxPackets, i.TxErrors, i.TxDropped)),
+        ],
+    };
+
+    private void Change(Func<ContainerState, ContainerState> change)
+    {
+        lock (_stateLock)
+        {
+            _state = change(_state!);
+            _store.Update(_state);
+        }
+    }
+
+    private void Undo()
+    {
+        Dispose();
+        if (_state is not null)
+        {
+            _store.Delete(_request.Id);
+        }
+    }
+
+    /// <summary>Without its VM, whatever is being waited for fails at once.</summary>
+    private void KillVm()
+    {
+        lock (_vmLock)
+        {
+            _vmm?.Process.Signal(Libc.SIGKILL);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+using MicroVm.Linux;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>A stand-in's side of the command that started it, which may end at any time.</summary>
+internal sealed class StandInCaller : IDisposable
+{
+    private readonly LineChannel _channel;
+    private readonly RuntimeLog? _file;
+    private readonly bool _debug;
+    private readonly long _began;
+    private volatile bool _gone;
+
+    internal StandInCaller(SafeFd socket, StandInRequest request)
+    {
+        _channel = new LineChannel(socket);
+        _debug = request.Debug;
+        _began = request.Began;
+        _file = request.LogFile is null ? null : RuntimeLog.Open(request.LogFile, request.LogJson, request.Debug);
+    }
+
+    /// <summary>Writes to the caller's log while there is a caller, then to the log's file.</summary>
+    internal void Log(LogLevel level, string text)
+    {
+        if (level == LogLevel.Debug)
+        {
+            if (!_debug)
+            {
+                return;
+            }
+
+            text = $"{text} (+{Environment.TickCount64 - _began} ms)";
+        }
+
+        if (_gone || !Send(new StandInMessage { Kind = StandInMessageKind.Log, Level = level, Text = text }))
+        {
+            _file?.Write(level, text);
+        }
+    }
+
+    /// <summary>Sends a message; false when the caller is gone.</summary>
+    internal bool Send(StandInMessage message) => _channel.Send(message, StandInJson.Default.StandInMessage);
+
+    /// <summary>Tells why it failed: to the caller, else to the log's file.</summary>
+    internal void Fail(string text)
+    {
+        if (_gone || !Send(new StandInMessage { Kind = StandInMessageKind.Failed, Text = text }))
+        {
+            _file?.Write(LogLevel.Error, text);
+        }
+    }
+
+    /// <summary>Waits until the caller has done its part; false when it is gone.</summary>
+    internal bool WaitForProceed() =>
+        _channel.Receive(StandInJson.Default.StandInMessage) is { Kind: StandInMessageKind.Proceed };
+
+    /// <summary>Calls <paramref name="ended"/> when the caller ends, on a thread of its own.</summary>
+    internal void Watch(Action ended) => new Thread(() =>
+    {
+        while (_channel.Receive(StandInJson.Default.StandInMessage) is not null)
+        {
+        }
+
+        ended();
+    }, 128 << 10) { IsBackground = true, Name = "caller" }.Start();
+
+    /// <summary>Lets the caller go: what is told from now on goes to the log's file only.</summary>
+    internal void Release()
+    {
+        _gone = true;
+        _channel.Dispose();
+    }
+
+    public void Dispose()
+    {
+        _gone = true;
+        _channel.Dispose();
+        _file?.Dispose();
+    }
+}

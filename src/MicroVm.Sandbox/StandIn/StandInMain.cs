@@ -1,0 +1,75 @@
+using System.Text.Json;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Sandbox.Streams;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>The hidden command with which the executable starts itself as a stand-in.</summary>
+public static unsafe class StandInMain
+{
+    /// <summary>First argument; the second, the container's id, is for people who list processes.</summary>
+    public const string Verb = "stand-in";
+
+    private const int RequestFd = 3, CallerFd = 4, MaxRequest = 64 << 20;
+    private const int Failure = 1;
+
+    /// <summary>Runs a stand-in to its end. Does not return when a signal ended the process that it stands for.</summary>
+    public static int Run()
+    {
+        HostStreams.Prepare();
+        StandInRequest request = ReadRequest();
+        using StandInCaller caller = new(new SafeFd(CallerFd), request);
+        ExitStatus? exit;
+        try
+        {
+            exit = request.Process is null ? RunInit(request, caller) : RunExec(request, caller);
+        }
+        catch (Exception e)
+        {
+            caller.Fail(e is SandboxException or LinuxException ? e.Message : $"internal error: {e}");
+            return Failure;
+        }
+
+        if (exit is { Signal: not 0 and var signal })
+        {
+            Die(signal);
+        }
+
+        return exit?.Status ?? Failure;
+    }
+
+    private static ExitStatus? RunInit(StandInRequest request, StandInCaller caller)
+    {
+        using InitStandIn init = new(request, caller);
+        return init.Run();
+    }
+
+    private static ExitStatus? RunExec(StandInRequest request, StandInCaller caller)
+    {
+        using ExecStandIn exec = new(request, caller);
+        return exec.Run();
+    }
+
+    private static StandInRequest ReadRequest()
+    {
+        byte[] json = HostFile.ReadAllBytes($"/proc/self/fd/{RequestFd}", MaxRequest);
+        _ = Libc.close(RequestFd);
+        _ = Libc.fcntl(CallerFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
+        return JsonSerializer.Deserialize(json, StandInJson.Default.StandInRequest)!;
+    }
+
+    /// <summary>Ends by a signal, so that who waits for this process is told what ended the one in the guest.</summary>
+    private static void Die(int signal)
+    {
+        // The guest's process may have dumped core; this one has nothing to tell.
+        _ = Libc.prctl(Libc.PR_SET_DUMPABLE, 0, 0, 0, 0);
+        Libc.sigaction_t standard = default;
+        _ = Libc.sigaction(signal, &standard, null);
+        _ = Libc.kill(Libc.getpid(), signal);
+
+        // The signal may be blocked, or one that ends nobody by default.
+        Thread.Sleep(100);
+        Libc._exit(128 + signal);
+    }
+}

@@ -1,0 +1,128 @@
+using System.Collections;
+using System.Text.Json;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>A command's side of a stand-in that it starts: same executable, own session, same standard streams.</summary>
+internal sealed class StandInProcess : IDisposable
+{
+    private readonly LineChannel _channel;
+    private readonly RuntimeLog _log;
+
+    private StandInProcess(SpawnedProcess process, LineChannel channel, RuntimeLog log)
+    {
+        Process = process;
+        _channel = channel;
+        _log = log;
+    }
+
+    /// <summary>The stand-in.</summary>
+    internal SpawnedProcess Process { get; }
+
+    /// <summary>Starts a stand-in. Besides the standard streams it inherits nothing of ours.</summary>
+    /// <exception cref="SandboxException">It cannot be started.</exception>
+    internal static StandInProcess Start(StandInRequest request, RuntimeLog log)
+    {
+        try
+        {
+            using SafeFd file = MemoryFile.Create("stand-in", JsonSerializer.SerializeToUtf8Bytes(request, StandInJson.Default.StandInRequest));
+            (SafeFd mine, SafeFd other) = UnixSocket.Pair();
+            using SafeFd its = other;
+            Spawn spawn = new()
+            {
+                File = Environment.ProcessPath!,
+                Arguments = ["microvm", StandInMain.Verb, request.Id],
+                Environment = [.. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")],
+                NewSession = true,
+                WorkingDirectory = "/",
+            };
+            spawn.Add(Streams.HostStreams.Input);
+            spawn.Add(Streams.HostStreams.Output);
+            spawn.Add(Streams.HostStreams.Error);
+            spawn.Add(file);
+            spawn.Add(its);
+            return new StandInProcess(spawn.Start(), new LineChannel(mine), log);
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"the container's process cannot be started: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Logs what the stand-in tells, up to a message of the kind waited for.</summary>
+    /// <exception cref="SandboxException">The stand-in failed, or is gone.</exception>
+    internal StandInMessage Expect(StandInMessageKind kind)
+    {
+        while (Next() is { } message)
+        {
+            if (message.Kind == kind)
+            {
+                return message;
+            }
+
+            if (message.Kind == StandInMessageKind.Failed)
+            {
+                throw new SandboxException(message.Text ?? "");
+            }
+        }
+
+        ExitStatus? exit = Process.Wait(TimeSpan.FromSeconds(10));
+        throw new SandboxException(exit switch
+        {
+            { Signal: not 0 } => $"the container's process was ended by signal {exit.Value.Signal}",
+            not null => $"the container's process exited with status {exit.Value.Status}",
+            null => "the container's process does not answer",
+        });
+    }
+
+    /// <summary>Tells the stand-in that the caller has done its part.</summary>
+    internal void Proceed() => _ = _channel.Send(new StandInMessage { Kind = StandInMessageKind.Proceed }, StandInJson.Default.StandInMessage);
+
+    /// <summary>Goes without a word: the stand-in then undoes everything, which is waited for.</summary>
+    internal void Abandon()
+    {
+        _channel.Dispose();
+        _ = Process.Wait(TimeSpan.FromSeconds(30));
+    }
+
+    /// <summary>Logs what the stand-in tells until it ends; returns how it ended, and why when it failed.</summary>
+    internal (ExitStatus Exit, string? Failure) WaitForEnd()
+    {
+        string? failure = null;
+        while (Next() is { } message)
+        {
+            failure = message.Kind == StandInMessageKind.Failed ? message.Text : failure;
+        }
+
+        while (true)
+        {
+            if (Process.Wait(TimeSpan.FromDays(1)) is { } exit)
+            {
+                return (exit, failure);
+            }
+        }
+    }
+
+    public void Dispose()
+    {
+        _channel.Dispose();
+        Process.Dispose();
+    }
+
+    private StandInMessage? Next()
+    {
+        while (_channel.Receive(StandInJson.Default.StandInMessage) is { } message)
+        {
+            if (message.Kind != StandInMessageKind.Log)
+            {
+                return message;
+            }
+
+            _log.Write(message.Level, message.Text ?? "");
+        }
+
+        return null;
+    }
+}

@@ -1,0 +1,94 @@
+using System.Text.Json.Serialization;
+using MicroVm.Oci.Config;
+using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Vm;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>What a stand-in is told at its start, in a memory file.</summary>
+internal sealed record StandInRequest
+{
+    /// <summary>Folder of the containers' states.</summary>
+    public required string Root { get; init; }
+
+    /// <summary>The container's id.</summary>
+    public required string Id { get; init; }
+
+    /// <summary>Absolute path of the bundle; null for another process in a container that exists.</summary>
+    public string? Bundle { get; set; }
+
+    /// <summary>Size and files of the VM.</summary>
+    public VmOptions? Vm { get; set; }
+
+    /// <summary>For exec: the process.</summary>
+    public Process? Process { get; set; }
+
+    /// <summary>The caller stays, and the container ends with it.</summary>
+    public bool Foreground { get; set; }
+
+    /// <summary>Nothing is left of the container once it has ended.</summary>
+    public bool Transient { get; set; }
+
+    /// <summary>Socket that wants the pseudo-terminal's master.</summary>
+    public string? ConsoleSocket { get; set; }
+
+    /// <summary>cgroupsPath has systemd's form.</summary>
+    public bool SystemdCgroup { get; set; }
+
+    /// <summary>File of the log, for what happens once the caller is gone; nowhere when null.</summary>
+    public string? LogFile { get; set; }
+
+    /// <summary>The log is JSON lines.</summary>
+    public bool LogJson { get; set; }
+
+    /// <summary>Debug lines are wanted.</summary>
+    public bool Debug { get; set; }
+
+    /// <summary>CLOCK_MONOTONIC milliseconds at which the command began, for the log.</summary>
+    public long Began { get; set; }
+}
+
+/// <summary>Kinds of <see cref="StandInMessage"/>.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<StandInMessageKind>))]
+internal enum StandInMessageKind
+{
+    /// <summary>A line for the caller's log.</summary>
+    Log,
+
+    /// <summary>To the caller: everything is there; hooks and the pid file are the caller's part.</summary>
+    Created,
+
+    /// <summary>To the stand-in: the caller has done its part.</summary>
+    Proceed,
+
+    /// <summary>To the caller: the new state is written, the caller may end.</summary>
+    Ready,
+
+    /// <summary>To the caller: it failed, and nothing is left.</summary>
+    Failed,
+}
+
+/// <summary>A line between a command and the stand-in that it started.</summary>
+internal sealed record StandInMessage
+{
+    /// <summary>What it is.</summary>
+    public required StandInMessageKind Kind { get; init; }
+
+    /// <summary>For Log: the severity.</summary>
+    public LogLevel Level { get; set; }
+
+    /// <summary>For Log and Failed.</summary>
+    public string? Text { get; set; }
+
+    /// <summary>For Created: the container's state.</summary>
+    public ContainerState? State { get; set; }
+}
+
+/// <summary>Source-generated JSON between commands and stand-ins.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(StandInRequest))]
+[JsonSerializable(typeof(StandInMessage))]
+[JsonSerializable(typeof(ControlCall))]
+[JsonSerializable(typeof(ControlReply))]
+internal sealed partial class StandInJson : JsonSerializerContext;
