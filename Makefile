@@ -21,10 +21,10 @@ deps: ## install the Debian packages that building and testing need (as root; no
 kernel: deps ## build the guest kernel (cached by a hash of its inputs)
 	@kernel-config/build $(OUT)/libexec/microvm
 
-binaries: deps ## publish the executables and make the guest's initramfs (skipped when no source changed)
+binaries: deps ## publish the executables and make the agent's image (skipped when no source changed)
 	@eng/build-binaries $(OUT)
 
-build: kernel binaries ## guest kernel, binaries and initramfs, into out/
+build: kernel binaries ## guest kernel, binaries and the agent's image, into out/
 
 run: build ## run a container in a micro-VM: the demo bundle
 	@eng/run-demo $(OUT)

@@ -4,7 +4,7 @@ using MicroVm.Linux.Native;
 
 namespace MicroVm.Agent.Boot;
 
-/// <summary>The guest's own device nodes, made when they are first needed: the initramfs holds only console and null.</summary>
+/// <summary>The guest's own device nodes: in devtmpfs, which the kernel mounts over an image's /dev, or made when they are first needed in an initramfs.</summary>
 public static unsafe class DeviceNodes
 {
     /// <summary>Opens a character device, and makes its node when it is missing.</summary>

@@ -1,4 +1,3 @@
-using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 
@@ -11,13 +10,31 @@ public static unsafe class GuestMounts
 
     /// <summary>
     /// Makes the root one that containers' mount namespaces can pivot away from, and mounts what every container needs:
-    /// procfs and cgroup2. The directories are in the initramfs.
+    /// procfs and cgroup2. The directories are in the agent's image, which is read-only, or in the initramfs.
     /// </summary>
     /// <exception cref="LinuxException">The kernel lacks something.</exception>
     public static void Prepare()
     {
-        // The kernel's rootfs has no parent mount, without which pivot_root(2) refuses: a bind of it is put on top.
-        Check.Result(Libc.mount("/", "/root", null, (nuint)Libc.MS_BIND, null), "mount", "/root");
+        LeaveInitramfs();
+        const ulong plain = Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC;
+        Check.Result(Libc.mount("proc", "/proc", "proc", (nuint)plain, null), "mount", "/proc");
+        Check.Result(Libc.mount("cgroup2", "/cgroup", "cgroup2", (nuint)plain, "nsdelegate"), "mount", "/cgroup");
+    }
+
+    // The kernel's rootfs has no parent mount, without which pivot_root(2) refuses: a bind of it is put on top. The agent's
+    // image was mounted by the kernel on top of the rootfs, and has no /root.
+    private static void LeaveInitramfs()
+    {
+        if (Libc.mount("/", "/root", null, (nuint)Libc.MS_BIND, null) < 0)
+        {
+            if (Check.LastErrno != Errno.ENOENT)
+            {
+                Check.Throw("mount", "/root");
+            }
+
+            return;
+        }
+
         fixed (byte* root = "/root\0"u8)
         {
             Check.Result(Libc.syscall((nint)Libc.SYS_chdir, (nint)root, 0, 0, 0, 0, 0), "chdir", "/root");
@@ -28,10 +45,6 @@ public static unsafe class GuestMounts
         {
             Check.Result(Libc.syscall((nint)Libc.SYS_chroot, (nint)dot, 0, 0, 0, 0, 0), "chroot");
         }
-
-        const ulong plain = Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC;
-        Check.Result(Libc.mount("proc", "/proc", "proc", (nuint)plain, null), "mount", "/proc");
-        Check.Result(Libc.mount("cgroup2", "/cgroup", "cgroup2", (nuint)plain, "nsdelegate"), "mount", "/cgroup");
     }
 
     /// <summary>Mounts sysfs at /sys unless it is.</summary>
@@ -40,11 +53,6 @@ public static unsafe class GuestMounts
     {
         if (!s_sysfs)
         {
-            fixed (byte* path = Encoding.UTF8.GetBytes("/sys\0"))
-            {
-                _ = Libc.mkdirat(Libc.AT_FDCWD, path, 0x16d);
-            }
-
             Check.Result(Libc.mount("sysfs", "/sys", "sysfs", 0, null), "mount", "/sys");
             s_sysfs = true;
         }

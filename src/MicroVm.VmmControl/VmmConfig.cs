@@ -57,6 +57,9 @@ public sealed record VmmConfig
     /// <summary>virtio-blk disks, vda first.</summary>
     public IReadOnlyList<BlockConfig> Block { get; set; } = [];
 
+    /// <summary>virtio-pmem devices, pmem0 first: file system images that the guest maps from the host's page cache. Read-only.</summary>
+    public IReadOnlyList<FileReference> Pmem { get; set; } = [];
+
     /// <summary>virtio-fs devices.</summary>
     public IReadOnlyList<FsConfig> Fs { get; set; } = [];
 

@@ -14,6 +14,7 @@ public sealed class VmmTests : IDisposable
     public VmmTests()
     {
         File.WriteAllText(_folder["vmlinux"], "kernel");
+        File.WriteAllText(_folder["agent.img"], "image");
         File.WriteAllText(_folder["initramfs.cpio"], "initramfs");
         Directory.CreateDirectory(_folder["rootfs"]);
     }
@@ -33,7 +34,7 @@ public sealed class VmmTests : IDisposable
             """);
         Assert.True(SpinWait.SpinUntil(() => File.Exists(_folder["config"]), TimeSpan.FromSeconds(30)));
         VmmConfig config = JsonSerializer.Deserialize(File.ReadAllText(_folder["config"]), VmmJson.Default.VmmConfig)!;
-        Assert.Equal((64, 2, KernelCommandLine.Base + " extra=1"), (config.MemoryMiB, config.Vcpus, config.CommandLine));
+        Assert.Equal((64, 2, KernelCommandLine.Base + " " + KernelCommandLine.AgentImage + " extra=1"), (config.MemoryMiB, config.Vcpus, config.CommandLine));
         Assert.True(config.DieWithParent);
         Assert.Equal(_folder["vsock"], config.Vsock!.SocketPath);
         Dictionary<int, string> fds = File.ReadLines(_folder["fds"])
@@ -41,7 +42,8 @@ public sealed class VmmTests : IDisposable
             .Select(l => l.Split(" -> "))
             .ToDictionary(p => int.Parse(p[0].Split(' ')[^1], System.Globalization.CultureInfo.InvariantCulture), p => p[1]);
         Assert.Equal(_folder["vmlinux"], fds[config.Kernel.Fd!.Value]);
-        Assert.Equal(_folder["initramfs.cpio"], fds[config.Initrd!.Fd!.Value]);
+        Assert.Equal(_folder["agent.img"], fds[Assert.Single(config.Pmem).Fd!.Value]);
+        Assert.Null(config.Initrd);
         FsExport export = Assert.Single(Assert.Single(config.Fs).Exports);
         Assert.Equal(_folder["rootfs"], fds[export.File.Fd!.Value]);
         Assert.Equal(["/dev/null", "/dev/null"], new[] { fds[0], fds[1] });
@@ -86,10 +88,11 @@ public sealed class VmmTests : IDisposable
     [Fact]
     public void MissingPartsAreNamed()
     {
-        RuntimeFiles files = new(_folder["no-vmm"], _folder["vmlinux"], _folder["initramfs.cpio"]);
+        RuntimeFiles files = new(_folder["no-vmm"], _folder["vmlinux"], _folder["agent.img"]);
         Assert.Contains("no-vmm", Refused(files), StringComparison.Ordinal);
         Assert.Contains("guest kernel /no/kernel cannot be opened", Refused(files with { Kernel = "/no/kernel" }), StringComparison.Ordinal);
         Assert.Contains($"guest kernel {_folder.Path} is not a regular file", Refused(files with { Kernel = _folder.Path }), StringComparison.Ordinal);
+        Assert.Contains("agent image /no/image cannot be opened", Refused(files with { AgentImage = "/no/image" }), StringComparison.Ordinal);
         Assert.Contains("initramfs /no/initramfs cannot be opened", Refused(files with { Initramfs = "/no/initramfs" }), StringComparison.Ordinal);
         Assert.Contains("the CPUs 1000", Refused(files, Shape with { HostCpus = [1000] }), StringComparison.Ordinal);
         Assert.Contains("shorter --root", Assert.Throws<SandboxException>(() => GuestReady.Listen(_folder[new string('x', 120)])).Message, StringComparison.Ordinal);
@@ -103,6 +106,6 @@ public sealed class VmmTests : IDisposable
         File.WriteAllText(_folder["vmm"], "#!/bin/sh\n" + script + "\n");
         File.SetUnixFileMode(_folder["vmm"], UnixFileMode.UserRead | UnixFileMode.UserExecute);
         using Export export = Export.Open("rootfs", _folder["rootfs"], readOnly: false, "rootfs");
-        return Vmm.Start(new RuntimeFiles(_folder["vmm"], _folder["vmlinux"], _folder["initramfs.cpio"]), Shape, _folder["vsock"], [export], null);
+        return Vmm.Start(new RuntimeFiles(_folder["vmm"], _folder["vmlinux"], _folder["agent.img"]), Shape, _folder["vsock"], [export], null);
     }
 }

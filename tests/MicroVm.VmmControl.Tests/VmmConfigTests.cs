@@ -24,6 +24,7 @@ public sealed class VmmConfigTests
             Vsock = new VsockConfig { Cid = 77, SocketPath = "/run/vsock" },
             Entropy = false,
             Block = [new BlockConfig { File = FileReference.FromFd(7), ReadOnly = true, Id = "disk" }],
+            Pmem = [FileReference.FromFd(10)],
             Fs = [new FsConfig { Tag = "t", Exports = [new FsExport { Name = "rootfs", File = FileReference.FromFd(8), ReadOnly = true }] }],
             Control = FileReference.FromFd(9),
             DieWithParent = true,
@@ -34,6 +35,7 @@ public sealed class VmmConfigTests
 
         Assert.Equal(json, JsonSerializer.Serialize(back, VmmJson.Default.VmmConfig));
         Assert.Equal(7, back.Block[0].File.Fd);
+        Assert.Equal(10, Assert.Single(back.Pmem).Fd);
         Assert.Equal("rootfs", back.Fs[0].Exports[0].Name);
         Assert.True(back.Fs[0].Exports[0].ReadOnly);
         Assert.Equal(MachineTables.Acpi, back.Tables);

@@ -22,7 +22,7 @@ internal static class LifecycleCommands
         new("vm-memory", "MIB", $"guest memory in MiB (default: {VmShape.DefaultMemoryMiB}, or more for a larger memory limit)"),
         new("vcpus", "N", "number of vCPUs (default: the CPU quota, rounded up, else 1)"),
         new("kernel", "FILE", "guest kernel, vmlinux or bzImage"),
-        new("initramfs", "FILE", "initial RAM file system with the agent"),
+        new("initramfs", "FILE", "initial RAM file system to boot in place of the agent's image"),
         new("kernel-args", "TEXT", "added to the kernel's command line"),
         new("console-log", "FILE", "file to append the VM's serial console to"),
     ];

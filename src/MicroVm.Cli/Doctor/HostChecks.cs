@@ -97,7 +97,7 @@ internal static class HostChecks
         const string Cure = $"run make install, or name its folder in {RuntimeFiles.FolderVariable}";
         foreach ((string subject, string path, bool program) in new[]
         {
-            ("VMM", files.Vmm, true), ("guest kernel", files.Kernel, false), ("guest agent", files.Initramfs, false),
+            ("VMM", files.Vmm, true), ("guest kernel", files.Kernel, false), ("guest agent", files.AgentImage, false),
         })
         {
             int wanted = program ? Libc.X_OK | Libc.R_OK : Libc.R_OK;

@@ -18,6 +18,7 @@ public static unsafe partial class Libc
     public const uint S_ISVTX = 0x200;
 
     public const uint STATX_TYPE = 1;
+    public const uint STATX_SIZE = 0x200;
     public const uint STATX_MODE = 2;
     public const uint STATX_INO = 0x100;
     public const uint STATX_BASIC_STATS = 0x7FF;

@@ -4,11 +4,14 @@ namespace MicroVm.Sandbox.Vm;
 public static class KernelCommandLine
 {
     /// <summary>
-    /// A console for panics only (each character of it costs an exit), and a panic that resets at once. The agent is
-    /// /init of the initramfs.
+    /// A console for panics only (each character of it costs an exit), and a panic that resets at once.
     /// </summary>
     public const string Base = "console=ttyS0 quiet reboot=k panic=-1";
 
+    /// <summary>Boots the agent's image: mapped from the VMM's memory, not read. The device is found a moment after the others.</summary>
+    public const string AgentImage = "root=/dev/pmem0 rootfstype=erofs rootflags=dax ro rootwait init=/init";
+
     /// <summary>The whole command line; what is added comes last and so wins.</summary>
-    public static string Build(string added) => added.Length == 0 ? Base : $"{Base} {added}";
+    public static string Build(string added, bool initramfs = false) =>
+        (initramfs ? $"{Base} {added}" : $"{Base} {AgentImage} {added}").TrimEnd();
 }

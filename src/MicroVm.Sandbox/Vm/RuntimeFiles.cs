@@ -1,14 +1,17 @@
 namespace MicroVm.Sandbox.Vm;
 
 /// <summary>
-/// The runtime's parts: VMM, guest kernel, initramfs. They lie in <c>../libexec/microvm</c> beside the folder of the
-/// executable, or where MICROVM_LIBEXEC says; kernel and initramfs can be given one by one.
+/// The runtime's parts: VMM, guest kernel, the agent's image. They lie in <c>../libexec/microvm</c> beside the folder of the
+/// executable, or where MICROVM_LIBEXEC says; another kernel or an initramfs can be given.
 /// </summary>
 /// <param name="Vmm">Executable microvm-vmm.</param>
 /// <param name="Kernel">Guest kernel.</param>
-/// <param name="Initramfs">cpio archive whose /init is the agent.</param>
-public sealed record RuntimeFiles(string Vmm, string Kernel, string Initramfs)
+/// <param name="AgentImage">File system image whose /init is the agent; all VMs share its pages.</param>
+public sealed record RuntimeFiles(string Vmm, string Kernel, string AgentImage)
 {
+    /// <summary>An initial RAM file system whose /init is to run in place of <see cref="AgentImage"/>; null for none.</summary>
+    public string? Initramfs { get; init; }
+
     /// <summary>Environment variable that names the folder.</summary>
     public const string FolderVariable = "MICROVM_LIBEXEC";
 
@@ -18,13 +21,16 @@ public sealed record RuntimeFiles(string Vmm, string Kernel, string Initramfs)
             ? folder
             : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Environment.ProcessPath) ?? "/", "../libexec/microvm"));
 
-    /// <summary>The parts' paths; <paramref name="kernel"/> and <paramref name="initramfs"/> override. Nothing is opened.</summary>
+    /// <summary>The parts' paths; <paramref name="kernel"/> overrides. Nothing is opened.</summary>
     public static RuntimeFiles Locate(string? kernel = null, string? initramfs = null)
     {
         string folder = Folder;
         return new RuntimeFiles(
             Path.Combine(folder, "microvm-vmm"),
             kernel ?? Path.Combine(folder, "vmlinux"),
-            initramfs ?? Path.Combine(folder, "initramfs.cpio"));
+            Path.Combine(folder, "agent.img"))
+        {
+            Initramfs = initramfs,
+        };
     }
 }

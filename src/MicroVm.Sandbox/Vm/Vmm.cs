@@ -56,7 +56,7 @@ internal sealed unsafe class Vmm : IDisposable
             using SafeFd kvm = OpenKvm();
             using SafeFd listener = UnixSocket.Listen(vsockPath);
             using SafeFd kernel = Open(files.Kernel, "guest kernel");
-            using SafeFd initramfs = Open(files.Initramfs, "initramfs");
+            using SafeFd root = files.Initramfs is { } given ? Open(given, "initramfs") : Open(files.AgentImage, "agent image");
             console = ConsoleTail.Open(consoleLog);
             (errorsRead, SafeFd errorsWrite) = Pipe.Create();
             using SafeFd errors = errorsWrite;
@@ -73,14 +73,16 @@ internal sealed unsafe class Vmm : IDisposable
             spawn.Add(nothing);
             spawn.Add(nothing);
             spawn.Add(errors);
+            FileReference rootFile = FileReference.FromFd(spawn.Add(root));
             VmmConfig config = new()
             {
                 Kvm = FileReference.FromFd(spawn.Add(kvm)),
                 ProcSelfFd = FileReference.FromFd(spawn.AddProcSelfFd()),
                 Kernel = FileReference.FromFd(spawn.Add(kernel)),
-                Initrd = FileReference.FromFd(spawn.Add(initramfs)),
+                Initrd = files.Initramfs is null ? null : rootFile,
+                Pmem = files.Initramfs is null ? [rootFile] : [],
                 Serial = FileReference.FromFd(spawn.Add(console.Write)),
-                CommandLine = KernelCommandLine.Build(shape.KernelArguments),
+                CommandLine = KernelCommandLine.Build(shape.KernelArguments, files.Initramfs is not null),
                 MemoryMiB = shape.MemoryMiB,
                 Vcpus = shape.Vcpus,
                 Tables = MachineTables.MpTable,
@@ -98,7 +100,7 @@ internal sealed unsafe class Vmm : IDisposable
                 Affinity.With(shape.HostCpus, spawn.Start),
                 errorsRead,
                 console,
-                [(config.Kernel.Fd!.Value, files.Kernel), (config.Initrd.Fd!.Value, files.Initramfs)]);
+                [(config.Kernel.Fd!.Value, files.Kernel), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
         }
         catch (LinuxException e)
         {

@@ -11,6 +11,10 @@ namespace MicroVm.Vmm.Boot;
 /// </summary>
 public sealed unsafe class BootFile : IDisposable
 {
+    private const ulong PageMask = GuestMemory.PageSize - 1;
+
+    // A mapping costs about as much as reading this much.
+    private const ulong WorthMapping = 64 << 10;
     private readonly SafeFd _fd;
 
     /// <summary>Takes over <paramref name="fd"/>; <paramref name="name"/> is what messages call it.</summary>
@@ -56,7 +60,7 @@ public sealed unsafe class BootFile : IDisposable
         }
     }
 
-    /// <summary>Reads into guest RAM with no copy between.</summary>
+    /// <summary>Puts bytes into guest RAM: whole pages by mapping them, copy on write, where that is possible, the rest by reading.</summary>
     /// <exception cref="BootException">The bytes are not in the file, the range is not in guest RAM, or the read fails.</exception>
     public void ReadInto(GuestMemory memory, ulong gpa, ulong offset, ulong length, string what)
     {
@@ -68,6 +72,16 @@ public sealed unsafe class BootFile : IDisposable
                 Name, $"{what} is to lie at {gpa:x}..{gpa + length:x}, which is not in the guest's {memory.Size >> 20} MiB of memory; give it more");
         }
 
+        CheckInside(offset, length, what);
+        ulong head = Math.Min(length, (0 - gpa) & PageMask);
+        ulong pages = (length - head) & ~PageMask;
+        if (pages >= WorthMapping && ((gpa ^ offset) & PageMask) == 0 && memory.TryMapFile(gpa + head, _fd, offset + head, pages))
+        {
+            ReadExactly(offset, p, head, what);
+            ReadExactly(offset + head + pages, p + head + pages, length - head - pages, what);
+            return;
+        }
+
         ReadExactly(offset, p, length, what);
     }
 
@@ -76,11 +90,7 @@ public sealed unsafe class BootFile : IDisposable
 
     private void ReadExactly(ulong offset, byte* destination, ulong length, string what)
     {
-        if (offset > Length || length > Length - offset)
-        {
-            throw new BootException(Name, $"{what} ({length} bytes at {offset}) is not inside the file of {Length} bytes; it is cut off or not a kernel");
-        }
-
+        CheckInside(offset, length, what);
         ulong done = 0;
         while (done < length)
         {
@@ -97,6 +107,14 @@ public sealed unsafe class BootFile : IDisposable
             }
 
             done += (ulong)n;
+        }
+    }
+
+    private void CheckInside(ulong offset, ulong length, string what)
+    {
+        if (offset > Length || length > Length - offset)
+        {
+            throw new BootException(Name, $"{what} ({length} bytes at {offset}) is not inside the file of {Length} bytes; it is cut off or not a kernel");
         }
     }
 }

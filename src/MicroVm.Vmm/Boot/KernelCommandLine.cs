@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using MicroVm.Vmm.Bus;
 using MicroVm.Vmm.Memory;
 
 namespace MicroVm.Vmm.Boot;
@@ -30,6 +31,10 @@ public static class KernelCommandLine
     /// <summary>The parameter that tells Linux of a virtio-mmio window (Documentation/admin-guide/kernel-parameters.txt).</summary>
     public static string VirtioMmio(ulong gpa, uint gsi) =>
         string.Create(CultureInfo.InvariantCulture, $"virtio_mmio.device=4K@0x{gpa:x}:{gsi}");
+
+    /// <summary>How our kernel powers off without ACPI (kernel-config/patches, 0012); others take it for a module's parameter.</summary>
+    public static string PowerOffPort { get; } =
+        string.Create(CultureInfo.InvariantCulture, $"microvm.power_off_port=0x{IoPorts.SleepControl:x},0x{IoPorts.PowerOff:x}");
 
     /// <summary>Writes it to <see cref="BootLayout.CommandLine"/>, ended by a zero byte.</summary>
     /// <exception cref="BootException">It is longer than the kernel takes, or holds a zero byte or a line break.</exception>

@@ -20,9 +20,10 @@ public sealed class HostKind
     /// The features cleared are those that cost emulated instructions without giving anything here: smap, smep, umip
     /// (clac and stac around each user access), pku, popcnt and cx16 (not emulated: each one is a round trip to the VMM),
     /// erms and fsrm (a rep movsb is emulated byte by byte, rep movsq by eight). XSAVE stays: user space sees AVX and uses
-    /// it whatever the kernel believes, so the kernel must save it.
+    /// it whatever the kernel believes, so the kernel must save it. The rest leaves out what our kernel would do at boot for
+    /// seconds and containers do not need: /sys/kernel/slab, /sys/module, and the interface dummy0.
     /// </remarks>
-    public static readonly HostKind Pvm = new("pvm", "clearcpuid=smap,smep,umip,pku,cx16,popcnt,erms,fsrm");
+    public static readonly HostKind Pvm = new("pvm", "clearcpuid=smap,smep,umip,pku,cx16,popcnt,erms,fsrm microvm.lean_sysfs dummy.numdummies=0");
 
     private const int VmxBit = 1 << 5;
     private const int SvmBit = 1 << 2;

@@ -3,6 +3,7 @@ using MicroVm.Linux.Native;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
 using MicroVm.VmmControl;
@@ -10,8 +11,8 @@ using MicroVm.VmmControl;
 namespace MicroVm.Vmm.Machine;
 
 /// <summary>
-/// Makes the configured virtio devices, in an order that never changes: rng, console, vsock, fs..., block... A guest
-/// numbers disks by it.
+/// Makes the configured virtio devices, in an order that never changes: rng, console, vsock, fs..., block..., pmem... A
+/// guest numbers disks by it.
 /// </summary>
 internal static class DeviceFactory
 {
@@ -48,6 +49,11 @@ internal static class DeviceFactory
         {
             AddBlock(machine, config.Block[i], i);
         }
+
+        for (int i = 0; i < config.Pmem.Count; i++)
+        {
+            AddPmem(machine, config.Pmem[i], i);
+        }
     }
 
     private static void AddFs(VirtualMachine machine, FsConfig fs, int index)
@@ -80,6 +86,22 @@ internal static class DeviceFactory
         catch (Exception e) when (e is ArgumentException or IOException)
         {
             throw new ConfigException($"{setting}: {e.Message}");
+        }
+    }
+    private static void AddPmem(VirtualMachine machine, FileReference file, int index)
+    {
+        string setting = $"pmem[{index}]";
+        using SafeFd opened = FileOpener.Open(file, Libc.O_RDONLY, setting);
+        try
+        {
+            FileImage image = new(opened);
+            PmemDevice device = new($"pmem{index}", image, machine.ReserveMemory(image.Length, FileImage.Alignment));
+            machine.AddDevice(device);
+            machine.AddMemory(device.Gpa, device.Length, image.Address, readOnly: true);
+        }
+        catch (Exception e) when (e is ArgumentException or IOException)
+        {
+            throw new ConfigException($"{FileOpener.NameOf(file, setting)}: {e.Message}");
         }
     }
 }

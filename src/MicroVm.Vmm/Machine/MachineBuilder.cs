@@ -53,10 +53,9 @@ public static class MachineBuilder
         vm.SetTssAddress((uint)BootLayout.KvmTss);
         vm.SetIdentityMapAddress(BootLayout.KvmTss - GuestMemory.PageSize);
         vm.CreateIrqchip();
-        uint slot = 0;
         foreach (GuestRegion region in machine.Memory.Regions)
         {
-            vm.SetMemoryRegion(slot++, region.Gpa, region.Length, region.Hva);
+            machine.AddMemory(region.Gpa, region.Length, region.Hva);
         }
 
         // vCPUs come first: the kind of host, which a vCPU's answer tells, decides on the command line, and CPUID cannot be
@@ -128,6 +127,8 @@ public static class MachineBuilder
             {
                 additions.Add(KernelCommandLine.VirtioMmio(t.BaseAddress, t.Gsi));
             }
+
+            additions.Add(KernelCommandLine.PowerOffPort);
         }
 
         if (machine.HostKind.CommandLine.Length > 0)

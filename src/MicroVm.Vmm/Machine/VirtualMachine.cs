@@ -1,5 +1,7 @@
 using System.Diagnostics;
+using System.Runtime.Intrinsics.X86;
 using MicroVm.Kvm;
+using MicroVm.Kvm.Native;
 using MicroVm.Linux;
 using MicroVm.Vmm.Boot;
 using MicroVm.Vmm.Bus;
@@ -27,6 +29,8 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     private bool _paused;
     private Action? _onPaused;
     private long _firstRun;
+    private uint _memorySlots;
+    private ulong _reservedEnd;
 
     internal VirtualMachine(KvmSystem kvm, KvmVm vm, GuestMemory memory, EventLoop loop)
     {
@@ -206,6 +210,26 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
         Mmio.Add(gpa, MmioRegister.WindowLength, transport);
         _transports.Add(transport);
         return transport;
+    }
+
+    /// <summary>Shows memory of this process to the guest, which must stay mapped until the vCPUs have ended.</summary>
+    internal void AddMemory(ulong gpa, ulong length, nint hva, bool readOnly = false) =>
+        Vm.SetMemoryRegion(_memorySlots++, gpa, length, hva, readOnly ? KvmAbi.KVM_MEM_READONLY : 0);
+
+    /// <summary>Takes guest physical addresses behind RAM and the devices' windows, in no e820 entry.</summary>
+    /// <exception cref="ConfigException">There are not so many addresses.</exception>
+    internal ulong ReserveMemory(ulong length, ulong alignment)
+    {
+        ulong start = Math.Max(_reservedEnd, Math.Max(GuestMemory.MmioGapEnd, Memory.Regions[^1].End));
+        start = (start + alignment - 1) & ~(alignment - 1);
+        ulong end = 1ul << (X86Base.CpuId(unchecked((int)0x8000_0008), 0).Eax & 0x3f);
+        if (start >= end || length > end - start)
+        {
+            throw new ConfigException($"{length >> 20} MiB beside {Memory.Size >> 20} MiB of RAM are more than the guest has addresses for");
+        }
+
+        _reservedEnd = start + length;
+        return start;
     }
 
     internal void OnFirstRun() => Volatile.Write(ref _firstRun, Stopwatch.GetTimestamp());

@@ -28,11 +28,13 @@ public sealed unsafe class GuestMemory : IDisposable
     private readonly GuestRegion[] _regions;
     private readonly byte* _mapping;
     private readonly nuint _mappingLength;
+    private readonly bool _smallPages;
     private bool _disposed;
 
-    private GuestMemory(SafeFd backing, byte* mapping, nuint length)
+    private GuestMemory(SafeFd backing, byte* mapping, nuint length, bool smallPages)
     {
         Backing = backing;
+        _smallPages = smallPages;
         _mapping = mapping;
         _mappingLength = length;
         _regions = length <= MmioGapStart
@@ -67,7 +69,7 @@ public sealed unsafe class GuestMemory : IDisposable
         try
         {
             Check.Result(Libc.ftruncate(fd.Value, checked((long)size)), "ftruncate", "guest RAM");
-            return Map(fd, size, Libc.MAP_SHARED);
+            return Map(fd, size, Libc.MAP_SHARED, smallPages: !hugePages);
         }
         catch
         {
@@ -83,7 +85,7 @@ public sealed unsafe class GuestMemory : IDisposable
         ArgumentNullException.ThrowIfNull(backing);
         ArgumentOutOfRangeException.ThrowIfZero(size);
         ArgumentOutOfRangeException.ThrowIfNotEqual(size % PageSize, 0ul, nameof(size));
-        return Map(backing, size, copyOnWrite ? Libc.MAP_PRIVATE : Libc.MAP_SHARED);
+        return Map(backing, size, copyOnWrite ? Libc.MAP_PRIVATE : Libc.MAP_SHARED, smallPages: false);
     }
 
     /// <summary>
@@ -154,6 +156,34 @@ public sealed unsafe class GuestMemory : IDisposable
     public bool TryWrite<T>(ulong gpa, in T value)
         where T : unmanaged => TryWrite(gpa, MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in value)));
 
+    /// <summary>
+    /// Puts pages of a file in the place of RAM, copy on write: nothing is read until it is touched, and VMs share what
+    /// they do not change. The backing file does not hold these pages then. Before the guest runs only.
+    /// </summary>
+    /// <param name="gpa">First address; page-aligned.</param>
+    /// <param name="file">The file, which must keep its content while the guest runs; it may be closed.</param>
+    /// <param name="offset">First byte in the file; page-aligned.</param>
+    /// <param name="length">Bytes, whole pages, all inside the file.</param>
+    /// <returns>False, with nothing changed, when this RAM or this file does not allow it.</returns>
+    public bool TryMapFile(ulong gpa, SafeFd file, ulong offset, ulong length)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        byte* p = TryGetPointer(gpa, length);
+        if (p is null || !_smallPages || length == 0 || ((gpa | offset | length) & (PageSize - 1)) != 0)
+        {
+            return false;
+        }
+
+        const int Flags = Libc.MAP_PRIVATE | Libc.MAP_FIXED | Libc.MAP_NORESERVE;
+        if ((nint)Libc.mmap(p, (nuint)length, Libc.PROT_READ | Libc.PROT_WRITE, Flags, file.Value, (long)offset) == -1)
+        {
+            return false;
+        }
+
+        _ = Libc.madvise(p, (nuint)length, Libc.MADV_DONTDUMP);
+        return true;
+    }
+
     /// <summary>Unmaps the RAM and closes the backing file. No vCPU or device thread may be running.</summary>
     public void Dispose()
     {
@@ -165,7 +195,7 @@ public sealed unsafe class GuestMemory : IDisposable
         }
     }
 
-    private static GuestMemory Map(SafeFd fd, ulong size, int sharing)
+    private static GuestMemory Map(SafeFd fd, ulong size, int sharing, bool smallPages)
     {
         void* p = Libc.mmap(
             null, (nuint)size, Libc.PROT_READ | Libc.PROT_WRITE, sharing | Libc.MAP_NORESERVE, fd.Value, 0);
@@ -176,6 +206,6 @@ public sealed unsafe class GuestMemory : IDisposable
 
         // A core dump of the VMM must not hold the guest's secrets, nor its gigabytes.
         _ = Libc.madvise(p, (nuint)size, Libc.MADV_DONTDUMP);
-        return new GuestMemory(fd, (byte*)p, (nuint)size);
+        return new GuestMemory(fd, (byte*)p, (nuint)size, smallPages);
     }
 }

@@ -57,6 +57,11 @@ public static unsafe class ProcessSetup
             Add(block.File);
         }
 
+        foreach (FileReference pmem in config.Pmem)
+        {
+            Add(pmem);
+        }
+
         foreach (FsConfig fs in config.Fs)
         {
             foreach (FsExport export in fs.Exports)

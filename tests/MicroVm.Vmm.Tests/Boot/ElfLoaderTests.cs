@@ -1,3 +1,4 @@
+using MicroVm.Linux;
 using System.Runtime.InteropServices;
 using FsCheck;
 using FsCheck.Fluent;
@@ -22,6 +23,31 @@ public sealed class ElfLoaderTests
         byte[] read = new byte[Code.Length];
         Assert.True(memory.TryRead(ElfBuilder.LoadAddress, read));
         Assert.Equal(Code, read);
+    }
+
+    /// <summary>Large segments are mapped where file and memory are aligned alike, and read where they are not: no difference.</summary>
+    [Theory]
+    [InlineData(0x0ul)]
+    [InlineData(0x123ul)]
+    public void A_large_segment_is_there_and_private_to_its_guest(ulong shift)
+    {
+        byte[] code = new byte[(200 << 10) + 77];
+        Random.Shared.NextBytes(code);
+        byte[] kernel = ElfBuilder.Kernel(code, load: ElfBuilder.LoadAddress + shift);
+        using SafeFd fd = ElfBuilder.Memfd(kernel);
+        for (int guest = 0; guest < 2; guest++)
+        {
+            using GuestMemory memory = GuestMemory.Create(64 << 20);
+            using (BootFile file = new(fd.Duplicate(), "kernel"))
+            {
+                ElfLoader.Load(file, memory);
+            }
+
+            Assert.True(memory.TryGetSpan(ElfBuilder.LoadAddress + shift, (ulong)code.Length + 1000, out Span<byte> loaded));
+            Assert.True(loaded[..code.Length].SequenceEqual(code));
+            Assert.Equal(-1, loaded[code.Length..].IndexOfAnyExcept((byte)0));
+            loaded.Fill(0xcc);
+        }
     }
 
     [Fact]

@@ -6,7 +6,9 @@ using MicroVm.Tests.Shared.Virtio;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
+using MicroVm.Vmm.Tests.Boot;
 using MicroVm.Vmm.Tests.Virtio;
 using MicroVm.Vmm.Virtio;
 using Xunit;
@@ -27,6 +29,19 @@ public sealed class HostileRingTests
         guest.Turn();
         return guest.Queues[0].UsedCount == 1;
     });
+
+    [Fact]
+    public void Pmem()
+    {
+        using SafeFd file = ElfBuilder.Memfd(new byte[1]);
+        Run(_ => new PmemDevice("pmem0", new FileImage(file), 1ul << 32), guest =>
+        {
+            guest.Queues[0].Add(new Segment(guest.Allocate(4), 4, false), new Segment(guest.Allocate(4), 4, true));
+            guest.Queues[0].Notify();
+            guest.Turn();
+            return guest.Queues[0].UsedCount == 1;
+        });
+    }
 
     [Fact]
     public void Console() => Run(

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using MicroVm.Tests.Shared;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
+using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Virtio;
 using Xunit;
@@ -18,6 +19,7 @@ public sealed class VirtioAbiTests
         #include <linux/virtio_blk.h>
         #include <linux/virtio_console.h>
         #include <linux/virtio_vsock.h>
+        #include <linux/virtio_pmem.h>
         """;
 
     [SkippableFact]
@@ -30,6 +32,10 @@ public sealed class VirtioAbiTests
             ["VRING_DESC_F_WRITE"] = Descriptor.FlagWrite,
             ["VRING_DESC_F_INDIRECT"] = Descriptor.FlagIndirect,
             ["sizeof(struct vring_desc)"] = Descriptor.Size,
+
+            ["VIRTIO_PMEM_REQ_TYPE_FLUSH"] = PmemRequest.Flush,
+            ["sizeof(struct virtio_pmem_req)"] = PmemRequest.Size,
+            ["sizeof(struct virtio_pmem_resp)"] = PmemRequest.Size,
 
             ["VIRTIO_BLK_T_IN"] = (long)BlockRequestType.In,
             ["VIRTIO_BLK_T_OUT"] = (long)BlockRequestType.Out,

@@ -69,6 +69,32 @@ public sealed class VirtualMachineTests
         Assert.Equal(VmmExitCode.PoweredOff, TestMachines.Run(config, m => Assert.Equal(0, Counter(m, "mmio.unknown.reads"))));
     }
 
+    /// <summary>The guest maps 2 MiB at 4 GiB, reads the image there, and writes to it in vain.</summary>
+    [SkippableFact]
+    public void A_pmem_image_is_read_only_memory_behind_RAM()
+    {
+        TestMachines.RequireKvm();
+        byte[] code =
+        [
+            0x48, 0xc7, 0x04, 0x25, 0x20, 0xa0, 0, 0, 0x03, 0x00, 0x01, 0x00, // mov qword [0xa020], 0x10003
+            0x48, 0xb8, 0x83, 0, 0, 0, 1, 0, 0, 0, // mov rax, 0x100000083
+            0x48, 0x89, 0x04, 0x25, 0x00, 0x00, 0x01, 0x00, // mov [0x10000], rax
+            0x48, 0xbb, 0, 0, 0, 0, 1, 0, 0, 0, // mov rbx, 0x100000000
+            0x81, 0x3b, (byte)'i', (byte)'m', (byte)'a', (byte)'g', // cmp dword [rbx], "imag"
+            0x75, 0x13, // jne to the reset
+            0xc6, 0x03, 0x00, // mov byte [rbx], 0
+            0x81, 0x3b, (byte)'i', (byte)'m', (byte)'a', (byte)'g',
+            0x75, 0x08,
+            .. TestMachines.PowerOff,
+            0xb0, 0xfe, 0xe6, 0x64, 0xf4,
+        ];
+        using SafeFd image = ElfBuilder.Memfd("image"u8.ToArray());
+        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(code));
+        config.Pmem = [FileReference.FromFd(image.Duplicate().Release())];
+        Assert.Equal(VmmExitCode.PoweredOff, TestMachines.Run(config, m => Assert.Equal(1, Counter(m, "mmio.unknown.writes"))));
+        Assert.Equal("image", ReadAll(image));
+    }
+
     [SkippableFact]
     public void Serial_output_reaches_its_file_and_unknown_ports_read_all_ones()
     {

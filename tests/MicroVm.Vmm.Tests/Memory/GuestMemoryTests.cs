@@ -1,6 +1,8 @@
 using FsCheck;
 using FsCheck.Fluent;
+using MicroVm.Linux;
 using MicroVm.Vmm.Memory;
+using MicroVm.Vmm.Tests.Boot;
 
 namespace MicroVm.Vmm.Tests;
 
@@ -54,4 +56,28 @@ public sealed unsafe class GuestMemoryTests
     [InlineData(4095)]
     public void Sizes_that_are_no_pages_are_refused(ulong size) =>
         Assert.ThrowsAny<ArgumentOutOfRangeException>(() => GuestMemory.Create(size));
+
+    [Fact]
+    public void Pages_of_a_file_take_the_place_of_RAM_copy_on_write()
+    {
+        byte[] content = new byte[3 * GuestMemory.PageSize];
+        Random.Shared.NextBytes(content);
+        using SafeFd file = ElfBuilder.Memfd(content);
+        using GuestMemory memory = GuestMemory.Create(16 << 20);
+        Assert.False(memory.TryMapFile(0x1001, file, 0, GuestMemory.PageSize));
+        Assert.False(memory.TryMapFile(0x1000, file, 1, GuestMemory.PageSize));
+        Assert.False(memory.TryMapFile(0x1000, file, 0, 0));
+        Assert.False(memory.TryMapFile((16 << 20) - GuestMemory.PageSize, file, 0, 2 * GuestMemory.PageSize));
+        Assert.True(memory.TryWrite(0x5000, 0x55));
+        Assert.True(memory.TryMapFile(0x3000, file, GuestMemory.PageSize, 2 * GuestMemory.PageSize));
+        byte[] seen = new byte[3 * GuestMemory.PageSize];
+        Assert.True(memory.TryRead(0x3000, seen));
+        Assert.True(seen.AsSpan(0, 2 * GuestMemory.PageSize).SequenceEqual(content.AsSpan(GuestMemory.PageSize)));
+        Assert.Equal(0x55, seen[2 * GuestMemory.PageSize]);
+        Assert.True(memory.TryWrite(0x3000, ~content[GuestMemory.PageSize]));
+        using GuestMemory other = GuestMemory.Create(16 << 20);
+        Assert.True(other.TryMapFile(0, file, GuestMemory.PageSize, GuestMemory.PageSize));
+        Assert.True(other.TryRead(0, out byte first));
+        Assert.Equal(content[GuestMemory.PageSize], first);
+    }
 }

@@ -67,6 +67,7 @@ public sealed class StartupTests
             Serial = Fd(),
             Console = new ConsoleConfig { Input = Fd(), Output = Fd() },
             Block = [new BlockConfig { File = Fd() }],
+            Pmem = [Fd(), Fd()],
             Fs = [new FsConfig { Tag = "t", Exports = [new FsExport { Name = "n", File = Fd() }] }],
             Control = Fd(),
         };

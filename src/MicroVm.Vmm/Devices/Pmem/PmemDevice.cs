@@ -1,0 +1,181 @@
+using System.Buffers.Binary;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Virtio;
+
+namespace MicroVm.Vmm.Devices.Pmem;
+
+/// <summary>
+/// virtio-pmem (virtio 1.2, 5.19): a file's pages as memory of the guest, beside its RAM. Read-only: the guest's writes
+/// to it go nowhere, and a flush has nothing to do.
+/// </summary>
+/// <remarks>
+/// A guest that mounts a file system on it with DAX runs programs from the host's page cache: nothing is copied, and all
+/// VMs share the pages. The range is no RAM to the other devices, which refuse buffers in it.
+/// </remarks>
+public sealed class PmemDevice : VirtioDevice, ICounterSource, IEventHandler, IDeferredWork
+{
+    private const int TurnBudget = 16;
+    private readonly FileImage _image;
+    private VirtioActivation? _activation;
+    private Virtqueue? _queue;
+    private DescriptorChain? _chain;
+    private bool _turnQueued;
+    private long _flushes;
+    private long _errors;
+
+    /// <summary>Makes a device of <paramref name="image"/>, which is taken over.</summary>
+    /// <param name="name">Name for logs and counters: "pmem0".</param>
+    /// <param name="image">The pages.</param>
+    /// <param name="gpa">Where the guest sees them: a multiple of <see cref="FileImage.Alignment"/>.</param>
+    public PmemDevice(string name, FileImage image, ulong gpa)
+    {
+        ArgumentNullException.ThrowIfNull(image);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(gpa % FileImage.Alignment, 0ul, nameof(gpa));
+        Name = name;
+        Gpa = gpa;
+        _image = image;
+    }
+
+    /// <inheritdoc/>
+    public override uint DeviceId => 27;
+
+    /// <inheritdoc/>
+    public override string Name { get; }
+
+    /// <inheritdoc/>
+    public override ulong DeviceFeatures => 0;
+
+    /// <inheritdoc/>
+    public override ReadOnlySpan<ushort> QueueMaxSizes => [16];
+
+    /// <summary>First guest physical address of the range.</summary>
+    public ulong Gpa { get; }
+
+    /// <summary>Length of the range in bytes.</summary>
+    public ulong Length => _image.Length;
+
+    /// <inheritdoc/>
+    public override void ReadConfig(uint offset, Span<byte> data)
+    {
+        // 5.19.4: le64 start, le64 size.
+        Span<byte> config = stackalloc byte[16];
+        BinaryPrimitives.WriteUInt64LittleEndian(config, Gpa);
+        BinaryPrimitives.WriteUInt64LittleEndian(config[8..], Length);
+        data.Clear();
+        if (offset < config.Length)
+        {
+            ReadOnlySpan<byte> rest = config[(int)offset..];
+            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
+        }
+    }
+
+    /// <inheritdoc/>
+    /// <exception cref="InvalidOperationException">The driver did not set up the queue.</exception>
+    public override void Activate(VirtioActivation activation)
+    {
+        ArgumentNullException.ThrowIfNull(activation);
+        Virtqueue queue = activation.Queues[0]
+            ?? throw new InvalidOperationException("the driver left the request queue disabled (5.19.2)");
+        activation.Loop.Add(queue.Kick.Fd, Libc.EPOLLIN, this);
+        _activation = activation;
+        _queue = queue;
+        _chain = new DescriptorChain(queue.Size);
+        ScheduleTurn();
+    }
+
+    /// <inheritdoc/>
+    public override void Reset()
+    {
+        if (_activation is { } activation)
+        {
+            activation.Loop.Remove(_queue!.Kick.Fd);
+            _chain!.Dispose();
+            _activation = null;
+            _queue = null;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void CollectCounters(Action<string, long> add)
+    {
+        ArgumentNullException.ThrowIfNull(add);
+        add(Name + ".flushes", Volatile.Read(ref _flushes));
+        add(Name + ".errors", Volatile.Read(ref _errors));
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        Reset();
+        _image.Dispose();
+        base.Dispose();
+    }
+
+    void IEventHandler.OnReady(SafeFd fd, uint events)
+    {
+        _ = _queue?.Kick.Drain();
+        ScheduleTurn();
+    }
+
+    void IDeferredWork.RunDeferred()
+    {
+        _turnQueued = false;
+        if (_activation is not { } activation || _queue is not { } queue || _chain is not { } chain)
+        {
+            return;
+        }
+
+        queue.DisableNotifications();
+        int taken = 0;
+        while (taken < TurnBudget && queue.TryPop(chain))
+        {
+            if (chain.WritableLength < PmemRequest.Size)
+            {
+                // 5.19.6: without room for virtio_pmem_resp there is no way to answer.
+                _ = queue.Break("a request without room for its answer (5.19.6)");
+                break;
+            }
+
+            taken++;
+            queue.PushUsed(chain.Head, Answer(chain));
+        }
+
+        if (queue.Publish())
+        {
+            activation.Interrupt.SignalUsed();
+        }
+
+        if (!queue.ReportIfBroken(activation.Interrupt) && (taken == TurnBudget || queue.EnableNotifications()))
+        {
+            ScheduleTurn();
+        }
+    }
+
+    private uint Answer(DescriptorChain chain)
+    {
+        Span<byte> bytes = stackalloc byte[PmemRequest.Size];
+        bool flush = chain.CopyFromReadable(0, bytes) == bytes.Length && BinaryPrimitives.ReadUInt32LittleEndian(bytes) == PmemRequest.Flush;
+        if (flush)
+        {
+            _flushes++;
+        }
+        else
+        {
+            _errors++;
+        }
+
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes, flush ? PmemRequest.Ok : PmemRequest.Failed);
+        return (uint)chain.CopyToWritable(0, bytes);
+    }
+
+    private void ScheduleTurn()
+    {
+        if (!_turnQueued && _activation is { } activation)
+        {
+            _turnQueued = true;
+            activation.Loop.Defer(this);
+        }
+    }
+}
