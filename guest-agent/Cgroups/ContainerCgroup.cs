@@ -47,12 +47,63 @@ public sealed unsafe class ContainerCgroup : IDisposable
             }
             catch (LinuxException e) when (e.Errno == Errno.ENOENT)
             {
+                if (setting.Optional)
+                {
+                    continue;
+                }
+
                 string controller = setting.File.Split('.')[0];
                 throw new SetupException($"cannot set {setting.File}: the guest kernel has no cgroup controller \"{controller}\", or lacks this file");
             }
             catch (LinuxException e)
             {
                 throw new SetupException($"failed to write \"{setting.Value}\" to cgroup file {setting.File}", e);
+            }
+        }
+    }
+
+    /// <summary>A cgroup of the container's own making, below this one.</summary>
+    /// <param name="path">This cgroup's path below the hierarchy's root.</param>
+    /// <param name="membership">/proc/PID/cgroup of a process in the inner one.</param>
+    /// <exception cref="LinuxException">It is gone.</exception>
+    public ContainerCgroup Inner(string path, string? membership)
+    {
+        string own = $"0::/{(path ?? "").Trim('/')}/", line = (membership ?? "").TrimEnd('\n');
+        string inner = line.StartsWith(own, StringComparison.Ordinal) ? line[own.Length..] : ".";
+        return new ContainerCgroup(
+            $"{Path}/{inner}", SafeFd.From(Libc.openat(Directory.Value, inner, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", inner));
+    }
+
+    /// <summary>Gives the cgroup to a user, who may then make cgroups below it (cgroup v2, "Delegation").</summary>
+    /// <exception cref="SetupException">The kernel refused.</exception>
+    public void Delegate(uint owner)
+    {
+        // The kernel's own list: /sys/kernel/cgroup/delegate.
+        foreach (string file in (ReadOnlySpan<string>)["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "memory.oom.group", "memory.reclaim"])
+        {
+            fixed (byte* path = System.Text.Encoding.UTF8.GetBytes(file + '\0'))
+            {
+                int flags = file.Length == 0 ? Libc.AT_EMPTY_PATH : Libc.AT_SYMLINK_NOFOLLOW;
+                if (Libc.fchownat(Directory.Value, path, owner, uint.MaxValue, flags) < 0 && Check.LastErrno != Errno.ENOENT)
+                {
+                    throw new SetupException($"chown of cgroup {Path}", new LinuxException(Check.LastErrno, "chown"));
+                }
+            }
+        }
+    }
+
+    /// <summary>Refuses limits that are below what is used already, in runc's words (<c>checkBeforeUpdate</c>).</summary>
+    /// <exception cref="SetupException">As much is in use.</exception>
+    public void RefuseInUse(long memory, long memoryAndSwap)
+    {
+        if ((memory > 0 || memoryAndSwap > 0)
+            && ulong.TryParse((SmallFile.TryRead(Directory, "memory.current") ?? "").Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out ulong used))
+        {
+            string what = memoryAndSwap > 0 && (ulong)memoryAndSwap <= used ? $"memory+swap limit {memoryAndSwap}"
+                : memory > 0 && (ulong)memory <= used ? $"memory limit {memory}" : "";
+            if (what.Length > 0)
+            {
+                throw new SetupException($"rejecting {what} <= usage {used}");
             }
         }
     }

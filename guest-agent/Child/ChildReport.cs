@@ -30,6 +30,7 @@ public readonly record struct ChildReport(StepId Id, Errno Errno)
             StepId.Rlimit => $"error setting rlimits: {why}",
             StepId.Scheduler => $"error setting scheduler: {why}",
             StepId.IoPriority => $"error setting io priority: {why}",
+            StepId.CpuAffinity => $"error setting CPU affinity: {why}",
             StepId.Personality => $"error setting personality: {why}",
             StepId.NoNewPrivileges => $"error setting no_new_privs: {why}",
             StepId.BoundingSet => $"unable to apply bounding set: {why}",

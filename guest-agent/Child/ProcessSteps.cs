@@ -12,6 +12,7 @@ public static unsafe class ProcessSteps
     // CAP_LAST_CAP of Linux 5.9 and later.
     private const int LastCapability = 40;
     private const uint CloseRangeCloexec = 4;
+    private const int DefaultUmask = 0b010_010;
 
     /// <summary>Joins namespaces of another process, and becomes root in its user namespace when that is one of them.</summary>
     /// <param name="program">Receives the steps.</param>
@@ -59,8 +60,7 @@ public static unsafe class ProcessSteps
             program.Add(StepId.ControllingTerminal, StepMode.Report, Libc.SYS_ioctl, 0, (nint)Libc.TIOCSCTTY, 0);
         }
 
-        // The runtime ignores SIGPIPE, which exec would hand on; the kernel's struct sigaction is four words.
-        program.Add(StepId.Signals, StepMode.Report, Libc.SYS_rt_sigaction, Libc.SIGPIPE, (nint)program.Allocate(32), 0, 8);
+        AddSignals(program);
         foreach (Rlimit limit in process.Rlimits)
         {
             program.Add(
@@ -88,6 +88,39 @@ public static unsafe class ProcessSteps
         }
 
         return first;
+    }
+
+    /// <summary>A program of the host, given by descriptor, in the namespaces that the child is in, as their root.</summary>
+    /// <param name="program">Receives the steps.</param>
+    /// <param name="executable">The program, O_PATH.</param>
+    /// <param name="directory">The working directory.</param>
+    /// <param name="stdio">The descriptors that become 0, 1 and 2; each above 2.</param>
+    /// <param name="args">Its arguments.</param>
+    /// <param name="env">Its environment.</param>
+    public static void AddProgram(
+        ChildProgram program, SafeFd executable, SafeFd directory, ReadOnlySpan<int> stdio, IReadOnlyList<string> args, IReadOnlyList<string> env)
+    {
+        ArgumentNullException.ThrowIfNull(program);
+        ArgumentNullException.ThrowIfNull(executable);
+        ArgumentNullException.ThrowIfNull(directory);
+        for (int i = 0; i < stdio.Length; i++)
+        {
+            program.Add(StepId.Stdio, StepMode.Report, Libc.SYS_dup3, stdio[i], i, 0);
+        }
+
+        AddSignals(program);
+        program.Add(StepId.WorkingDirectory, StepMode.Report, Libc.SYS_fchdir, directory.Value);
+        program.Add(StepId.Umask, StepMode.Ignore, Libc.SYS_umask, DefaultUmask);
+        program.Add(StepId.CloseFiles, StepMode.Report, Libc.SYS_close_range, 3, int.MaxValue, (nint)CloseRangeCloexec);
+        program.Add(
+            StepId.Exec,
+            StepMode.Report,
+            Libc.SYS_execveat,
+            executable.Value,
+            program.String(""),
+            program.Strings(args),
+            program.Strings(env),
+            Libc.AT_EMPTY_PATH);
     }
 
     /// <summary>Identity: user, groups, capabilities, seccomp (unless it comes last), directory, umask.</summary>
@@ -122,8 +155,25 @@ public static unsafe class ProcessSteps
         program.Add(StepId.WorkingDirectory, StepMode.Report, Libc.SYS_chdir, program.String(process.Cwd));
         AddUser(program, user);
         AddCapabilities(program, caps);
-        program.Add(StepId.Umask, StepMode.Ignore, Libc.SYS_umask, (nint)(user.HasUmask ? user.Umask : 18u));
+        program.Add(StepId.Umask, StepMode.Ignore, Libc.SYS_umask, (nint)(user.HasUmask ? (int)user.Umask : DefaultUmask));
         program.Add(StepId.CloseFiles, StepMode.Report, Libc.SYS_close_range, lastFd + 1, int.MaxValue, (nint)CloseRangeCloexec);
+    }
+
+    /// <summary>Binds the child to the process's CPUs, when it names any.</summary>
+    public static void AddAffinity(ChildProgram program, Process process)
+    {
+        ArgumentNullException.ThrowIfNull(program);
+        ArgumentNullException.ThrowIfNull(process);
+        if (!process.CpuAffinity.IsEmpty)
+        {
+            program.Add(
+                StepId.CpuAffinity,
+                StepMode.Report,
+                Libc.SYS_sched_setaffinity,
+                0,
+                process.CpuAffinity.Length,
+                program.Record(process.CpuAffinity.Span));
+        }
     }
 
     /// <summary>The last steps: a filter that needs no privileges, and execve.</summary>
@@ -142,6 +192,10 @@ public static unsafe class ProcessSteps
         return program.Add(
             StepId.Exec, StepMode.Report, Libc.SYS_execve, 0, program.Strings(process.Args), program.Strings(process.Env));
     }
+
+    // The runtime ignores SIGPIPE, which exec would hand on; the kernel's struct sigaction is four words.
+    private static void AddSignals(ChildProgram program) =>
+        program.Add(StepId.Signals, StepMode.Report, Libc.SYS_rt_sigaction, Libc.SIGPIPE, (nint)program.Allocate(32), 0, 8);
 
     private static void AddUser(ChildProgram program, User user)
     {

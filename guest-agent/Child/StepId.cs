@@ -21,6 +21,7 @@ public enum StepId
     Rlimit,
     Scheduler,
     IoPriority,
+    CpuAffinity,
     Personality,
     NoNewPrivileges,
     Seccomp,

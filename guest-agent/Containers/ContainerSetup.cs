@@ -168,8 +168,13 @@ public sealed unsafe class ContainerSetup
         {
             Loopback.Up();
         }
+        else if (!_process.Container.Has(Namespace.Types.Kind.Network))
+        {
+            Loopback.UpOnce();
+        }
 
         SetNames();
+        OwnFiles();
         using RootfsBuilder rootfs = new(_context.Paths, _context.FileSystems, _spec);
         SafeFd[] procs = [.. contexts.Select(c => new SafeFd((int)*(nint*)c))];
         try
@@ -202,6 +207,7 @@ public sealed unsafe class ContainerSetup
             rootfs.Root.MakeDirectory(_process.Spec.Cwd).Dispose();
         }
 
+        new HookRunner(_context, _process.Container, child.PidFd).RunCreateContainer(rootfs.Root);
         rootfs.Seal();
         _process.Executable = ExecutableLookup.Find(rootfs.Root, _process.Spec);
         exec->Arguments[0] = child.Program.String(_process.Executable);
@@ -210,6 +216,24 @@ public sealed unsafe class ContainerSetup
         child.Expect(StepId.Created, _process.Executable, _process.Spec.Cwd);
         child.CloseChildEnds();
         _process.Stdio.CloseChildEnds();
+    }
+
+    // What the thread makes from here on (directories, nodes, roots of file systems) is owned by the container's root. That it
+    // is not the guest's takes capabilities away, which come back.
+    private void OwnFiles()
+    {
+        uint uid = NamespaceFlags.Map(_spec.UidMappings, 0), gid = NamespaceFlags.Map(_spec.GidMappings, 0);
+        if (uid == 0 && gid == 0)
+        {
+            return;
+        }
+
+        Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
+        Libc.__user_cap_data_struct* caps = stackalloc Libc.__user_cap_data_struct[2];
+        Check.Result(Libc.syscall((nint)Libc.SYS_capget, (nint)(&header), (nint)caps, 0, 0, 0, 0), "capget");
+        _ = Libc.syscall((nint)Libc.SYS_setfsgid, (nint)gid, 0, 0, 0, 0, 0);
+        _ = Libc.syscall((nint)Libc.SYS_setfsuid, (nint)uid, 0, 0, 0, 0, 0);
+        Check.Result(Libc.syscall((nint)Libc.SYS_capset, (nint)(&header), (nint)caps, 0, 0, 0, 0), "capset");
     }
 
     private void WriteProcFiles(ClonedChild child)

@@ -60,12 +60,28 @@ public sealed unsafe class ExecSetup
 
             _process.Executable = ExecutableLookup.Find(root, _process.Spec);
             AddSteps(child);
-            _context.Processes.Spawn(_process, () => child.Spawn(0, _process.Container.Cgroup));
+            Spawn(child);
             Finish(child);
         }
         catch (LinuxException e)
         {
             throw new SetupException(e.Operation, e);
+        }
+    }
+
+    private void Spawn(ClonedChild child)
+    {
+        ContainerCgroup? cgroup = _process.Container.Cgroup;
+        try
+        {
+            _context.Processes.Spawn(_process, () => child.Spawn(0, cgroup));
+        }
+        catch (LinuxException e) when (cgroup is not null && e.Errno is Errno.EBUSY or Errno.EOPNOTSUPP)
+        {
+            // The container shares its cgroup out among cgroups of its own (as systemd does), and then only those have
+            // processes: as runc, the init's.
+            using ContainerCgroup inner = cgroup!.Inner(_spec.Cgroup.Path, SmallFile.TryRead(_context.Proc, $"{_process.Container.Init!.Child!.Pid}/cgroup"));
+            _context.Processes.Spawn(_process, () => child.Spawn(0, inner));
         }
     }
 
@@ -75,6 +91,7 @@ public sealed unsafe class ExecSetup
         child.AddWait();
         int[] ends = [_process.Stdio.ChildEnd(0), _process.Stdio.ChildEnd(1), _process.Stdio.ChildEnd(2)];
         ProcessSteps.AddSession(child.Program, _process.Spec, ends);
+        ProcessSteps.AddAffinity(child.Program, _process.Spec);
         ProcessSteps.AddIdentity(child.Program, _process.Spec);
         ProcessSteps.AddExec(child.Program, _process.Spec)->Arguments[0] = child.Program.String(_process.Executable);
     }

@@ -6,6 +6,18 @@ namespace MicroVm.Agent.Containers;
 /// <summary>The loopback interface.</summary>
 public static unsafe class Loopback
 {
+    private static int s_up;
+
+    /// <summary>Brings "lo" of the VM's own network namespace up, the first time.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public static void UpOnce()
+    {
+        if (Interlocked.Exchange(ref s_up, 1) == 0)
+        {
+            Up();
+        }
+    }
+
     /// <summary>Brings "lo" of the calling thread's network namespace up.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     public static void Up()

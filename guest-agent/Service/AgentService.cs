@@ -39,6 +39,11 @@ public sealed partial class AgentService : AgentServiceBase
     /// <summary>Records the end of a child; ids that are none of the agent's children are ignored.</summary>
     public void OnChildExited(int pid, int status)
     {
+        if (_context.Processes.EndHelper(pid, status))
+        {
+            return;
+        }
+
         ContainerProcess? process = _context.Processes.Remove(pid);
         if (process is null || process.State == ProcessState.Creating)
         {

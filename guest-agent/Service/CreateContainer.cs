@@ -39,6 +39,11 @@ public sealed partial class AgentService
                 }
             }
 
+            foreach (Hook hook in request.Spec.CreateContainerHooks)
+            {
+                _context.FileSystems.Need(hook.FsTag);
+            }
+
             container.Init = new ContainerProcess(
                 container, "", request.Spec.Process, new ProcessStdio(_streams, request.Stdio, request.Spec.Process.Terminal));
             MakeCgroup(container);
@@ -108,6 +113,11 @@ public sealed partial class AgentService
 
         container.Cgroup = _cgroups.Create(cgroup.Path, cgroup.Settings);
         container.Cgroup.AttachDeviceFilter(cgroup.DeviceFilter.Span);
+        if (cgroup.HasOwner)
+        {
+            container.Cgroup.Delegate(cgroup.Owner);
+        }
+
         _oom.Add(container.Cgroup, () => NoteOomKills(container));
     }
 

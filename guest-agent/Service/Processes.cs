@@ -27,9 +27,9 @@ public sealed partial class AgentService
             throw WrongState("cannot exec in a stopped container");
         }
 
-        if (container.Paused)
+        if (container.Paused && !request.IgnorePaused)
         {
-            throw WrongState("cannot exec in a paused container");
+            throw WrongState("cannot exec in a paused container (use --ignore-paused to override)");
         }
 
         if (container.Execs.TryGetValue(request.ExecId, out ContainerProcess? old))

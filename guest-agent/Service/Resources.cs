@@ -39,7 +39,9 @@ public sealed partial class AgentService
         ArgumentNullException.ThrowIfNull(call);
         try
         {
-            CgroupOf(Find(request.ContainerId)).Apply(request.Settings);
+            ContainerCgroup cgroup = CgroupOf(Find(request.ContainerId));
+            cgroup.RefuseInUse(request.RefuseMemoryLimitInUse, request.RefuseMemorySwapLimitInUse);
+            cgroup.Apply(request.Settings);
         }
         catch (SetupException e)
         {
@@ -81,7 +83,7 @@ public sealed partial class AgentService
 
         if (container.Paused == frozen)
         {
-            throw WrongState(frozen ? "the container is paused already" : "container not paused");
+            throw WrongState(frozen ? "container not running" : "container not paused");
         }
 
         ContainerCgroup cgroup = CgroupOf(container);

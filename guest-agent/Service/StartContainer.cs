@@ -10,6 +10,7 @@ namespace MicroVm.Agent.Service;
 public sealed partial class AgentService
 {
     private readonly Dictionary<ContainerProcess, StartWatch> _starting = [];
+    private readonly HashSet<ContainerProcess> _inHooks = [];
 
     /// <inheritdoc/>
     protected override void StartContainer(ContainerId request, TtrpcCall call)
@@ -20,7 +21,7 @@ public sealed partial class AgentService
         ContainerProcess init = container.Init!;
         switch (init.State)
         {
-            case ProcessState.Created:
+            case ProcessState.Created when !_inHooks.Contains(init):
                 break;
             case ProcessState.Exited:
                 throw WrongState("cannot start a container that has stopped");
@@ -30,6 +31,47 @@ public sealed partial class AgentService
                 throw WrongState("cannot start an already running container");
         }
 
+        if (container.Spec.StartContainerHooks.Count > 0)
+        {
+            RunStartHooks(container, init, call);
+        }
+        else
+        {
+            LetExec(init, call);
+        }
+    }
+
+    private void RunStartHooks(Container container, ContainerProcess init, TtrpcCall call)
+    {
+        _inHooks.Add(init);
+        SafeFd pidfd = init.Child!.PidFd!.Duplicate();
+        RunThread("hooks", () =>
+        {
+            Exception? failure = Attempt(new HookRunner(_context, container, pidfd).RunStartContainer);
+            pidfd.Dispose();
+            _loop.Post(() =>
+            {
+                _inHooks.Remove(init);
+                if (init.State == ProcessState.Exited)
+                {
+                    // Killed meanwhile: an exit like any other.
+                    call.Complete(new Empty());
+                }
+                else if (failure is not null)
+                {
+                    Kill(container);
+                    call.Fail(StatusCode.Internal, $"unable to start container process: {failure.Message}");
+                }
+                else
+                {
+                    LetExec(init, call);
+                }
+            });
+        });
+    }
+
+    private void LetExec(ContainerProcess init, TtrpcCall call)
+    {
         init.State = ProcessState.Starting;
         StartWatch watch = new(this, init, call);
         _starting.Add(init, watch);

@@ -13,7 +13,7 @@ public sealed record Features
 
     public string OciVersionMax { get; } = "1.2.1";
 
-    public IReadOnlyList<string> Hooks { get; } = ["prestart", "createRuntime", "poststart", "poststop"];
+    public IReadOnlyList<string> Hooks { get; } = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
     public IReadOnlyList<string> MountOptions { get; } = Mounts.MountOptions.KnownWords;
 

@@ -1,3 +1,4 @@
+using MicroVm.Oci.Cgroups;
 using MicroVm.Oci.Config;
 
 namespace MicroVm.Oci;
@@ -8,6 +9,9 @@ namespace MicroVm.Oci;
 /// </summary>
 public static class SpecValidator
 {
+    /// <summary>Why no mount of a container can be ID-mapped.</summary>
+    internal const string IdMapReason = "the guest kernel's virtio-fs and tmpfs cannot be ID-mapped";
+
     private const string SupportedMajor = "1.";
 
     /// <summary>Checks <paramref name="spec"/> of the bundle at <paramref name="bundle"/> (an absolute path).</summary>
@@ -96,10 +100,8 @@ public static class SpecValidator
             throw SpecException.Unsupported("process.apparmorProfile", "the guest kernel has no AppArmor");
         }
 
-        if (process.ExecCPUAffinity is { } affinity && !(string.IsNullOrEmpty(affinity.Initial) && string.IsNullOrEmpty(affinity.Final)))
-        {
-            throw SpecException.Unsupported("process.execCPUAffinity", "host CPUs are not seen from inside a VM");
-        }
+        _ = CpuSet.Parse(process.ExecCPUAffinity?.Initial, "process.execCPUAffinity.initial");
+        _ = CpuSet.Parse(process.ExecCPUAffinity?.Final, "process.execCPUAffinity.final");
     }
 
     /// <summary>Whether the container has a namespace of its own of a type.</summary>
@@ -122,7 +124,7 @@ public static class SpecValidator
                 throw new SpecException($"malformed spec file: duplicated ns \"{type}\"");
             }
 
-            // Callers hand a prepared network namespace to every container; its network is a later step (docs/OCI.md).
+            // Callers hand a prepared network namespace to every container: it is the VM that is connected to it.
             if (!string.IsNullOrEmpty(ns!.Path) && type != NamespaceTypes.Network)
             {
                 throw SpecException.Unsupported($"linux.namespaces: path {ns.Path} of type {type}", "a namespace of the host cannot be joined from inside a VM");
@@ -181,7 +183,7 @@ public static class SpecValidator
 
             if (mount.UidMappings is { Count: > 0 } || mount.GidMappings is { Count: > 0 })
             {
-                throw SpecException.Unsupported($"mounts[{i}].uidMappings", "ID-mapped mounts are not made in the guest");
+                throw SpecException.Unsupported($"mounts[{i}].uidMappings", IdMapReason);
             }
         }
     }

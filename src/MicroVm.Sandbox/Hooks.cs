@@ -14,20 +14,10 @@ internal static unsafe class HookRunner
 {
     private const int KeptOutput = 4096;
 
-    /// <summary>Throws for hooks that would have to run in the container's namespaces, and for malformed ones.</summary>
+    /// <summary>Throws for malformed hooks of the runtime's namespace; those of the container's are resolved by the plan.</summary>
     /// <exception cref="SpecException">A hook cannot be run.</exception>
     internal static void Check(Hooks? hooks)
     {
-        if (hooks?.CreateContainer is { Count: > 0 })
-        {
-            throw SpecException.Unsupported("hooks.createContainer", "the container's namespaces are inside the VM, the hook's program is not");
-        }
-
-        if (hooks?.StartContainer is { Count: > 0 })
-        {
-            throw SpecException.Unsupported("hooks.startContainer", "the container's namespaces are inside the VM, the hook's program is not");
-        }
-
         foreach ((string kind, List<Hook>? list) in new[]
         {
             ("prestart", hooks?.Prestart), ("createRuntime", hooks?.CreateRuntime), ("poststart", hooks?.Poststart), ("poststop", hooks?.Poststop),

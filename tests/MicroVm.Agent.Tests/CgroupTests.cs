@@ -44,6 +44,67 @@ public sealed class CgroupTests : IDisposable
         Assert.Throws<SetupException>(() => cgroup.Apply([new CgroupSetting { File = "../pids.max", Value = "0" }]));
     }
 
+    [Fact]
+    public void A_missing_file_of_an_optional_setting_is_no_error()
+    {
+        using ContainerCgroup cgroup = Make();
+        cgroup.Apply([new CgroupSetting { File = "hugetlb.64KB.max", Value = "0", Optional = true }, new CgroupSetting { File = "pids.max", Value = "9", Optional = true }]);
+        Assert.Equal("9ax", File.ReadAllText(_root + "/c/pids.max"));
+    }
+
+    [Fact]
+    public void Limits_that_are_in_use_already_are_refused_in_runcs_words()
+    {
+        using ContainerCgroup cgroup = Make();
+        File.WriteAllText(_root + "/c/memory.current", "4096\n");
+        cgroup.RefuseInUse(4097, 0);
+        cgroup.RefuseInUse(0, 0);
+        Assert.Equal("rejecting memory limit 4096 <= usage 4096", Assert.Throws<SetupException>(() => cgroup.RefuseInUse(4096, 0)).Message);
+        Assert.Equal("rejecting memory+swap limit 1 <= usage 4096", Assert.Throws<SetupException>(() => cgroup.RefuseInUse(9999, 1)).Message);
+    }
+
+    [Theory]
+    [InlineData("0::/c/init.scope\n", "/c/init.scope")]
+    [InlineData("0::/c\n", "/c/.")]
+    [InlineData("0::/other/x\n", "/c/.")]
+    [InlineData(null, "/c/.")]
+    public void A_cgroup_of_the_containers_own_is_found_by_its_inits(string? membership, string expected)
+    {
+        using ContainerCgroup cgroup = Make();
+        Directory.CreateDirectory(_root + "/c/init.scope");
+        using ContainerCgroup inner = cgroup.Inner("/c/", membership);
+        Assert.Equal(_root + expected, inner.Path);
+    }
+
+    [SkippableFact]
+    public void A_delegated_cgroup_belongs_to_the_owner()
+    {
+        Skip.IfNot(Environment.UserName == "root", "not root: giving a cgroup away was NOT tested");
+        using ContainerCgroup cgroup = Make();
+        cgroup.Delegate(4321);
+        string owners = string.Join(' ', new[] { "", "/cgroup.procs", "/pids.max" }.Select(f => Owner(_root + "/c" + f)));
+        Assert.Equal("4321 4321 0", owners);
+    }
+
+    private static unsafe uint Owner(string path)
+    {
+        Linux.Native.Libc.statx_t stat;
+        fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(path + '\0'))
+        {
+            Assert.Equal(0, Linux.Native.Libc.statx(Linux.Native.Libc.AT_FDCWD, p, 0, Linux.Native.Libc.STATX_BASIC_STATS, &stat));
+        }
+
+        return stat.stx_uid;
+    }
+
+    private ContainerCgroup Make()
+    {
+        Directory.CreateDirectory(_root + "/c");
+        File.WriteAllText(_root + "/c/pids.max", "max");
+        File.WriteAllText(_root + "/c/cgroup.procs", "");
+        return new CgroupTree(_root).Create("c", []);
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("/")]

@@ -159,7 +159,14 @@ internal sealed unsafe class ContainerFixture : IDisposable
         Directory.Delete(_base, recursive: true);
     }
 
-    private static void OnThread(Action body, Action before)
+    /// <summary>startContainer hooks, as the service runs them before it lets the init exec.</summary>
+    internal void RunStartHooks(ContainerProcess init) =>
+        OnThread(new HookRunner(_context, init.Container, init.Child!.PidFd!).RunStartContainer, before: () => { });
+
+    /// <summary>Root of the "virtio-fs" that exports come from.</summary>
+    internal string SharePath => Path.GetDirectoryName(RootPath)!;
+
+    private void OnThread(Action body, Action before)
     {
         Exception? failure = null;
         Thread thread = new(() =>
@@ -175,7 +182,19 @@ internal sealed unsafe class ContainerFixture : IDisposable
             }
         });
         thread.Start();
-        thread.Join();
+        while (!thread.Join(5))
+        {
+            // In the guest the reaper does this.
+            foreach (int pid in _context.Processes.Helpers)
+            {
+                int status;
+                if (Libc.waitpid(pid, &status, Libc.WNOHANG | Libc.__WALL) == pid)
+                {
+                    _context.Processes.EndHelper(pid, status);
+                }
+            }
+        }
+
         if (failure is not null)
         {
             System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(failure);

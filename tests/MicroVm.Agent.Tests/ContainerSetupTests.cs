@@ -147,6 +147,27 @@ public class ContainerSetupTests
     }
 
     [SkippableFact]
+    public void What_is_made_for_a_user_namespace_belongs_to_its_root()
+    {
+        using ContainerFixture f = ContainerFixture.Create();
+        ContainerSpec spec = ContainerFixture.Spec("for i in /dev /dev/null /dev/fd /dev/pts /run /run/x /work /proc/self/fd/1; do stat -c '%n %u' $i; done; echo x > /run/x && touch /dev/y /work/z && cat /run/x; cat /proc/self/uid_map");
+        HookTests.Map(spec, 200_000);
+        HookTests.ChangeOwner(f.RootPath, 200_000);
+        spec.Process.Cwd = "/work";
+        Directory.CreateDirectory(f.RootPath + "/run");
+        File.WriteAllText(f.RootPath + "/run/x", "");
+        HookTests.ChangeOwner(f.RootPath + "/run", 200_000);
+        ContainerFixture.Add(spec, "tmpfs", "/run", 0, "mode=755").Tmpcopyup = true;
+        (string output, int status) = f.Run(spec);
+        string[] lines = output.Split('\n');
+        Assert.Equal(["/dev 0", "/dev/null 0", "/dev/fd 0"], lines[..3]);
+        Assert.Equal(["/run 0", "/run/x 0", "/work 0"], lines[4..7]);
+        Assert.Equal("x", lines[8]);
+        Assert.Equal(["0", "200000", "65536"], lines[9].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(0, status);
+    }
+
+    [SkippableFact]
     public void A_time_namespace_has_its_offset()
     {
         using ContainerFixture f = ContainerFixture.Create();
@@ -164,10 +185,11 @@ public class ContainerSetupTests
         ContainerProcess init = f.CreateContainer(Cat(), out SafeFd stdin, out SafeFd stdout);
         init.Child!.Go();
         Assert.Null(init.Child.TakeReport());
-        Process process = ContainerFixture.Spec("hostname; cat /proc/1/comm; id -u; exit 9").Process;
+        Process process = ContainerFixture.Spec("hostname; cat /proc/1/comm; id -u; grep Cpus_allowed_list /proc/self/status; exit 9").Process;
         process.User = new User { Uid = 77, Gid = 77 };
+        process.CpuAffinity = Google.Protobuf.ByteString.CopyFrom(1, 0, 0, 0, 0, 0, 0, 0);
         (string output, int status) = f.Exec(init.Container, process);
-        Assert.Equal("inside\ncat\n77\n", output);
+        Assert.Equal("inside\ncat\n77\nCpus_allowed_list:\t0\n", output);
         Assert.Equal(9 << 8, status);
         Process terminal = ContainerFixture.Spec("tty", terminal: true).Process;
         Assert.Equal("/dev/pts/0\r\n", f.Exec(init.Container, terminal).Output);

@@ -85,28 +85,22 @@ public sealed class ResolutionTests
     public void ResourcesBecomeCgroupSettingsInOrder()
     {
         List<string> warnings = [];
-        List<CgroupSetting> settings = CgroupSettings.Resolve(
+        List<CgroupSetting> settings = CgroupSettings.FromResources(
             new Resources
             {
                 Pids = new() { Limit = 64 },
                 Memory = new() { Limit = 48 << 20, Reservation = 1 << 20, Swap = 96 << 20 },
                 Cpu = new() { Shares = 1024, Quota = 90000, Period = 100000, Burst = 5 },
-                BlockIO = new()
-                {
-                    Weight = 500,
-                    ThrottleReadBpsDevice = [new() { Major = 8, Minor = 0, Rate = 1024 }],
-                    ThrottleWriteIOPSDevice = [new() { Major = 8, Minor = 16, Rate = 0 }],
-                },
                 HugepageLimits = [new() { PageSize = "2MB", Limit = 1UL << 63 }],
-                Unified = new() { ["memory.high"] = "1000", ["cgroup.max.depth"] = "3\n4" },
+                Unified = new() { ["memory.high"] = "1000", ["cgroup.max.depth"] = "3\n4", ["memory.swap.max"] = "5" },
             },
             warnings);
         Assert.Equal(
             [
-                new("pids.max", "64"), new("memory.max", "50331648"), new("memory.low", "1048576"), new("io.weight", "default 4950"),
-                new("io.max", "8:0 rbps=1024"), new("io.max", "8:16 wiops=max"), new("cpu.weight", "100"), new("cpu.max", "90000 100000"),
-                new("cpu.max.burst", "5"), new("hugetlb.2MB.max", "9223372036854775808"), new("cgroup.max.depth", "3"),
-                new("cgroup.max.depth", "4"), new("memory.high", "1000"),
+                new("pids.max", "64"), new("memory.max", "50331648"), new("memory.low", "1048576"), new("cpu.weight", "100"),
+                new("cpu.max", "90000 100000"), new("cpu.max.burst", "5"), new("hugetlb.2MB.max", "9223372036854775808", true),
+                new("hugetlb.2MB.rsvd.max", "9223372036854775808", true), new("cgroup.max.depth", "3"), new("cgroup.max.depth", "4"),
+                new("memory.high", "1000"), new("memory.swap.max", "5", true),
             ],
             settings);
         Assert.Empty(warnings);
@@ -119,7 +113,7 @@ public sealed class ResolutionTests
     [InlineData(5L, "5", "5 100000")]
     public void UnlimitedAndUnsetAreTold(long? limit, string? pids, string? cpu)
     {
-        List<CgroupSetting> settings = CgroupSettings.Resolve(new Resources { Pids = new() { Limit = limit }, Cpu = new() { Quota = limit } }, []);
+        List<CgroupSetting> settings = CgroupSettings.FromResources(new Resources { Pids = new() { Limit = limit }, Cpu = new() { Quota = limit } }, []);
         Assert.Equal(pids, settings.Where(s => s.File == "pids.max").Select(s => s.Value).SingleOrDefault());
         Assert.Equal(cpu, settings.Where(s => s.File == "cpu.max").Select(s => s.Value).SingleOrDefault());
     }
@@ -152,22 +146,28 @@ public sealed class ResolutionTests
     {
         Assert.Contains("without memory limit", Refused(() => CgroupSettings.SwapLimit(null, 5)), StringComparison.Ordinal);
         Assert.Contains("should be >=", Refused(() => CgroupSettings.SwapLimit(10, 5)), StringComparison.Ordinal);
-        Assert.Contains("memory.limit", Refused(() => CgroupSettings.Resolve(new Resources { Memory = new() { Limit = -5 } }, [])), StringComparison.Ordinal);
-        Assert.Contains("swappiness", Refused(() => CgroupSettings.Resolve(new Resources { Memory = new() { Swappiness = 101 } }, [])), StringComparison.Ordinal);
+        Assert.Contains("memory.limit", Refused(() => CgroupSettings.FromResources(new Resources { Memory = new() { Limit = -5 } }, [])), StringComparison.Ordinal);
+        Assert.Contains("swappiness", Refused(() => CgroupSettings.FromResources(new Resources { Memory = new() { Swappiness = 101 } }, [])), StringComparison.Ordinal);
     }
 
     [Fact]
     public void SettingsOfCgroupV1OnlyWarnOrAreRefusedByName()
     {
         List<string> warnings = [];
-        CgroupSettings.Resolve(
+        CgroupSettings.FromResources(
             new Resources { Memory = new() { Kernel = 5, Swappiness = 10, DisableOOMKiller = true }, Cpu = new() { RealtimePeriod = 5 }, BlockIO = new() { LeafWeight = 10 } }, warnings);
-        Assert.Equal(5, warnings.Count);
-        Assert.Contains("rdma", Refused(() => CgroupSettings.Resolve(new Resources { Rdma = new() { ["mlx5"] = new() } }, [])), StringComparison.Ordinal);
-        Assert.Contains("classID", Refused(() => CgroupSettings.Resolve(new Resources { Network = new() { ClassID = 5 } }, [])), StringComparison.Ordinal);
-        Assert.Contains("a/b", Refused(() => CgroupSettings.Resolve(new Resources { Unified = new() { ["a/b"] = "" } }, [])), StringComparison.Ordinal);
-        Assert.Contains("2XB", Refused(() => CgroupSettings.Resolve(new Resources { HugepageLimits = [new() { PageSize = "2XB" }] }, [])), StringComparison.Ordinal);
-        Assert.Contains("weight 5", Refused(() => CgroupSettings.Resolve(new Resources { BlockIO = new() { Weight = 5 } }, [])), StringComparison.Ordinal);
+        CgroupSettings.FromResources(new Resources { BlockIO = new() { Weight = 10, WeightDevice = [new() { Major = 8, Weight = 1000 }] }, Cpu = new() { Mems = "0" } }, warnings);
+        Assert.Equal(7, warnings.Count);
+        foreach (BlockIoResources io in (BlockIoResources[])[new() { ThrottleReadBpsDevice = [new()] }, new() { ThrottleWriteIOPSDevice = [new()] }])
+        {
+            Assert.Contains("linux.resources.blockIO.throttle", Refused(() => CgroupSettings.FromResources(new Resources { BlockIO = io }, [])), StringComparison.Ordinal);
+        }
+
+        Assert.Contains("rdma", Refused(() => CgroupSettings.FromResources(new Resources { Rdma = new() { ["mlx5"] = new() } }, [])), StringComparison.Ordinal);
+        Assert.Contains("classID", Refused(() => CgroupSettings.FromResources(new Resources { Network = new() { ClassID = 5 } }, [])), StringComparison.Ordinal);
+        Assert.Contains("a/b", Refused(() => CgroupSettings.FromResources(new Resources { Unified = new() { ["a/b"] = "" } }, [])), StringComparison.Ordinal);
+        Assert.Contains("2XB", Refused(() => CgroupSettings.FromResources(new Resources { HugepageLimits = [new() { PageSize = "2XB" }] }, [])), StringComparison.Ordinal);
+        Assert.Contains("weight 5", Refused(() => CgroupSettings.FromResources(new Resources { BlockIO = new() { Weight = 5 } }, [])), StringComparison.Ordinal);
     }
 
     [Fact]

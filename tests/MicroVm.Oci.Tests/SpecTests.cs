@@ -133,7 +133,7 @@ public sealed class SpecTests
         { "process.apparmorProfile", "\"docker-default\"", "process.apparmorProfile is not supported" },
         { "process.oomScoreAdj", "1001", "oomScoreAdj" },
         { "process.user.umask", "4096", "umask" },
-        { "process.execCPUAffinity", "{\"initial\":\"0\"}", "execCPUAffinity" },
+        { "process.execCPUAffinity", "{\"initial\":\"0-\"}", "execCPUAffinity" },
         { "root", "null", "root must be specified" },
         { "root.path", "\"nowhere\"", "nowhere: no such file or directory" },
         { "root.path", "\"/etc/passwd\"", "is not a directory" },

@@ -6,7 +6,8 @@ namespace MicroVm.Oci.Cgroups;
 /// <summary>One write to a file of the container's cgroup (v2).</summary>
 /// <param name="File">File name, with its controller's prefix.</param>
 /// <param name="Value">What is written.</param>
-public readonly record struct CgroupSetting(string File, string Value);
+/// <param name="Optional">A guest whose kernel lacks the file keeps the limit all the same.</param>
+public readonly record struct CgroupSetting(string File, string Value, bool Optional = false);
 
 /// <summary>Resolves <c>linux.resources</c> to cgroup v2 settings, in the order in which they are written.</summary>
 public static class CgroupSettings
@@ -14,11 +15,14 @@ public static class CgroupSettings
     private const ulong DefaultPeriod = 100_000;
     private const ulong MinShares = 2, MaxShares = 262_144;
 
-    /// <summary>Resolves everything but the device rules.</summary>
+    /// <summary>
+    /// Resolves the limits of a new container, or of one that is updated (<see cref="ResourcesUpdate"/>); all but the device
+    /// rules. Values of cgroup v1 become those of v2 as in runc.
+    /// </summary>
     /// <param name="resources">The limits.</param>
-    /// <param name="warnings">Takes a line for each setting of cgroup v1 that v2 has no counterpart for.</param>
+    /// <param name="warnings">Takes a line for each setting that has no effect in a VM.</param>
     /// <exception cref="SpecException">A value is out of range, or a resource cannot be limited in a VM.</exception>
-    public static List<CgroupSetting> Resolve(Resources? resources, ICollection<string> warnings)
+    public static List<CgroupSetting> FromResources(Resources? resources, ICollection<string> warnings)
     {
         ArgumentNullException.ThrowIfNull(warnings);
         List<CgroupSetting> settings = [];
@@ -29,7 +33,7 @@ public static class CgroupSettings
 
         Pids(settings, resources.Pids);
         Memory(settings, resources.Memory, warnings);
-        BlockIo(settings, resources.BlockIO, warnings);
+        BlockIo(resources.BlockIO, warnings);
         Cpu(settings, resources.Cpu, warnings);
         HugePages(settings, resources.HugepageLimits);
         Refuse(resources);
@@ -54,9 +58,6 @@ public static class CgroupSettings
         // The ends are exact but for rounding errors of the logarithm.
         return Math.Clamp((ulong)Math.Ceiling(Math.Round(Math.Pow(10, exponent), 9)), 1, 10_000);
     }
-
-    /// <summary>io.weight (1 to 10000) for cgroup v1's blkio.weight (10 to 1000).</summary>
-    public static ulong IoWeight(ushort weight) => weight == 0 ? 0 : 1 + ((Math.Clamp((ulong)weight, 10, 1000) - 10) * 9999 / 990);
 
     /// <summary>memory.swap.max for cgroup v1's memory+swap limit: the total less the memory. -1 is "max", null not set.</summary>
     /// <exception cref="SpecException">The limits contradict each other.</exception>
@@ -135,44 +136,38 @@ public static class CgroupSettings
         }
     }
 
-    private static void BlockIo(List<CgroupSetting> settings, BlockIoResources? io, ICollection<string> warnings)
+    // The guest has none of the host's block devices: its files come from the VMM, whose I/O is the host's to limit.
+    private static void BlockIo(BlockIoResources? io, ICollection<string> warnings)
     {
         if (io is null)
         {
             return;
         }
 
-        if (io.Weight is { } weight and not 0)
+        foreach (ushort? weight in (io.WeightDevice ?? []).Select(d => d?.Weight).Prepend(io.Weight))
         {
-            settings.Add(new CgroupSetting("io.weight", "default " + Text((long)IoWeight(Checked(weight)))));
-        }
-
-        foreach (WeightDevice device in io.WeightDevice ?? [])
-        {
-            if (device?.Weight is { } own and not 0)
+            if (weight is not (null or 0 or (>= 10 and <= 1000)))
             {
-                settings.Add(new CgroupSetting("io.weight", $"{Number(device.Major, device.Minor)} {Text((long)IoWeight(Checked(own)))}"));
+                throw new SpecException($"linux.resources.blockIO: weight {weight} is out of range: 10 to 1000");
             }
-
-            WarnIf(warnings, device?.LeafWeight is not (null or 0), "blockIO.weightDevice.leafWeight");
         }
 
-        WarnIf(warnings, io.LeafWeight is not (null or 0), "blockIO.leafWeight");
-        Throttle(settings, io.ThrottleReadBpsDevice, "rbps");
-        Throttle(settings, io.ThrottleWriteBpsDevice, "wbps");
-        Throttle(settings, io.ThrottleReadIOPSDevice, "riops");
-        Throttle(settings, io.ThrottleWriteIOPSDevice, "wiops");
-
-        static ushort Checked(ushort weight) =>
-            weight is >= 10 and <= 1000 ? weight : throw new SpecException($"linux.resources.blockIO: weight {weight} is out of range: 10 to 1000");
-    }
-
-    private static void Throttle(List<CgroupSetting> settings, List<ThrottleDevice>? devices, string key)
-    {
-        foreach (ThrottleDevice device in devices ?? [])
+        foreach ((string name, List<ThrottleDevice>? devices) in new[]
         {
-            ulong rate = device?.Rate ?? 0;
-            settings.Add(new CgroupSetting("io.max", $"{Number(device?.Major, device?.Minor)} {key}={(rate == 0 ? "max" : rate.ToString(CultureInfo.InvariantCulture))}"));
+            ("throttleReadBpsDevice", io.ThrottleReadBpsDevice), ("throttleWriteBpsDevice", io.ThrottleWriteBpsDevice),
+            ("throttleReadIOPSDevice", io.ThrottleReadIOPSDevice), ("throttleWriteIOPSDevice", io.ThrottleWriteIOPSDevice),
+        })
+        {
+            if (devices is { Count: > 0 })
+            {
+                throw SpecException.Unsupported($"linux.resources.blockIO.{name}", "the host's block devices are not seen from inside a VM");
+            }
+        }
+
+        bool weights = io.Weight is not (null or 0) || io.LeafWeight is not (null or 0) || io.WeightDevice is { Count: > 0 };
+        if (weights)
+        {
+            warnings.Add("linux.resources.blockIO: weights have no effect on what a VM reads and writes");
         }
     }
 
@@ -206,6 +201,11 @@ public static class CgroupSettings
             settings.Add(new CgroupSetting("cpu.max.burst", burst.ToString(CultureInfo.InvariantCulture)));
         }
 
+        if (CpuSet.Parse(cpu.Mems, "linux.resources.cpu.mems").Count > 0)
+        {
+            warnings.Add("linux.resources.cpu.mems has no effect: a VM's memory is not bound to nodes of the host");
+        }
+
         WarnIf(warnings, cpu.RealtimeRuntime is not (null or 0), "cpu.realtimeRuntime");
         WarnIf(warnings, cpu.RealtimePeriod is not (null or 0), "cpu.realtimePeriod");
     }
@@ -220,7 +220,10 @@ public static class CgroupSettings
                 throw new SpecException($"linux.resources.hugepageLimits: page size \"{size}\" is not of the form 2MB");
             }
 
-            settings.Add(new CgroupSetting($"hugetlb.{size}.max", (limit!.Limit ?? 0).ToString(CultureInfo.InvariantCulture)));
+            // As runc, with what is reserved, too. A kernel without pages of a size has no files for them.
+            string value = (limit!.Limit ?? 0).ToString(CultureInfo.InvariantCulture);
+            settings.Add(new CgroupSetting($"hugetlb.{size}.max", value, Optional: true));
+            settings.Add(new CgroupSetting($"hugetlb.{size}.rsvd.max", value, Optional: true));
         }
     }
 
@@ -251,18 +254,16 @@ public static class CgroupSettings
                 throw new SpecException($"unified resource \"{file}\" must be a file name (no slashes) such as memory.high");
             }
 
+            // A VM has no swap, so that every limit of it is kept.
+            bool optional = file.StartsWith("memory.swap.", StringComparison.Ordinal) || file.StartsWith("memory.zswap.", StringComparison.Ordinal);
+
             // A file of several lines is written line by line.
             foreach (string line in (value ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries))
             {
-                settings.Add(new CgroupSetting(file, line));
+                settings.Add(new CgroupSetting(file, line, optional));
             }
         }
     }
-
-    private static string Number(long? major, long? minor) =>
-        major is >= 0 && minor is >= 0
-            ? $"{Text(major.Value)}:{Text(minor.Value)}"
-            : throw new SpecException($"linux.resources.blockIO: {major}:{minor} is not a device number");
 
     private static void WarnIf(ICollection<string> warnings, bool condition, string name)
     {

@@ -138,7 +138,7 @@ public sealed class MountOptions
                 TmpCopyUp = true;
                 return true;
             case "idmap" or "ridmap":
-                throw SpecException.Unsupported($"{where}: mount option {word}", "ID-mapped mounts are not made in the guest");
+                throw SpecException.Unsupported($"{where}: mount option {word}", SpecValidator.IdMapReason);
         }
 
         if (Words.TryGetValue(word, out (ulong Flag, bool Clear) option))

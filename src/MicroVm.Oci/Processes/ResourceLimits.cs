@@ -5,6 +5,15 @@ namespace MicroVm.Oci.Processes;
 /// <summary>A resource limit by its RLIMIT_* number.</summary>
 public readonly record struct ResourceLimit(uint Resource, ulong Soft, ulong Hard)
 {
+    /// <summary>RLIMIT_NOFILE.</summary>
+    public const uint OpenFiles = 7;
+
+    /// <summary>fs.nr_open of a kernel that was not told otherwise (fs/file.c, sysctl_nr_open).</summary>
+    public const ulong DefaultMostOpenFiles = 1024 * 1024;
+
+    /// <summary>The most that fs.nr_open takes (fs/file.c, sysctl_nr_open_max).</summary>
+    public const ulong MaxMostOpenFiles = int.MaxValue & ~63UL;
+
     /// <summary>Names by number (asm-generic/resource.h).</summary>
     public static readonly IReadOnlyList<string> Names =
     [

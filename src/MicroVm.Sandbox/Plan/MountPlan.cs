@@ -20,11 +20,12 @@ internal static class MountPlan
     /// <summary>Resolves all mounts, in order; binds are added to <paramref name="exports"/>.</summary>
     /// <exception cref="SpecException">A mount is not possible.</exception>
     /// <exception cref="SandboxException">A bind's source cannot be opened.</exception>
-    internal static IEnumerable<Proto.Mount> Build(List<Mount>? mounts, string bundle, List<Export> exports, ICollection<string> warnings)
+    internal static IEnumerable<Proto.Mount> Build(
+        List<Mount>? mounts, Oci.Config.Linux linux, string bundle, List<Export> exports, ICollection<string> warnings)
     {
         for (int i = 0; i < (mounts?.Count ?? 0); i++)
         {
-            yield return Build(mounts![i], $"mounts[{i}]", bundle, exports, warnings);
+            yield return Build(mounts![i], $"mounts[{i}]", linux, bundle, exports, warnings);
         }
     }
 
@@ -32,7 +33,8 @@ internal static class MountPlan
     internal static bool IsBind(Mount mount) =>
         mount.Type == "bind" || (mount.Options?.Exists(o => o is "bind" or "rbind") ?? false);
 
-    private static Proto.Mount Build(Mount mount, string where, string bundle, List<Export> exports, ICollection<string> warnings)
+    private static Proto.Mount Build(
+        Mount mount, string where, Oci.Config.Linux linux, string bundle, List<Export> exports, ICollection<string> warnings)
     {
         string destination = mount.Destination!;
         if (!destination.StartsWith('/'))
@@ -54,13 +56,22 @@ internal static class MountPlan
             Tmpcopyup = options.TmpCopyUp,
         };
         plan.Propagation.AddRange(options.Propagation);
-        if (IsBind(mount))
+        if (SharedMemory.Size(mount, destination, bundle) is { } size)
+        {
+            // Between the processes of the container, who are all in the VM; the host's page cache is not shared with it.
+            plan.Kind = Proto.Mount.Types.Kind.Filesystem;
+            plan.Type = plan.Source = "tmpfs";
+            plan.Flags &= ~(MountFlags.MS_BIND | MountFlags.MS_REC);
+            plan.Data = string.Create(CultureInfo.InvariantCulture, $"mode=1777,size={size}");
+        }
+        else if (IsBind(mount))
         {
             Bind(plan, mount, options, where, bundle, exports);
         }
         else
         {
             FileSystem(plan, mount, options, where);
+            plan.Data = MountOwner.Map(plan.Data, linux, where);
         }
 
         CheckProc(plan, where);
@@ -109,6 +120,11 @@ internal static class MountPlan
 
             plan.Kind = Proto.Mount.Types.Kind.GuestBind;
             return;
+        }
+
+        if (mount.Type == "overlay")
+        {
+            throw SpecException.Unsupported($"{where}: type overlay", "its layers are directories of the host, which cannot be a VM's upper layer");
         }
 
         plan.Kind = Proto.Mount.Types.Kind.Filesystem;

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Google.Protobuf;
 using MicroVm.Oci;
 using MicroVm.Oci.Cgroups;
@@ -39,15 +40,18 @@ internal static class PlanBuilder
                 Hostname = spec.Hostname ?? "",
                 Domainname = spec.Domainname ?? "",
                 Process = ProcessPlan.Build(spec.Process!, linux, warnings),
-                Cgroup = Cgroup(linux, id, warnings),
+                Cgroup = Cgroup(linux, spec.Mounts, id, warnings),
             };
-            Namespaces(plan, linux, warnings);
-            plan.Mounts.AddRange(MountPlan.Build(spec.Mounts, bundle, exports, warnings));
+            HomeDirectory.Add(plan.Process, rootfs);
+            Namespaces(plan, linux);
+            plan.Mounts.AddRange(MountPlan.Build(spec.Mounts, linux, bundle, exports, warnings));
             plan.Devices.AddRange(Devices(linux, spec.Mounts));
             plan.Sysctls.AddRange(Sysctls.Resolve(linux.Sysctl, t => SpecValidator.HasNamespace(linux, t))
-                .Select(s => new Proto.Sysctl { Path = s.Path, Value = s.Value }));
+                .Select(s => new Proto.Sysctl { Path = s.Path, Value = MountOwner.MapGroupRange(s, linux) }));
+            OpenFiles(plan);
             plan.MaskedPaths.AddRange(Absolute(linux.MaskedPaths, "linux.maskedPaths"));
             plan.ReadonlyPaths.AddRange(Absolute(linux.ReadonlyPaths, "linux.readonlyPaths"));
+            HookPlan.Add(plan, spec, id, bundle, exports);
             return new ContainerPlan { Spec = plan, Exports = exports };
         }
         catch
@@ -57,14 +61,14 @@ internal static class PlanBuilder
         }
     }
 
-    private static void Namespaces(Proto.ContainerSpec plan, Oci.Config.Linux linux, ICollection<string> warnings)
+    private static void Namespaces(Proto.ContainerSpec plan, Oci.Config.Linux linux)
     {
         foreach (Namespace ns in linux.Namespaces ?? [])
         {
-            plan.Namespaces.Add(new Proto.Namespace { Kind = Kind(ns.Type!) });
-            if (!string.IsNullOrEmpty(ns.Path))
+            // The VM's own network namespace is the container's: no other container is in it, and it has the VM's interfaces.
+            if (ns.Type != NamespaceTypes.Network)
             {
-                warnings.Add($"network namespace {ns.Path} is not connected to the VM: the container has loopback only");
+                plan.Namespaces.Add(new Proto.Namespace { Kind = Kind(ns.Type!) });
             }
         }
 
@@ -74,6 +78,16 @@ internal static class PlanBuilder
         {
             Clock = o.Key, Seconds = o.Value?.Secs ?? 0, Nanoseconds = o.Value?.Nanosecs ?? 0,
         }));
+    }
+
+    /// <summary>A limit on open files above what the guest's kernel grants by default is what the host's grants: callers ask for theirs.</summary>
+    private static void OpenFiles(Proto.ContainerSpec plan)
+    {
+        ulong most = plan.Process.Rlimits.Where(l => l.Resource == ResourceLimit.OpenFiles).Select(l => l.Hard).FirstOrDefault();
+        if (most is > ResourceLimit.DefaultMostOpenFiles and <= ResourceLimit.MaxMostOpenFiles)
+        {
+            plan.Sysctls.Add(new Proto.Sysctl { Path = "fs/nr_open", Value = most.ToString(CultureInfo.InvariantCulture) });
+        }
     }
 
     private static Proto.Namespace.Types.Kind Kind(string type) => type switch
@@ -93,17 +107,23 @@ internal static class PlanBuilder
             ? new Proto.IdMapping { ContainerId = m.ContainerID ?? 0, HostId = m.HostID ?? 0, Size = m.Size.Value }
             : throw new SpecException($"{where}: a mapping needs a size of at least 1"));
 
-    private static Proto.Cgroup Cgroup(Oci.Config.Linux linux, string id, ICollection<string> warnings)
+    private static Proto.Cgroup Cgroup(Oci.Config.Linux linux, List<Mount>? mounts, string id, ICollection<string> warnings)
     {
         List<DeviceAccessRule> rules = DeviceRules.Resolve(linux.Resources?.Devices);
-        _ = CpuSet.Parse(linux.Resources?.Cpu?.Mems, "linux.resources.cpu.mems");
         Proto.Cgroup cgroup = new()
         {
             Path = CgroupPath(linux.CgroupsPath, id),
             DeviceFilter = UnsafeByteOperations.UnsafeWrap(DeviceFilterCompiler.Compile(rules)),
         };
-        cgroup.Settings.AddRange(CgroupSettings.Resolve(linux.Resources, warnings)
-            .Select(s => new Proto.CgroupSetting { File = s.File, Value = s.Value }));
+        // config-linux.md, "Cgroup ownership": root of a user namespace owns its cgroup when it can see and write it.
+        if (SpecValidator.HasNamespace(linux, NamespaceTypes.User) && SpecValidator.HasNamespace(linux, NamespaceTypes.Cgroup)
+            && (mounts?.Exists(m => m.Type is "cgroup" or "cgroup2" && !(m.Options?.Contains("ro") ?? false)) ?? false)
+            && MountOwner.Find(linux.UidMappings, 0) is { } owner)
+        {
+            cgroup.Owner = owner;
+        }
+
+        cgroup.Settings.AddRange(CgroupPlan.Settings(CgroupSettings.FromResources(linux.Resources, warnings)));
         return cgroup;
     }
 

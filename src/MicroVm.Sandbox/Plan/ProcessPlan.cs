@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using MicroVm.Oci.Cgroups;
 using MicroVm.Oci.Config;
 using MicroVm.Oci.Processes;
 using MicroVm.Oci.Seccomp;
@@ -36,8 +37,23 @@ internal static class ProcessPlan
         plan.User.AdditionalGids.AddRange(process.User?.AdditionalGids ?? []);
         plan.Rlimits.AddRange(ResourceLimit.Resolve(process.Rlimits)
             .Select(l => new Proto.Rlimit { Resource = l.Resource, Soft = l.Soft, Hard = l.Hard }));
+        plan.CpuAffinity = UnsafeByteOperations.UnsafeWrap(Affinity(process.ExecCPUAffinity));
         Optional(plan, process, linux);
         return plan;
+    }
+
+    /// <summary>The guest's CPUs that an exec'd process is bound to, as a mask; empty without one. The guest numbers the VM's own CPUs.</summary>
+    private static byte[] Affinity(ExecCpuAffinity? affinity)
+    {
+        string? list = string.IsNullOrEmpty(affinity?.Final) ? affinity?.Initial : affinity.Final;
+        IReadOnlyList<int> cpus = CpuSet.Parse(list, "process.execCPUAffinity");
+        byte[] mask = new byte[cpus.Count == 0 ? 0 : ((cpus[^1] / 64) + 1) * 8];
+        foreach (int cpu in cpus)
+        {
+            mask[cpu / 8] |= (byte)(1 << (cpu % 8));
+        }
+
+        return mask;
     }
 
     private static void Optional(Proto.Process plan, Process process, Oci.Config.Linux linux)

@@ -1,0 +1,193 @@
+using System.Globalization;
+using System.Text;
+using Google.Protobuf.Collections;
+using MicroVm.Agent.Cgroups;
+using MicroVm.Agent.Child;
+using MicroVm.Agent.Rootfs;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+
+namespace MicroVm.Agent.Containers;
+
+/// <summary>
+/// Runs a container's hooks of its own namespaces (runtime-spec config.md, "POSIX-platform Hooks"), one after another, with
+/// its state on standard input, and tells failures in runc's words. Used on a set-up thread, which waits for them.
+/// </summary>
+public sealed unsafe class HookRunner
+{
+    private const int KeptOutput = 4096;
+    private readonly SetupContext _context;
+    private readonly Container _container;
+    private readonly SafeFd _init;
+    private readonly int _flags;
+
+    /// <summary>Prepares to run hooks of <paramref name="container"/>.</summary>
+    /// <param name="context">The agent.</param>
+    /// <param name="container">The container.</param>
+    /// <param name="init">A pidfd of its init, which stays open until the hooks have ended.</param>
+    public HookRunner(SetupContext context, Container container, SafeFd init)
+    {
+        ArgumentNullException.ThrowIfNull(container);
+        _context = context;
+        _container = container;
+        _init = init;
+        foreach (Namespace ns in container.Spec.Namespaces)
+        {
+            _flags |= NamespaceFlags.Of(ns.Kind);
+        }
+    }
+
+    /// <summary>
+    /// createContainer: the host's programs, with the root built but not pivoted to, in whose directory they run. The calling
+    /// thread is in the container's namespaces but the PID, user and time ones; its children are in the first of those afterwards.
+    /// </summary>
+    /// <exception cref="SetupException">A hook failed.</exception>
+    public void RunCreateContainer(RootDirectory root)
+    {
+        ArgumentNullException.ThrowIfNull(root);
+        if (_container.Spec.CreateContainerHooks.Count == 0)
+        {
+            return;
+        }
+
+        if (_container.Cgroup is not null && (_flags & Libc.CLONE_NEWCGROUP) != 0)
+        {
+            // From within the container's cgroup namespace nothing can be cloned into its cgroup.
+            string path = string.Create(CultureInfo.InvariantCulture, $"{Libc.getpid()}/ns/cgroup");
+            using SafeFd own = SafeFd.From(Libc.openat(_context.Proc.Value, path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
+            Check.Result(Libc.setns(own.Value, Libc.CLONE_NEWCGROUP), "setns");
+        }
+
+        if ((_flags & Libc.CLONE_NEWPID) != 0)
+        {
+            Check.Result(Libc.setns(_init.Value, Libc.CLONE_NEWPID), "setns to the container's PID namespace");
+        }
+
+        Run("createContainer", _container.Spec.CreateContainerHooks, (child, hook, stdio) =>
+        {
+            using RootDirectory export = RootDirectory.At(_context.FileSystems.PathOf(hook.FsTag));
+            SafeFd program = export.Open(hook.FsPath);
+            ProcessSteps.AddProgram(child.Program, program, root.Fd, stdio, hook.Args, hook.Env);
+            return program;
+        });
+    }
+
+    /// <summary>
+    /// startContainer: the container's programs, as its process's user and with its rights. The calling thread joins the
+    /// container's namespaces.
+    /// </summary>
+    /// <exception cref="SetupException">A hook failed.</exception>
+    public void RunStartContainer()
+    {
+        Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare(CLONE_FS)");
+        Check.Result(Libc.setns(_init.Value, _flags & ~NamespaceFlags.JoinedByChild), "setns to the container's namespaces");
+        Run("startContainer", _container.Spec.StartContainerHooks, (child, hook, stdio) =>
+        {
+            Process process = _container.Spec.Process.Clone();
+            process.Terminal = false;
+            process.Args.Clear();
+            process.Args.AddRange(hook.Args);
+            process.Env.Clear();
+            process.Env.AddRange(hook.Env);
+            ProcessSteps.AddSession(child.Program, process, stdio);
+            ProcessSteps.AddIdentity(child.Program, process);
+            ProcessSteps.AddExec(child.Program, process)->Arguments[0] = child.Program.String(hook.Path);
+            return null;
+        });
+    }
+
+    private void Run(string kind, RepeatedField<Hook> hooks, AddSteps addSteps)
+    {
+        for (int i = 0; i < hooks.Count; i++)
+        {
+            try
+            {
+                RunOne(hooks[i], addSteps);
+            }
+            catch (LinuxException e)
+            {
+                throw new SetupException(string.Create(CultureInfo.InvariantCulture, $"error running {kind} hook #{i}: {e.Operation}"), e);
+            }
+            catch (SetupException e)
+            {
+                throw new SetupException(string.Create(CultureInfo.InvariantCulture, $"error running {kind} hook #{i}: {e.Message}"), e);
+            }
+        }
+    }
+
+    private void RunOne(Hook hook, AddSteps addSteps)
+    {
+        using SafeFd input = MemoryFile.Create("hook-state", Encoding.UTF8.GetBytes(State(hook)));
+        using SafeFd output = MemoryFile.Create("hook-stdout", []);
+        using SafeFd error = MemoryFile.Create("hook-stderr", []);
+        using ClonedChild child = new(shareMemory: (_flags & Libc.CLONE_NEWTIME) == 0);
+        ProcessSteps.AddJoin(child.Program, _init, _flags & NamespaceFlags.JoinedByChild);
+        using SafeFd? program = addSteps(child, hook, [input.Value, output.Value, error.Value]);
+        Task<int> end = _context.Processes.SpawnHelper(child, () => child.Spawn(0, _container.Cgroup));
+        child.CloseChildEnds();
+        ChildReport? failure = child.TakeReport();
+        bool inTime = failure is not null || WaitForEnd(child, hook.TimeoutSeconds);
+        if (!inTime)
+        {
+            child.Signal(Libc.SIGKILL);
+        }
+
+        int status = end.GetAwaiter().GetResult();
+        if (failure is { } f)
+        {
+            throw new SetupException(f.Id == StepId.Exec ? $"fork/exec {hook.Path}: {ChildReport.Text(f.Errno)}" : f.Describe(hook.Path, "/"));
+        }
+
+        if (!inTime)
+        {
+            throw new SetupException(string.Create(CultureInfo.InvariantCulture, $"hook ran past specified timeout of {hook.TimeoutSeconds}.0s"));
+        }
+
+        if (status != 0)
+        {
+            int signal = status & 0x7f;
+            string how = signal != 0
+                ? string.Create(CultureInfo.InvariantCulture, $"signal {signal}")
+                : string.Create(CultureInfo.InvariantCulture, $"exit status {(status >> 8) & 0xff}");
+            throw new SetupException($"{how}, stdout: {Text(output)}, stderr: {Text(error)}");
+        }
+    }
+
+    private static bool WaitForEnd(ClonedChild child, uint timeoutSeconds)
+    {
+        long deadline = timeoutSeconds == 0 ? long.MaxValue : Environment.TickCount64 + (timeoutSeconds * 1000L);
+        Libc.pollfd pfd = new() { fd = child.PidFd!.Value, events = Libc.POLLIN };
+        while (true)
+        {
+            int wait = timeoutSeconds == 0 ? -1 : (int)Math.Clamp(deadline - Environment.TickCount64, 0, int.MaxValue);
+            int ready = Libc.poll(&pfd, 1, wait);
+            if (ready > 0 || (ready == 0 && Environment.TickCount64 >= deadline))
+            {
+                return ready > 0;
+            }
+        }
+    }
+
+    // As runc, the init's id in its own PID namespace.
+    private string State(Hook hook)
+    {
+        int pid = _container.Init!.Child!.Pid;
+        string status = SmallFile.TryRead(_context.Proc, string.Create(CultureInfo.InvariantCulture, $"{pid}/status")) ?? "";
+        string? line = status.Split('\n').FirstOrDefault(l => l.StartsWith("NSpid:", StringComparison.Ordinal));
+        string own = line?.Split('\t', StringSplitOptions.RemoveEmptyEntries)[^1] ?? pid.ToString(CultureInfo.InvariantCulture);
+        return hook.StateBeforePid + own + hook.StateAfterPid;
+    }
+
+    private static string Text(SafeFd file)
+    {
+        byte[] buffer = new byte[KeptOutput];
+        fixed (byte* p = buffer)
+        {
+            return Encoding.UTF8.GetString(buffer, 0, (int)Math.Max(0, Libc.pread(file.Value, p, KeptOutput, 0)));
+        }
+    }
+
+    // Adds what the child does; returns a descriptor that stays open until it has ended.
+    private delegate SafeFd? AddSteps(ClonedChild child, Hook hook, ReadOnlySpan<int> stdio);
+}
