@@ -6,8 +6,7 @@ namespace MicroVm.EndToEnd;
 /// <summary>One container whose script reports what it sees; each test looks at one part of the report.</summary>
 public sealed class InsideViewFixture : IDisposable
 {
-    private const string Script = """
-        say() { echo "@$1"; shift; "$@" 2>&1; echo "@end"; }
+    private const string Script = InsideReport.Say + """
         say uname uname -a
         say pid sh -c 'echo $PPID'
         say ps ps -o pid,comm
@@ -45,7 +44,7 @@ public sealed class InsideViewFixture : IDisposable
         """;
 
     private readonly string _host = Directory.CreateTempSubdirectory("microvm-volumes-").FullName;
-    private readonly Dictionary<string, string> _report = [];
+    private readonly InsideReport? _report;
 
     public InsideViewFixture()
     {
@@ -81,25 +80,7 @@ public sealed class InsideViewFixture : IDisposable
         Bundle.AddMount("/scratch", "tmpfs", "tmpfs", "size=4096k", "mode=1777");
 
         Result = Container.Run(Bundle);
-        string? name = null;
-        List<string> lines = [];
-        foreach (string line in Result.StandardOutput.Split('\n'))
-        {
-            if (name is not null && line == "@end")
-            {
-                _report[name] = string.Join('\n', lines);
-                name = null;
-            }
-            else if (name is null && line.StartsWith('@'))
-            {
-                name = line[1..];
-                lines = [];
-            }
-            else
-            {
-                lines.Add(line);
-            }
-        }
+        _report = new InsideReport(Result);
     }
 
     internal Bundle? Bundle { get; }
@@ -111,9 +92,7 @@ public sealed class InsideViewFixture : IDisposable
     internal string Report(string name)
     {
         Installation.RequireRuntime();
-        return _report.TryGetValue(name, out string? text)
-            ? text
-            : throw new InvalidOperationException($"the container reported nothing on {name}: {Result}");
+        return _report![name];
     }
 
     public void Dispose()

@@ -59,6 +59,30 @@ internal sealed class Bundle : IDisposable
         return bundle;
     }
 
+    /// <summary>Replaces the configuration by one that an engine wrote (tests/Shared/Engines), with this bundle's rootfs and process.</summary>
+    /// <param name="engine">File name without ".json".</param>
+    /// <param name="files">Folder that stands for the engine's own: made with the files that it mounts.</param>
+    public void UseEngineConfig(string engine, string files)
+    {
+        foreach (string name in (string[])["hosts", "hostname", "resolv.conf", ".containerenv"])
+        {
+            File.WriteAllText(System.IO.Path.Combine(files, name), $"{name} of the engine\n");
+        }
+
+        Directory.CreateDirectory(System.IO.Path.Combine(files, "shm"));
+        string text = File.ReadAllText(System.IO.Path.Combine(AppContext.BaseDirectory, "Engines", engine + ".json"))
+            .Replace("@FILES@", files, StringComparison.Ordinal);
+        JsonNode args = Process["args"]!.DeepClone();
+        Config.Clear();
+        foreach ((string name, JsonNode? value) in JsonNode.Parse(text)!.AsObject())
+        {
+            Config[name] = value?.DeepClone();
+        }
+
+        Config["root"]!["path"] = "rootfs";
+        Process["args"] = args;
+    }
+
     public void Save() => File.WriteAllText(System.IO.Path.Combine(Path, "config.json"), Config.ToJsonString());
 
     /// <summary>Compiles a program of <c>guest/</c> with the system's gcc, statically, into the rootfs' /bin.</summary>
