@@ -124,7 +124,7 @@ public sealed unsafe class HookRunner
         using ClonedChild child = new(shareMemory: (_flags & Libc.CLONE_NEWTIME) == 0);
         ProcessSteps.AddJoin(child.Program, _init, _flags & NamespaceFlags.JoinedByChild);
         using SafeFd? program = addSteps(child, hook, [input.Value, output.Value, error.Value]);
-        Task<int> end = _context.Processes.SpawnHelper(child, () => child.Spawn(0, _container.Cgroup));
+        _context.Processes.SpawnHelper(child, () => child.Spawn(0, _container.Cgroup));
         child.CloseChildEnds();
         ChildReport? failure = child.TakeReport();
         bool inTime = failure is not null || WaitForEnd(child, hook.TimeoutSeconds);
@@ -133,7 +133,7 @@ public sealed unsafe class HookRunner
             child.Signal(Libc.SIGKILL);
         }
 
-        int status = end.GetAwaiter().GetResult();
+        int status = _context.Processes.WaitHelper(child.Pid);
         if (failure is { } f)
         {
             throw new SetupException(f.Id == StepId.Exec ? $"fork/exec {hook.Path}: {ChildReport.Text(f.Errno)}" : f.Describe(hook.Path, "/"));

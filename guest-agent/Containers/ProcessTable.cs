@@ -5,16 +5,18 @@ public sealed class ProcessTable
 {
     private readonly Lock _lock = new();
     private readonly Dictionary<int, ContainerProcess> _processes = [];
-    private readonly Dictionary<int, TaskCompletionSource<int>> _helpers = [];
+
+    // By process id: wait(2)'s status, once there is one. The lock of its own tells of changes.
+    private readonly Dictionary<int, int?> _helpers = [];
 
     /// <summary>The children that are no container's process and have not ended.</summary>
     public IReadOnlyList<int> Helpers
     {
         get
         {
-            lock (_lock)
+            lock (_helpers)
             {
-                return [.. _helpers.Keys];
+                return [.. _helpers.Where(h => h.Value is null).Select(h => h.Key)];
             }
         }
     }
@@ -31,33 +33,48 @@ public sealed class ProcessTable
         }
     }
 
-    /// <summary>Clones a child that is no container's process (a hook) and ends by itself.</summary>
-    /// <returns>wait(2)'s status, once it has been reaped.</returns>
-    public Task<int> SpawnHelper(Child.ClonedChild child, Action spawn)
+    /// <summary>Clones a child that is no container's process (a hook) and ends by itself; <see cref="WaitHelper"/> must follow.</summary>
+    public void SpawnHelper(Child.ClonedChild child, Action spawn)
     {
         ArgumentNullException.ThrowIfNull(child);
         ArgumentNullException.ThrowIfNull(spawn);
-        TaskCompletionSource<int> end = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        lock (_lock)
+        lock (_helpers)
         {
             spawn();
-            _helpers[child.Pid] = end;
+            _helpers[child.Pid] = null;
         }
+    }
 
-        return end.Task;
+    /// <summary>Waits until a child of <see cref="SpawnHelper"/> has been reaped; wait(2)'s status.</summary>
+    public int WaitHelper(int pid)
+    {
+        lock (_helpers)
+        {
+            int? status;
+            while ((status = _helpers[pid]) is null)
+            {
+                Monitor.Wait(_helpers);
+            }
+
+            _helpers.Remove(pid);
+            return status.Value;
+        }
     }
 
     /// <summary>Records the end of a child that was reaped. False: it is not one of <see cref="SpawnHelper"/>.</summary>
     public bool EndHelper(int pid, int status)
     {
-        TaskCompletionSource<int>? end;
-        lock (_lock)
+        lock (_helpers)
         {
-            _helpers.Remove(pid, out end);
-        }
+            if (!_helpers.ContainsKey(pid))
+            {
+                return false;
+            }
 
-        end?.SetResult(status);
-        return end is not null;
+            _helpers[pid] = status;
+            Monitor.PulseAll(_helpers);
+            return true;
+        }
     }
 
     /// <summary>Takes out the process of a child that was reaped; null for one that the agent did not make (an orphan).</summary>

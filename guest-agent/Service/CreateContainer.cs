@@ -39,6 +39,12 @@ public sealed partial class AgentService
                 }
             }
 
+            if (container.Has(Namespace.Types.Kind.User) && request.Spec.Mounts.Any(m => m.Type == "sysfs"))
+            {
+                // In a mount namespace of a user namespace sysfs can be mounted where it is to be seen already.
+                Boot.GuestMounts.NeedSysfs();
+            }
+
             foreach (Hook hook in request.Spec.CreateContainerHooks)
             {
                 _context.FileSystems.Need(hook.FsTag);

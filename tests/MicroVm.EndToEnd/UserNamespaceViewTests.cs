@@ -131,7 +131,7 @@ public sealed class UserNamespaceViewTests(UserNamespaceFixture fixture) : IClas
     public void TheCgroupIsTheContainersToShareOut() => Assert.Equal("0::/\n0::/inner", fixture.Part("cgroup"));
 
     [SkippableFact]
-    public void GroupsOfAsysctlAreTheContainers() => Assert.Equal("0\t0", fixture.Part("ping"));
+    public void GroupsOfASysctlAreTheContainers() => Assert.Equal("0\t0", fixture.Part("ping"));
 
     [SkippableFact]
     public void TimeIsOffset() =>
