@@ -29,7 +29,6 @@ public static unsafe partial class Libc
     public const long SYS_setfsuid = 122;
     public const long SYS_setfsgid = 123;
     public const long SYS_sched_setaffinity = 203;
-    public const long SYS_execveat = 322;
     public const long SYS_personality = 135;
     public const long SYS_chroot = 161;
     public const long SYS_pivot_root = 155;
