@@ -45,8 +45,9 @@ public static unsafe class ProcessSteps
     /// <param name="program">Receives the steps.</param>
     /// <param name="process">What to run.</param>
     /// <param name="stdio">The descriptors that become 0, 1 and 2; each above 2.</param>
+    /// <param name="limits">Whether the child sets its resource limits itself, which in a user namespace it cannot raise (<see cref="ApplyLimits"/>).</param>
     /// <returns>The first of the three steps whose first argument is such a descriptor, for one that is known later.</returns>
-    public static ChildStep* AddSession(ChildProgram program, Process process, ReadOnlySpan<int> stdio)
+    public static ChildStep* AddSession(ChildProgram program, Process process, ReadOnlySpan<int> stdio, bool limits = true)
     {
         ArgumentNullException.ThrowIfNull(program);
         ArgumentNullException.ThrowIfNull(process);
@@ -61,7 +62,7 @@ public static unsafe class ProcessSteps
         }
 
         AddSignals(program);
-        foreach (Rlimit limit in process.Rlimits)
+        foreach (Rlimit limit in limits ? process.Rlimits : [])
         {
             program.Add(
                 StepId.Rlimit, StepMode.Report, Libc.SYS_prlimit64, 0, (nint)limit.Resource, program.Record([limit.Soft, limit.Hard]), 0);
@@ -88,6 +89,21 @@ public static unsafe class ProcessSteps
         }
 
         return first;
+    }
+
+    /// <summary>Sets the resource limits of a waiting child with the agent's rights.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public static void ApplyLimits(int pid, Process process)
+    {
+        ArgumentNullException.ThrowIfNull(process);
+        ulong* values = stackalloc ulong[2];
+        foreach (Rlimit limit in process.Rlimits)
+        {
+            values[0] = limit.Soft;
+            values[1] = limit.Hard;
+            Check.Result(
+                Libc.syscall((nint)Libc.SYS_prlimit64, pid, (nint)limit.Resource, (nint)values, 0, 0, 0), "error setting rlimits");
+        }
     }
 
     /// <summary>A program of the host, given by descriptor, in the namespaces that the child is in, as their root.</summary>

@@ -149,7 +149,7 @@ public sealed unsafe class ContainerSetup
         child.AddWait();
         program.Add(StepId.Files, StepMode.Report, Libc.SYS_unshare, Libc.CLONE_FILES);
         int[] ends = [_process.Stdio.ChildEnd(0), _process.Stdio.ChildEnd(1), _process.Stdio.ChildEnd(2)];
-        ChildStep* stdio = ProcessSteps.AddSession(program, _process.Spec, ends);
+        ChildStep* stdio = ProcessSteps.AddSession(program, _process.Spec, ends, limits: !_process.Container.Has(Namespace.Types.Kind.User));
         ProcessSteps.AddIdentity(program, _process.Spec);
         child.AddReport(StepId.Created);
         child.AddWait();
@@ -202,6 +202,11 @@ public sealed unsafe class ContainerSetup
         }
 
         WriteSysctls();
+        if (_process.Container.Has(Namespace.Types.Kind.User))
+        {
+            ProcessSteps.ApplyLimits(child.Pid, _process.Spec);
+        }
+
         if (_process.Spec.Cwd is not ("" or "/"))
         {
             rootfs.Root.MakeDirectory(_process.Spec.Cwd).Dispose();

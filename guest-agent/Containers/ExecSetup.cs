@@ -90,7 +90,7 @@ public sealed unsafe class ExecSetup
         // The child begins when its oom_score_adj is in force.
         child.AddWait();
         int[] ends = [_process.Stdio.ChildEnd(0), _process.Stdio.ChildEnd(1), _process.Stdio.ChildEnd(2)];
-        ProcessSteps.AddSession(child.Program, _process.Spec, ends);
+        ProcessSteps.AddSession(child.Program, _process.Spec, ends, limits: !_process.Container.Has(Namespace.Types.Kind.User));
         ProcessSteps.AddAffinity(child.Program, _process.Spec);
         ProcessSteps.AddIdentity(child.Program, _process.Spec);
         ProcessSteps.AddExec(child.Program, _process.Spec)->Arguments[0] = child.Program.String(_process.Executable);
@@ -106,6 +106,11 @@ public sealed unsafe class ExecSetup
                     _context.Proc,
                     string.Create(CultureInfo.InvariantCulture, $"{child.Pid}/oom_score_adj"),
                     _process.Spec.OomScoreAdj.ToString(CultureInfo.InvariantCulture));
+            }
+
+            if (_process.Container.Has(Namespace.Types.Kind.User))
+            {
+                ProcessSteps.ApplyLimits(child.Pid, _process.Spec);
             }
         }
         catch

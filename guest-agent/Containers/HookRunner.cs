@@ -90,7 +90,7 @@ public sealed unsafe class HookRunner
             process.Args.AddRange(hook.Args);
             process.Env.Clear();
             process.Env.AddRange(hook.Env);
-            ProcessSteps.AddSession(child.Program, process, stdio);
+            ProcessSteps.AddSession(child.Program, process, stdio, limits: (_flags & Libc.CLONE_NEWUSER) == 0);
             ProcessSteps.AddIdentity(child.Program, process);
             ProcessSteps.AddExec(child.Program, process)->Arguments[0] = child.Program.String(hook.Path);
             return null;

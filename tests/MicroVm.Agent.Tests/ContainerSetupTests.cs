@@ -150,8 +150,9 @@ public class ContainerSetupTests
     public void What_is_made_for_a_user_namespace_belongs_to_its_root()
     {
         using ContainerFixture f = ContainerFixture.Create();
-        ContainerSpec spec = ContainerFixture.Spec("for i in /dev /dev/null /dev/fd /dev/pts /run /run/x /work /proc/self/fd/1; do stat -c '%n %u' $i; done; echo x > /run/x && touch /dev/y /work/z && cat /run/x; cat /proc/self/uid_map");
+        ContainerSpec spec = ContainerFixture.Spec("for i in /dev /dev/null /dev/fd /dev/pts /run /run/x /work /proc/self/fd/1; do stat -c '%n %u' $i; done; echo x > /run/x && touch /dev/y /work/z && cat /run/x; cat /proc/self/uid_map; grep 'open files' /proc/self/limits");
         HookTests.Map(spec, 200_000);
+        spec.Process.Rlimits.Add(new Rlimit { Resource = Libc.RLIMIT_NOFILE, Soft = 333, Hard = 444 });
         HookTests.ChangeOwner(f.RootPath, 200_000);
         spec.Process.Cwd = "/work";
         Directory.CreateDirectory(f.RootPath + "/run");
@@ -163,6 +164,7 @@ public class ContainerSetupTests
         Assert.Equal(["/dev 0", "/dev/null 0", "/dev/fd 0"], lines[..3]);
         Assert.Equal(["/run 0", "/run/x 0", "/work 0"], lines[4..7]);
         Assert.Equal("x", lines[8]);
+        Assert.Matches("333 +444", lines[10]);
         Assert.Equal(["0", "200000", "65536"], lines[9].Split(' ', StringSplitOptions.RemoveEmptyEntries));
         Assert.Equal(0, status);
     }

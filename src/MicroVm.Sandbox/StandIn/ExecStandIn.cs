@@ -76,6 +76,7 @@ internal sealed class ExecStandIn : IDisposable
             ExecId = _execId,
             Process = ProcessPlan.Build(_request.Process!, spec.Linux ?? new Oci.Config.Linux(), warnings),
         };
+        HomeDirectory.Add(exec.Process, _store.Get(_request.Id).Rootfs);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         _agent = AgentClient.Connect(vsock, ConnectTimeout);
         exec.Stdio = _process.Connect(vsock, exec.Process);
