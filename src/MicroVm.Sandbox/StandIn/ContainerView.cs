@@ -1,0 +1,108 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Jail;
+using MicroVm.Linux.Native;
+using MicroVm.Oci.Config;
+using MicroVm.Sandbox.Plan;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>
+/// A mount namespace that holds what of a container's files the host has: its root file system and its volumes, read-only where
+/// they are so inside. Callers enter /proc/PID/ns/mnt of a container to copy files (podman cp); in the host's own namespace
+/// they would read and write the host's files. What only the guest has, tmpfs and the like, is not in it.
+/// </summary>
+internal sealed unsafe class ContainerView : IDisposable
+{
+    private readonly SafeFd _root;
+    private readonly List<(string Destination, SafeFd Tree)> _volumes = [];
+
+    private ContainerView(SafeFd root) => _root = root;
+
+    /// <summary>Opens what the namespace will hold.</summary>
+    /// <exception cref="LinuxException">Something cannot be opened.</exception>
+    internal static ContainerView Open(Spec spec, string bundle, string rootfs)
+    {
+        ContainerView view = new(Clone(rootfs, spec.Root?.Readonly ?? false));
+        try
+        {
+            foreach (Mount mount in (spec.Mounts ?? []).Where(m => MountPlan.IsBind(m) && !string.IsNullOrEmpty(m.Source)))
+            {
+                bool readOnly = mount.Options?.Exists(o => o is "ro" or "rro") ?? false;
+                view._volumes.Add((mount.Destination!, Clone(Path.GetFullPath(Path.Combine(bundle, mount.Source!)), readOnly)));
+            }
+        }
+        catch (LinuxException)
+        {
+            view.Dispose();
+            throw;
+        }
+
+        return view;
+    }
+
+    /// <summary>Makes the namespace, of the calling thread alone. The guest has made the mount points by then.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    internal void Enter()
+    {
+        Check.Result(Libc.unshare(Libc.CLONE_NEWNS), "unshare", "CLONE_NEWNS");
+        Check.Result(Libc.mount(null, "/", null, (nuint)(Libc.MS_REC | Libc.MS_PRIVATE), null), "mount", "/ private");
+        using (SafeFd top = OpenPath("/"))
+        {
+            Attach(_root, top);
+        }
+
+        // pivot_root(2) stacks the old root on the new one when both are ".", from where it is detached.
+        Check.Result(Libc.fchdir(_root.Value), "fchdir", "container's root");
+        fixed (byte* here = "."u8)
+        {
+            Check.Result(Libc.syscall((nint)Libc.SYS_pivot_root, (nint)here, (nint)here, 0, 0, 0, 0), "pivot_root", "container's root");
+        }
+
+        Check.Result(Libc.umount2(".", Libc.MNT_DETACH), "umount2", "host's root");
+        foreach ((string destination, SafeFd tree) in _volumes)
+        {
+            // One that lies in a file system of the guest has no place here.
+            if (Find(destination) is { } place)
+            {
+                using (place)
+                {
+                    _ = TryAttach(tree, place);
+                }
+            }
+        }
+    }
+
+    public void Dispose()
+    {
+        _root.Dispose();
+        _volumes.ForEach(v => v.Tree.Dispose());
+    }
+
+    private static SafeFd Clone(string path, bool readOnly)
+    {
+        using SafeFd file = OpenPath(path);
+        return DetachedMount.Clone(file, readOnly, path);
+    }
+
+    private static SafeFd OpenPath(string path) => SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_CLOEXEC, 0), "open", path);
+
+    /// <summary>A path of the container's, whose links cannot lead out of its root.</summary>
+    private SafeFd? Find(string path)
+    {
+        Libc.open_how how = new() { flags = (ulong)(Libc.O_PATH | Libc.O_CLOEXEC), resolve = Libc.RESOLVE_IN_ROOT };
+        fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(path + "\0"))
+        {
+            nint fd = Libc.syscall((nint)Libc.SYS_openat2, _root.Value, (nint)p, (nint)(&how), sizeof(Libc.open_how), 0, 0);
+            return fd < 0 ? null : new SafeFd((int)fd);
+        }
+    }
+
+    private static void Attach(SafeFd tree, SafeFd place) => Check.Result(TryAttach(tree, place), "move_mount", "container's root");
+
+    private static nint TryAttach(SafeFd tree, SafeFd place)
+    {
+        byte empty = 0;
+        const uint flags = Libc.MOVE_MOUNT_F_EMPTY_PATH | Libc.MOVE_MOUNT_T_EMPTY_PATH;
+        return Libc.syscall((nint)Libc.SYS_move_mount, tree.Value, (nint)(&empty), place.Value, (nint)(&empty), (nint)flags, 0);
+    }
+}
