@@ -20,6 +20,7 @@ internal sealed class InitStandIn : IDisposable
     private const int MaxSpec = 16 << 20;
     private readonly StandInRequest _request;
     private readonly StandInCaller _caller;
+    private readonly FirstThread _first;
     private readonly ContainerStore _store;
     private readonly SignalRelay _signals;
     private readonly GuestProcess _process;
@@ -31,10 +32,11 @@ internal sealed class InitStandIn : IDisposable
     private ControlServer? _control;
     private bool _abandoned;
 
-    internal InitStandIn(StandInRequest request, StandInCaller caller)
+    internal InitStandIn(StandInRequest request, StandInCaller caller, FirstThread first)
     {
         _request = request;
         _caller = caller;
+        _first = first;
         _store = new ContainerStore(request.Root);
         _process = new GuestProcess(request, "", caller);
         _signals = new SignalRelay(KillVm);
@@ -108,6 +110,11 @@ internal sealed class InitStandIn : IDisposable
         KeepSpec(bundle);
         StartVm(files, shape, plan);
         CreateInGuest(plan);
+        using (ContainerView view = ContainerView.Open(spec, bundle, rootfs))
+        {
+            _first.Do(view.Enter);
+        }
+
         _control = ControlServer.Start(_store.FolderOf(_request.Id), Answer);
         return HandOver();
     }

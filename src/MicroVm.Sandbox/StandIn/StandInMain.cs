@@ -23,7 +23,7 @@ public static unsafe class StandInMain
         ExitStatus? exit;
         try
         {
-            exit = request.Process is null ? RunInit(request, caller) : RunExec(request, caller);
+            exit = request.Process is null ? FirstThread.Run(first => RunInit(request, caller, first)) : RunExec(request, caller);
         }
         catch (Exception e)
         {
@@ -39,9 +39,9 @@ public static unsafe class StandInMain
         return exit?.Status ?? Failure;
     }
 
-    private static ExitStatus? RunInit(StandInRequest request, StandInCaller caller)
+    private static ExitStatus? RunInit(StandInRequest request, StandInCaller caller, FirstThread first)
     {
-        using InitStandIn init = new(request, caller);
+        using InitStandIn init = new(request, caller, first);
         return init.Run();
     }
 

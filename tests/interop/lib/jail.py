@@ -48,6 +48,7 @@ def _outside(limit):
         for _, path in cgroups:
             _write(os.path.join(path, "cgroup.procs"), "0")
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     jailed = None
     try:
         jailed = subprocess.Popen(
