@@ -33,7 +33,7 @@ public static class CgroupSettings
 
         Pids(settings, resources.Pids);
         Memory(settings, resources.Memory, warnings);
-        BlockIo(resources.BlockIO, warnings);
+        BlockIo(resources.BlockIO);
         Cpu(settings, resources.Cpu, warnings);
         HugePages(settings, resources.HugepageLimits);
         Refuse(resources);
@@ -136,38 +136,15 @@ public static class CgroupSettings
         }
     }
 
-    // The guest has none of the host's block devices: its files come from the VMM, whose I/O is the host's to limit.
-    private static void BlockIo(BlockIoResources? io, ICollection<string> warnings)
+    // Only checked: a container's files come from the VMM, whose I/O the host's cgroup limits.
+    private static void BlockIo(BlockIoResources? io)
     {
-        if (io is null)
-        {
-            return;
-        }
-
-        foreach (ushort? weight in (io.WeightDevice ?? []).Select(d => d?.Weight).Prepend(io.Weight))
+        foreach (ushort? weight in (io?.WeightDevice ?? []).Select(d => d?.Weight).Prepend(io?.Weight))
         {
             if (weight is not (null or 0 or (>= 10 and <= 1000)))
             {
                 throw new SpecException($"linux.resources.blockIO: weight {weight} is out of range: 10 to 1000");
             }
-        }
-
-        foreach ((string name, List<ThrottleDevice>? devices) in new[]
-        {
-            ("throttleReadBpsDevice", io.ThrottleReadBpsDevice), ("throttleWriteBpsDevice", io.ThrottleWriteBpsDevice),
-            ("throttleReadIOPSDevice", io.ThrottleReadIOPSDevice), ("throttleWriteIOPSDevice", io.ThrottleWriteIOPSDevice),
-        })
-        {
-            if (devices is { Count: > 0 })
-            {
-                throw SpecException.Unsupported($"linux.resources.blockIO.{name}", "the host's block devices are not seen from inside a VM");
-            }
-        }
-
-        bool weights = io.Weight is not (null or 0) || io.LeafWeight is not (null or 0) || io.WeightDevice is { Count: > 0 };
-        if (weights)
-        {
-            warnings.Add("linux.resources.blockIO: weights have no effect on what a VM reads and writes");
         }
     }
 
