@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using MicroVm.Linux.Native;
 
@@ -6,15 +7,16 @@ namespace MicroVm.Linux;
 /// <summary>Unix stream sockets (unix(7)); every descriptor is close-on-exec and owned by the caller.</summary>
 public static unsafe class UnixSocket
 {
-    /// <summary>Longest path of a Unix socket in bytes.</summary>
+    /// <summary>Longest path that a Unix socket's address holds, in bytes.</summary>
     public const int MaxPathBytes = 107;
 
     /// <summary>Connects to the listener at <paramref name="path"/>.</summary>
-    /// <exception cref="LinuxException">Nobody listens there, or the path is too long (ENAMETOOLONG).</exception>
+    /// <exception cref="LinuxException">Nobody listens there, or the name is too long (ENAMETOOLONG).</exception>
     public static SafeFd Connect(string path)
     {
         Libc.sockaddr_un address;
-        uint length = Fill(&address, path);
+        uint length = Fill(&address, path, out SafeFd? folder);
+        using SafeFd? held = folder;
         SafeFd fd = SafeFd.From(Libc.socket(Libc.AF_UNIX, Libc.SOCK_STREAM | Libc.SOCK_CLOEXEC, 0), "socket(AF_UNIX)");
         try
         {
@@ -76,11 +78,12 @@ public static unsafe class UnixSocket
     /// Binds a listener, non-blocking and for this user only, at <paramref name="path"/>. A socket there that nobody
     /// listens on any more is replaced; anything else there is left alone.
     /// </summary>
-    /// <exception cref="LinuxException">The path exists or cannot be made, or is too long (ENAMETOOLONG).</exception>
+    /// <exception cref="LinuxException">The path exists or cannot be made, or its name is too long (ENAMETOOLONG).</exception>
     public static SafeFd Listen(string path)
     {
         Libc.sockaddr_un address;
-        uint length = Fill(&address, path);
+        uint length = Fill(&address, path, out SafeFd? folder);
+        using SafeFd? held = folder;
         SafeFd fd = SafeFd.From(
             Libc.socket(Libc.AF_UNIX, Libc.SOCK_STREAM | Libc.SOCK_CLOEXEC | Libc.SOCK_NONBLOCK, 0), "socket(AF_UNIX)");
         try
@@ -175,16 +178,29 @@ public static unsafe class UnixSocket
         return Libc.connect(probe.Value, address, length) < 0 && Check.LastErrno == Errno.ECONNREFUSED;
     }
 
-    private static uint Fill(Libc.sockaddr_un* address, string path)
+    /// <summary>
+    /// A path that an address cannot hold (the folders of Docker's containers are 95 bytes long) leads through a descriptor of its
+    /// folder, which must stay open as long as the address is used.
+    /// </summary>
+    private static uint Fill(Libc.sockaddr_un* address, string path, out SafeFd? folder)
     {
         ArgumentNullException.ThrowIfNull(path);
-        *address = default;
-        address->sun_family = Libc.AF_UNIX;
+        folder = null;
+        string given = path;
         if (Encoding.UTF8.GetByteCount(path) > MaxPathBytes)
         {
-            throw new LinuxException(Errno.ENAMETOOLONG, "socket address", path);
+            string parent = Path.GetDirectoryName(Path.GetFullPath(path))!;
+            folder = SafeFd.From(Libc.open(parent, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", parent);
+            path = string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{folder.Value}/{Path.GetFileName(path)}");
+            if (Encoding.UTF8.GetByteCount(path) > MaxPathBytes)
+            {
+                folder.Dispose();
+                throw new LinuxException(Errno.ENAMETOOLONG, "socket address", given);
+            }
         }
 
+        *address = default;
+        address->sun_family = Libc.AF_UNIX;
         int n = Encoding.UTF8.GetBytes(path, new Span<byte>(address->sun_path, MaxPathBytes));
         return (uint)(sizeof(ushort) + n + 1);
     }

@@ -35,6 +35,23 @@ public sealed class UnixSocketListenTests : IDisposable
     }
 
     [Fact]
+    public void Folders_may_be_longer_than_an_address()
+    {
+        string folder = Path.Combine(_directory, new string('f', 100), new string('g', 100));
+        Directory.CreateDirectory(folder);
+        string path = Path.Combine(folder, "s");
+        UnixSocket.Listen(path).Dispose();
+        using SafeFd listener = UnixSocket.Listen(path);
+        using SafeFd client = UnixSocket.Connect(path);
+        using SafeFd? server = UnixSocket.TryAccept(listener, out _);
+        Assert.NotNull(server);
+        Assert.Equal([path], Directory.EnumerateFileSystemEntries(folder));
+        string name = Path.Combine(_directory, new string('n', 200));
+        Assert.Equal(Errno.ENAMETOOLONG, Assert.Throws<LinuxException>(() => UnixSocket.Listen(name)).Errno);
+        Assert.Equal(Errno.ENOENT, Assert.Throws<LinuxException>(() => UnixSocket.Connect(Path.Combine(folder, new string('h', 50), "s"))).Errno);
+    }
+
+    [Fact]
     public void Connecting_in_vain_says_why_without_an_exception()
     {
         Assert.Null(UnixSocket.TryConnect(System.Text.Encoding.UTF8.GetBytes(Socket), out Errno errno));

@@ -15,17 +15,13 @@ internal sealed unsafe class GuestReady : IDisposable
     private GuestReady(SafeFd listener) => _listener = listener;
 
     /// <summary>Listens beside the VMM's socket, before the VMM is started.</summary>
-    /// <exception cref="SandboxException">The path is too long for a socket, or cannot be made.</exception>
+    /// <exception cref="SandboxException">The socket cannot be made.</exception>
     internal static GuestReady Listen(string vsockPath)
     {
         string path = string.Create(CultureInfo.InvariantCulture, $"{vsockPath}_{AgentClient.ReadyPort}");
         try
         {
             return new GuestReady(UnixSocket.Listen(path));
-        }
-        catch (Exception e) when (e is LinuxException { Errno: Errno.ENAMETOOLONG } or ArgumentException)
-        {
-            throw new SandboxException($"the socket path {path} is longer than {UnixSocket.MaxPathBytes} bytes: use a shorter --root or id", e);
         }
         catch (LinuxException e)
         {
