@@ -47,6 +47,9 @@ public static class BootLayout
     /// <summary>The MP configuration table.</summary>
     public const ulong MpConfigTable = 0xf0000;
 
+    /// <summary>Where a PC's processor starts in real mode, and kernels jump to reset through the BIOS.</summary>
+    public const ulong ResetVector = 0xf_fff0;
+
     /// <summary>Start of extended memory; kernels are loaded from here on.</summary>
     public const ulong HighMemory = 0x10_0000;
 

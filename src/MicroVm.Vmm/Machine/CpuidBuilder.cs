@@ -5,7 +5,7 @@ namespace MicroVm.Vmm.Machine;
 
 /// <summary>
 /// Makes what CPUID tells each vCPU from what KVM supports: its own APIC id, one package of N single-threaded cores, the
-/// TSC-deadline timer, frequencies, and no performance counters. (Intel SDM volume 2A, CPUID; AMD APM volume 3,
+/// TSC-deadline timer, frequencies, no performance counters, and no virtualization of its own. (Intel SDM volume 2A, CPUID; AMD APM volume 3,
 /// appendix E; Linux, Documentation/virt/kvm/x86/cpuid.rst.)
 /// </summary>
 public sealed class CpuidBuilder
@@ -13,6 +13,9 @@ public sealed class CpuidBuilder
     private const uint HypervisorBase = 0x4000_0000;
     private const uint HypervisorTimings = 0x4000_0010;
     private const uint ApicBusKhz = 1_000_000;
+    private const uint Vmx = 1u << 5;
+    private const uint Svm = 1u << 2;
+    private const uint SvmLeaf = 0x8000_000a;
     private readonly List<kvm_cpuid_entry2> _common;
     private readonly int _vcpus;
     private readonly int _apicIdBits;
@@ -29,8 +32,8 @@ public sealed class CpuidBuilder
         _common = new List<kvm_cpuid_entry2>(supported.Length + 8);
         foreach (kvm_cpuid_entry2 e in supported)
         {
-            // Topology, performance counters and frequencies are made here, not copied.
-            if (e.function is not (0xa or 0xb or 0x1f or 0x15 or 0x16 or HypervisorTimings))
+            // Topology, performance counters and frequencies are made here, not copied; nested virtualization is hidden.
+            if (e.function is not (0xa or 0xb or 0x1f or 0x15 or 0x16 or HypervisorTimings or SvmLeaf))
             {
                 _common.Add(e);
             }
@@ -113,6 +116,7 @@ public sealed class CpuidBuilder
                 e.ebx = (e.ebx & 0xff00_ffff) | (1u << _apicIdBits << 16);
                 e.edx = _vcpus > 1 ? e.edx | (1u << 28) : e.edx & ~(1u << 28);
                 e.ecx |= 1u << 31;
+                e.ecx &= ~Vmx;
                 e.ecx = tscDeadline ? e.ecx | (1u << 24) : e.ecx & ~(1u << 24);
                 break;
             case 4 when (e.eax & 0x1f) != 0:
@@ -125,6 +129,9 @@ public sealed class CpuidBuilder
                 // ARAT: the APIC timer runs in every power state. No energy-performance bias.
                 e.eax |= 1u << 2;
                 e.ecx &= ~(1u << 3);
+                break;
+            case 0x8000_0001:
+                e.ecx &= ~Svm;
                 break;
             case 0x8000_0008:
                 e.ecx = (uint)(_vcpus - 1) | ((uint)_apicIdBits << 12);

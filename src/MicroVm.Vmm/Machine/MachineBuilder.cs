@@ -141,6 +141,8 @@ public static class MachineBuilder
 
     private static ulong WriteTables(VirtualMachine machine, VmmConfig config)
     {
+        // Linux on hardware-reduced ACPI without EFI resets by the BIOS. Here: mov al, 0xfe; out 0x64, al; hlt.
+        machine.Memory.TryWrite(BootLayout.ResetVector, [0xb0, IoPorts.KeyboardReset, 0xe6, (byte)IoPorts.KeyboardCommand, 0xf4]);
         Span<uint> irqs = new uint[machine.Transports.Count + 1];
         irqs[0] = IoPorts.SerialIrq;
         for (int i = 1; i < irqs.Length; i++)
@@ -178,7 +180,13 @@ public static class MachineBuilder
             boot ??= vcpu;
             cpuid ??= new CpuidBuilder(
                 machine.Kvm.GetSupportedCpuid(), config.Vcpus, TscKhz(vcpu), machine.Kvm.CheckExtension(KvmAbi.KVM_CAP_TSC_DEADLINE_TIMER) != 0);
-            vcpu.SetCpuid2(cpuid.For(i));
+            kvm_cpuid_entry2[] leaves = cpuid.For(i);
+            vcpu.SetCpuid2(leaves);
+            if (HostKind.HasHardwareVirtualization())
+            {
+                VcpuSetup.SetXcr0(vcpu, leaves);
+            }
+
             VcpuSetup.SetMsrs(vcpu);
         }
 

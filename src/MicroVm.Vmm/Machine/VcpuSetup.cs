@@ -37,6 +37,24 @@ public static class VcpuSetup
         }
     }
 
+    /// <summary>
+    /// Enables all of the vCPU's extended states in XCR0, as its kernel will (Intel SDM volume 1, 13.3). QEMU's emulated
+    /// AMD-V does not tell KVM when a guest does it, and KVM would take the states away at the next entry.
+    /// </summary>
+    public static void SetXcr0(KvmVcpu vcpu, ReadOnlySpan<kvm_cpuid_entry2> cpuid)
+    {
+        ArgumentNullException.ThrowIfNull(vcpu);
+        foreach (kvm_cpuid_entry2 e in cpuid)
+        {
+            if (e is { function: 0xd, index: 0, eax: not 0 })
+            {
+                kvm_xcrs xcrs = new() { nr_xcrs = 1 };
+                xcrs.xcrs[0] = new kvm_xcr { value = ((ulong)e.edx << 32) | e.eax };
+                vcpu.SetXcrs(in xcrs);
+            }
+        }
+    }
+
     /// <summary>Connects the boot processor's local APIC to the PIC and to NMI, as a PC's firmware leaves it.</summary>
     public static unsafe void SetLapic(KvmVcpu vcpu)
     {

@@ -8,14 +8,16 @@ public sealed class CpuidBuilderTests
     private static readonly kvm_cpuid_entry2[] Supported =
     [
         new() { function = 0, eax = 0xd },
-        new() { function = 1, ebx = 0x0700_0800, ecx = 1 },
+        new() { function = 1, ebx = 0x0700_0800, ecx = 0x21 },
         new() { function = 4, index = 0, flags = 1, eax = 0x121 },
         new() { function = 4, index = 3, flags = 1, eax = 0x163 },
         new() { function = 6 },
         new() { function = 0xa, eax = 0x0730_0402 },
         new() { function = 0xb, index = 0, flags = 1, edx = 77 },
         new() { function = 0x4000_0000, eax = 0x4000_0001, ebx = 0x4b4d_564b },
+        new() { function = 0x8000_0001, ecx = 0x25 },
         new() { function = 0x8000_0008, eax = 0x3030 },
+        new() { function = 0x8000_000a, eax = 1, ebx = 16, edx = 1 },
     ];
 
     [Theory]
@@ -61,6 +63,15 @@ public sealed class CpuidBuilderTests
         Assert.NotEqual(0u, Leaf(leaves, 1).ecx & (1u << 31));
         Assert.NotEqual(0u, Leaf(leaves, 6).eax & 4);
         Assert.DoesNotContain(leaves, l => l.function is 0xa or 0x15 or 0x4000_0010);
+    }
+
+    [Fact]
+    public void Nested_virtualization_is_hidden()
+    {
+        kvm_cpuid_entry2[] leaves = new CpuidBuilder(Supported, 1, 0, tscDeadline: true).For(0);
+        Assert.Equal(1u, Leaf(leaves, 1).ecx & 0x21);
+        Assert.Equal(0x21u, Leaf(leaves, 0x8000_0001).ecx);
+        Assert.DoesNotContain(leaves, l => l.function == 0x8000_000a);
     }
 
     private static (uint, uint, uint, uint) Registers(kvm_cpuid_entry2 e) => (e.eax, e.ebx, e.ecx, e.edx);
