@@ -1,0 +1,61 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Devices.Block;
+using MicroVm.Vmm.Devices.Console;
+using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Vsock;
+using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Tests.Fs;
+using MicroVm.Vmm.Virtio;
+
+namespace MicroVm.Vmm.Tests.Fuzz;
+
+/// <summary>Every device behind its transport, driven by a <see cref="HostileDriver"/>: it throws nothing and grows by nothing.</summary>
+public sealed class DeviceFuzz
+{
+    [Fact]
+    public void Rng() => Fuzz("rng", _ => new EntropyDevice());
+
+    [Fact]
+    public void Console() => Fuzz("console", _ => new ConsoleDevice(Open("/dev/zero", Libc.O_RDONLY), Open("/dev/null", Libc.O_WRONLY)));
+
+    [Fact]
+    public void Block()
+    {
+        string image = Path.GetTempFileName();
+        File.WriteAllBytes(image, new byte[1 << 16]);
+        Fuzz("block", _ => new BlockDevice("blk0", Open(image, Libc.O_RDWR), readOnly: false, ""));
+        Assert.Equal(1 << 16, new FileInfo(image).Length);
+        File.Delete(image);
+    }
+
+    [Fact]
+    public void Vsock()
+    {
+        string directory = Directory.CreateTempSubdirectory("vsock-fuzz-").FullName;
+        Fuzz("vsock", loop => new VsockDevice(42, Path.Combine(directory, "v.sock"), loop));
+        Directory.Delete(directory, recursive: true);
+    }
+
+    [Fact]
+    public void Fs()
+    {
+        using TempTree tree = new();
+        string secret = Path.Combine(tree.Base, "secret");
+        File.WriteAllText(secret, "secret");
+        tree.Write("f", "content");
+        File.CreateSymbolicLink(tree.At("l"), "../secret");
+        Fuzz("fs", _ => new VirtioFsDevice("fuzz", [new VirtioFsExport("tree", Open(tree.Share, Libc.O_PATH | Libc.O_DIRECTORY), ReadOnly: false)]));
+        Assert.Equal("secret", File.ReadAllText(secret));
+        Assert.Equal(["secret", "share"], Directory.EnumerateFileSystemEntries(tree.Base).Select(p => Path.GetFileName(p)!).Order());
+    }
+
+    private static void Fuzz(string target, Func<EventLoop, VirtioDevice> make) => Fuzzing.Run(target, random =>
+    {
+        using HostileDriver driver = new(random, make);
+        driver.Attack();
+    });
+
+    private static SafeFd Open(string path, int flags) =>
+        SafeFd.From(Libc.openat(Libc.AT_FDCWD, path, flags | Libc.O_CLOEXEC, 0), "open", path);
+}
