@@ -65,8 +65,8 @@ public sealed class VectorStateTests
     public void VectorRegistersSurviveContextSwitches()
     {
         Installation.RequireRuntime();
-        using Bundle bundle = Bundle.Create("/bin/vector-torture", "12", Installation.KernelCodeIsEmulated ? "40" : "20000");
-        bundle.AddGuestProgram("vector-torture", "-mavx512f", "-mavx512bw");
+        using Bundle bundle = Bundle.Create("/bin/vector-torture", "12", Installation.KernelCodeIsEmulated || Installation.IsLab ? "40" : "20000");
+        bundle.AddGuestProgram("vector-torture");
         CommandResult result = Container.Run(bundle);
         Assert.True(result.ExitCode == 0, result.ToString());
         Assert.Contains("12 of 12 processes kept their registers", result.StandardOutput, StringComparison.Ordinal);

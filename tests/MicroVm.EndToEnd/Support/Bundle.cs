@@ -85,13 +85,9 @@ internal sealed class Bundle : IDisposable
 
     public void Save() => File.WriteAllText(System.IO.Path.Combine(Path, "config.json"), Config.ToJsonString());
 
-    /// <summary>Compiles a program of <c>guest/</c> with the system's gcc, statically, into the rootfs' /bin.</summary>
-    public void AddGuestProgram(string name, params string[] flags)
-    {
-        string source = System.IO.Path.Combine(AppContext.BaseDirectory, "guest", name + ".c");
-        Skip.IfNot(File.Exists("/usr/bin/gcc"), "gcc is not installed: the guest's test programs cannot be built");
-        Shell.Run("gcc", [.. flags, "-static", "-O2", "-pthread", "-o", System.IO.Path.Combine(Rootfs, "bin", name), source]).EnsureSuccess();
-    }
+    /// <summary>Puts a program of <c>guest/</c>, which the build compiled, into the rootfs' /bin.</summary>
+    public void AddGuestProgram(string name) =>
+        File.Copy(Installation.GuestProgram(name), System.IO.Path.Combine(Rootfs, "bin", name));
 
     public void AddMount(string destination, string source, string type, params string[] options) =>
         Config["mounts"]!.AsArray().Add(new JsonObject

@@ -30,8 +30,22 @@ internal static class Installation
         !File.ReadLines("/proc/cpuinfo").Any(l => l.StartsWith("flags", StringComparison.Ordinal)
             && l.Split(' ').Any(f => f is "vmx" or "svm"));
 
+    /// <summary>
+    /// True in the lab (MICROVM_TEST_TARGET=lab; the default is host): a machine with an ordinary KVM, on a slow, emulated
+    /// processor.
+    /// </summary>
+    public static bool IsLab { get; } = Environment.GetEnvironmentVariable("MICROVM_TEST_TARGET") == "lab";
+
     /// <summary>A deadline for one container, start to end.</summary>
-    public static TimeSpan RunDeadline { get; } = TimeSpan.FromSeconds(KernelCodeIsEmulated ? 600 : 60);
+    public static TimeSpan RunDeadline { get; } = TimeSpan.FromSeconds(KernelCodeIsEmulated || IsLab ? 600 : 60);
+
+    /// <summary>A program of <c>guest/</c>, compiled by the build.</summary>
+    public static string GuestProgram(string name)
+    {
+        string path = Path.Combine(AppContext.BaseDirectory, "guest", name);
+        Skip.IfNot(File.Exists(path), "gcc was not installed when the tests were built: there are no guest programs");
+        return path;
+    }
 
     /// <summary>Skips the calling test, which looks at a VM, loudly where none can be run.</summary>
     public static void RequireKvm()
@@ -46,6 +60,7 @@ internal static class Installation
     /// <summary>What this machine lacks for the runtime under test; null when it lacks nothing.</summary>
     public static string? WhyNothingRuns =>
         !File.Exists(Runtime) ? IsMicroVm ? $"{Cli} is not built: run make build" : $"there is no {Runtime}"
+        : IsLab && !File.Exists("/usr/sbin/lab-setup") ? "MICROVM_TEST_TARGET is lab, but this is not the lab: run tests/lab/test-suite"
         : IsMicroVm && !File.Exists("/dev/kvm") ? "no /dev/kvm on this machine: nothing can be run end to end"
         : Environment.UserName != "root" ? "not root: containers' root file systems need root"
         : null;
