@@ -54,8 +54,8 @@ public static class Program
         streams.Listen(loop, stdio);
         using TtrpcServer server = new(loop, service);
         server.Listen(calls, listener => VsockSocket.Accept(listener, out _));
-        ReadyNotice.Send(loop);
         Log.Debug("ready");
+        ReadyNotice.Send(loop);
         loop.Run();
     }
 }

@@ -88,19 +88,26 @@ internal sealed class Measure(string firstKvmRun, string scratch)
         Dictionary<string, long> parts = [];
         string name = "";
         bool guestRam = false;
+        long ramStart = -1;
         foreach (string line in File.ReadLines($"/proc/{pid}/smaps"))
         {
             string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
             if (!words[0].EndsWith(':'))
             {
                 string[] range = words[0].Split('-');
-                long length = long.Parse(range[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture)
-                    - long.Parse(range[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+                long start = long.Parse(range[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+                long length = long.Parse(range[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture) - start;
                 string file = words.Length > 5 ? Path.GetFileName(words[5]) : "anonymous";
                 name = words[1].Contains('x', StringComparison.Ordinal) ? file + " (code)" : file;
 
-                // QEMU's RAM is the anonymous mapping of exactly its size, ours a memfd by name.
-                guestRam = length == (long)memoryMiB << 20 || line.Contains("guest-ram", StringComparison.Ordinal);
+                // QEMU's RAM is the anonymous mapping of exactly its size; ours a memfd by name, with the kernel's file mapped
+                // over parts of it. The agent's image is the guest's, too, and shared.
+                if (ramStart < 0 && line.Contains("guest-ram", StringComparison.Ordinal))
+                {
+                    ramStart = start;
+                }
+
+                guestRam = length == (long)memoryMiB << 20 || (ramStart >= 0 && start - ramStart < (long)memoryMiB << 20) || file == "agent.img";
             }
             else if (!guestRam && words[0] is "Private_Clean:" or "Private_Dirty:")
             {

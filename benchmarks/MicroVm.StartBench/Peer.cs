@@ -14,7 +14,7 @@ internal sealed record Peer(string Name, Func<VmShape, string, string[]> Command
             "qemu-system-x86_64", "-M", "microvm,accel=kvm,isa-serial=on,pic=off,pit=off,rtc=off,acpi=off",
             "-cpu", "host,-arch-capabilities", "-m", $"{shape.MemoryMiB}", "-nodefaults", "-no-user-config", "-display", "none",
             "-serial", $"file:{console}", "-no-reboot", "-kernel", shape.Kernel, "-append", shape.CommandLine,
-            .. shape.Initrd is null ? Array.Empty<string>() : ["-initrd", shape.Initrd],
+            "-drive", $"id=root,file={shape.Image},format=raw,if=none,readonly=on", "-device", "virtio-blk-device,drive=root",
         ]);
 
     public static Peer MicroVmm(string binary, string scratch) => new(
@@ -26,13 +26,14 @@ internal sealed record Peer(string Name, Func<VmShape, string, string[]> Command
                 new VmmConfig
                 {
                     Kernel = FileReference.FromPath(shape.Kernel),
-                    Initrd = shape.Initrd is null ? null : FileReference.FromPath(shape.Initrd),
+                    Block = shape.AsShipped ? [] : [new BlockConfig { File = FileReference.FromPath(shape.Image), ReadOnly = true }],
+                    Pmem = shape.AsShipped ? [FileReference.FromPath(shape.Image)] : [],
                     CommandLine = shape.CommandLine,
                     MemoryMiB = shape.MemoryMiB,
                     Tables = MachineTables.MpTable,
                     Serial = FileReference.FromPath(console),
-                    Entropy = shape.Devices,
-                    Vsock = shape.Devices ? new VsockConfig { SocketPath = Path.Combine(scratch, "vsock") } : null,
+                    Entropy = shape.AsShipped,
+                    Vsock = shape.AsShipped ? new VsockConfig { SocketPath = Path.Combine(scratch, "vsock") } : null,
                 },
                 VmmJson.Default.VmmConfig));
             File.Delete(Path.Combine(scratch, "vsock"));
@@ -40,5 +41,8 @@ internal sealed record Peer(string Name, Func<VmShape, string, string[]> Command
         });
 }
 
-/// <summary>The VM that both monitors are to start.</summary>
-internal sealed record VmShape(string Kernel, string? Initrd, string CommandLine, int MemoryMiB, bool Devices = false);
+/// <summary>
+/// The VM that both monitors are to start: the agent's image is its disk. As shipped, for ours alone: with the image on
+/// virtio-pmem, and with the devices of a container's VM.
+/// </summary>
+internal sealed record VmShape(string Kernel, string Image, string CommandLine, int MemoryMiB, bool AsShipped = false);

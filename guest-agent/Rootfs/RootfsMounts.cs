@@ -55,7 +55,7 @@ public sealed partial class RootfsBuilder
         {
             // A container asks for "cgroup" whichever version the host has; the guest has version 2.
             string type = mount.Type == "cgroup" ? "cgroup2" : mount.Type;
-            string? data = mount.Data.Length == 0 || type == "cgroup2" ? null : mount.Data;
+            string? data = type == "cgroup2" ? null : type == "tmpfs" ? WithMode(mount.Data, target) : mount.Data.Length == 0 ? null : mount.Data;
             MountCalls.Mount(mount.Source.Length > 0 ? mount.Source : type, target, type, flags, data);
             if (mount.Tmpcopyup)
             {
@@ -65,6 +65,21 @@ public sealed partial class RootfsBuilder
         }
 
         Propagate(mount);
+    }
+
+    // As runc: a tmpfs whose mode is not given has that of the directory that it covers.
+    private static unsafe string WithMode(string data, SafeFd directory)
+    {
+        if (data.StartsWith("mode=", StringComparison.Ordinal) || data.Contains(",mode=", StringComparison.Ordinal))
+        {
+            return data;
+        }
+
+        Libc.statx_t stat;
+        byte empty = 0;
+        Check.Result(Libc.statx(directory.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_MODE, &stat), "statx");
+        string mode = "mode=" + Convert.ToString(stat.stx_mode & 0xfff, 8);
+        return data.Length == 0 ? mode : $"{mode},{data}";
     }
 
     private void MountBind(Mount mount)
