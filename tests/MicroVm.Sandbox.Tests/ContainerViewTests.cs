@@ -1,3 +1,4 @@
+using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.StandIn;
 
@@ -64,6 +65,33 @@ public sealed class ContainerViewTests
         Assert.Equal("of the volume", data);
         Assert.Equal("from the caller", File.ReadAllText(Path.Combine(volume, "made")));
         Assert.IsType<IOException>(refused, exactMatch: false);
+    }
+
+    [SkippableFact]
+    public void SharedMountsOfTheHostStayUntouched()
+    {
+        Skip.IfNot(Environment.UserName == "root", "not root: mount namespaces need root");
+        using TempFolder folder = new();
+        string rootfs = Folder(folder, "rootfs");
+        string? error = null;
+        Thread thread = new(() => FirstThread.Run(first =>
+        {
+            // As dockerd has its folder: a mount of itself, shared.
+            first.Do(() =>
+            {
+                Assert.Equal(0, Libc.unshare(Libc.CLONE_NEWNS));
+                Assert.Equal(0, Libc.mount(null, "/", null, (nuint)(Libc.MS_REC | Libc.MS_PRIVATE), null));
+                Assert.Equal(0, Libc.mount(rootfs, rootfs, null, (nuint)Libc.MS_BIND, null));
+                Assert.Equal(0, Libc.mount(null, rootfs, null, (nuint)Libc.MS_SHARED, null));
+                File.WriteAllText(Path.Combine(rootfs, "marker"), "");
+                using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, folder.Path, rootfs);
+                error = Record.Exception(view.Enter)?.Message ?? (File.Exists("/marker") ? null : "not entered");
+            });
+            return true;
+        }));
+        thread.Start();
+        thread.Join();
+        Assert.Null(error);
     }
 
     [Fact]

@@ -78,10 +78,23 @@ internal sealed unsafe class ContainerView : IDisposable
         _volumes.ForEach(v => v.Tree.Dispose());
     }
 
+    // Docker's root file systems lie in a shared mount: what happens in a copy would happen there, too, and pivot_root(2) refuses it.
     private static SafeFd Clone(string path, bool readOnly)
     {
         using SafeFd file = OpenPath(path);
-        return DetachedMount.Clone(file, readOnly, path);
+        SafeFd tree = DetachedMount.Clone(file, readOnly, path);
+        byte empty = 0;
+        Libc.mount_attr attributes = new() { propagation = Libc.MS_PRIVATE };
+        nint result = Libc.syscall(
+            (nint)Libc.SYS_mount_setattr, tree.Value, (nint)(&empty), Libc.AT_EMPTY_PATH | Libc.AT_RECURSIVE, (nint)(&attributes), sizeof(Libc.mount_attr), 0);
+        if (result < 0)
+        {
+            Errno errno = Check.LastErrno;
+            tree.Dispose();
+            throw new LinuxException(errno, "mount_setattr", path);
+        }
+
+        return tree;
     }
 
     private static SafeFd OpenPath(string path) => SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_CLOEXEC, 0), "open", path);

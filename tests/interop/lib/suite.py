@@ -120,6 +120,7 @@ def _run(engine, folder, start, stop):
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     slow = name == "microvm" and EMULATED and not os.environ.get("MICROVM_INTEROP_ALL")
+    os.chdir(folder)  # conmon leaves files in its working directory
     try:
         start(folder)
     except (AssertionError, OSError) as e:
