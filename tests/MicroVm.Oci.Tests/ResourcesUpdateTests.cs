@@ -24,7 +24,7 @@ public sealed class ResourcesUpdateTests
         Assert.Equal("cpu.weight=59", Update(new() { Cpu = new() { Shares = 512 } }));
         Assert.Equal("memory.high=80", Update(new() { Unified = new() { ["memory.high"] = "80" } }));
         Assert.Equal("", Update(new()));
-        Assert.Equal("", Update(new() { Memory = null, Cpu = new(), Pids = new() { Limit = 0 }, BlockIO = new() }));
+        Assert.Equal("", Update(new() { Memory = null, Cpu = new() { Shares = 0, Quota = 0, Period = 0 }, Pids = new() { Limit = 0 }, BlockIO = new() }));
     }
 
     [Fact]
@@ -51,6 +51,7 @@ public sealed class ResourcesUpdateTests
         Assert.Equal("memory.max=120 memory.low=50", Update(new() { Memory = new() { Limit = 120 } }));
         Assert.Contains("should be >=", Assert.Throws<SpecException>(() => Update(new() { Memory = new() { Limit = 200 } })).Message, StringComparison.Ordinal);
         ResourcesUpdate unlimited = ResourcesUpdate.Resolve(Current, new() { Memory = new() { Limit = -1 } }, []);
+        Assert.Equal("memory.max=100 memory.low=60", Update(new() { Memory = new() { Limit = 0, Swap = 0, Reservation = 60 } }));
         Assert.Equal((-1L, "memory.max=max memory.low=50"), (unlimited.Merged.Memory!.Swap, Text(unlimited)));
     }
 

@@ -14,7 +14,7 @@ public sealed record ResourcesUpdate(Resources Merged, List<CgroupSetting> Setti
 {
     /// <summary>Resolves a change.</summary>
     /// <param name="current">What is in force: the bundle's limits, or the last update's <see cref="Merged"/>.</param>
-    /// <param name="change">The change; absent members stay as they are. Devices cannot be changed, as in runc.</param>
+    /// <param name="change">The change; absent members, and limits of 0, stay as they are. Devices cannot be changed, as in runc.</param>
     /// <param name="warnings">Takes a line for each setting that has no effect in a VM.</param>
     /// <exception cref="SpecException">As for <see cref="CgroupSettings.FromResources"/>.</exception>
     public static ResourcesUpdate Resolve(Resources? current, Resources change, ICollection<string> warnings)
@@ -27,9 +27,9 @@ public sealed record ResourcesUpdate(Resources Merged, List<CgroupSetting> Setti
             Cpu = Merge(current.Cpu, change.Cpu),
             Pids = change.Pids?.Limit is null or 0 ? current.Pids : change.Pids,
             BlockIO = change.BlockIO ?? current.BlockIO,
-            HugepageLimits = change.HugepageLimits ?? current.HugepageLimits,
+            HugepageLimits = change.HugepageLimits is { Count: > 0 } ? change.HugepageLimits : current.HugepageLimits,
             Network = change.Network ?? current.Network,
-            Rdma = change.Rdma ?? current.Rdma,
+            Rdma = change.Rdma is { Count: > 0 } ? change.Rdma : current.Rdma,
             Unified = Merge(current.Unified, change.Unified),
         };
 
@@ -59,6 +59,10 @@ public sealed record ResourcesUpdate(Resources Merged, List<CgroupSetting> Setti
             merged, settings, check ? Positive(merged.Memory!.Limit) : 0, check ? Positive(merged.Memory!.Swap) : 0);
     }
 
+    private static long? Set(long? change, long? current) => change is null or 0 ? current : change;
+
+    private static ulong? Set(ulong? change, ulong? current) => change is null or 0 ? current : change;
+
     private static long Positive(long? value) => Math.Max(0, value ?? 0);
 
     private static MemoryResources? Merge(MemoryResources? current, MemoryResources? change)
@@ -70,13 +74,13 @@ public sealed record ResourcesUpdate(Resources Merged, List<CgroupSetting> Setti
 
         return current with
         {
-            Limit = change.Limit ?? current.Limit,
-            Reservation = change.Reservation ?? current.Reservation,
+            Limit = Set(change.Limit, current.Limit),
+            Reservation = Set(change.Reservation, current.Reservation),
 
             // As runc: memory without a limit is meant for swap, too.
-            Swap = change.Swap ?? (change.Limit == -1 ? -1 : current.Swap),
-            Kernel = change.Kernel ?? current.Kernel,
-            KernelTCP = change.KernelTCP ?? current.KernelTCP,
+            Swap = Set(change.Swap, change.Limit == -1 ? -1 : current.Swap),
+            Kernel = Set(change.Kernel, current.Kernel),
+            KernelTCP = Set(change.KernelTCP, current.KernelTCP),
             Swappiness = change.Swappiness ?? current.Swappiness,
             DisableOOMKiller = change.DisableOOMKiller ?? current.DisableOOMKiller,
             CheckBeforeUpdate = change.CheckBeforeUpdate ?? current.CheckBeforeUpdate,
@@ -92,12 +96,12 @@ public sealed record ResourcesUpdate(Resources Merged, List<CgroupSetting> Setti
 
         return current with
         {
-            Shares = change.Shares ?? current.Shares,
-            Quota = change.Quota ?? current.Quota,
+            Shares = Set(change.Shares, current.Shares),
+            Quota = Set(change.Quota, current.Quota),
             Burst = change.Burst ?? current.Burst,
-            Period = change.Period ?? current.Period,
-            RealtimeRuntime = change.RealtimeRuntime ?? current.RealtimeRuntime,
-            RealtimePeriod = change.RealtimePeriod ?? current.RealtimePeriod,
+            Period = Set(change.Period, current.Period),
+            RealtimeRuntime = Set(change.RealtimeRuntime, current.RealtimeRuntime),
+            RealtimePeriod = Set(change.RealtimePeriod, current.RealtimePeriod),
             Cpus = string.IsNullOrEmpty(change.Cpus) ? current.Cpus : change.Cpus,
             Mems = string.IsNullOrEmpty(change.Mems) ? current.Mems : change.Mems,
             Idle = change.Idle ?? current.Idle,
@@ -112,8 +116,8 @@ public sealed record ResourcesUpdate(Resources Merged, List<CgroupSetting> Setti
             return null;
         }
 
-        bool bandwidth = change.Quota is not null || change.Period is not null || change.Burst is not null;
-        bool weight = change.Shares is not null || change.Idle is not null;
+        bool bandwidth = change.Quota is not (null or 0) || change.Period is not (null or 0) || change.Burst is not null;
+        bool weight = change.Shares is not (null or 0) || change.Idle is not null;
         return merged with
         {
             Quota = bandwidth ? merged.Quota : null,
