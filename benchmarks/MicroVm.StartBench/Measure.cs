@@ -53,9 +53,10 @@ internal sealed class Measure(string firstKvmRun, string scratch)
     }
 
     /// <summary>
-    /// KiB of private memory of an idle monitor, guest RAM excluded, once the guest has shown <paramref name="text"/>.
+    /// KiB of private memory of an idle monitor, guest RAM excluded, once the guest has shown <paramref name="text"/>: all of it,
+    /// and what is written to. The rest is pages of the executable, which a second monitor shares.
     /// </summary>
-    public (long Total, IReadOnlyList<(string Name, long KiB)> Parts) PrivateMemory(Peer peer, VmShape shape, string text, TimeSpan deadline)
+    public (long Total, long Dirty, IReadOnlyList<(string Name, long KiB)> Parts) PrivateMemory(Peer peer, VmShape shape, string text, TimeSpan deadline)
     {
         string console = NewConsole();
         string[] command = peer.Command(shape, console);
@@ -83,12 +84,13 @@ internal sealed class Measure(string firstKvmRun, string scratch)
         }
     }
 
-    private static (long Total, IReadOnlyList<(string Name, long KiB)> Parts) Smaps(int pid, int memoryMiB)
+    private static (long Total, long Dirty, IReadOnlyList<(string Name, long KiB)> Parts) Smaps(int pid, int memoryMiB)
     {
         Dictionary<string, long> parts = [];
         string name = "";
         bool guestRam = false;
         long ramStart = -1;
+        long dirty = 0;
         foreach (string line in File.ReadLines($"/proc/{pid}/smaps"))
         {
             string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
@@ -111,11 +113,13 @@ internal sealed class Measure(string firstKvmRun, string scratch)
             }
             else if (!guestRam && words[0] is "Private_Clean:" or "Private_Dirty:")
             {
-                parts[name] = parts.GetValueOrDefault(name) + long.Parse(words[1], CultureInfo.InvariantCulture);
+                long kib = long.Parse(words[1], CultureInfo.InvariantCulture);
+                parts[name] = parts.GetValueOrDefault(name) + kib;
+                dirty += words[0] == "Private_Dirty:" ? kib : 0;
             }
         }
 
-        return (parts.Values.Sum(), [.. parts.Where(p => p.Value > 0).OrderByDescending(p => p.Value).Select(p => (p.Key, p.Value))]);
+        return (parts.Values.Sum(), dirty, [.. parts.Where(p => p.Value > 0).OrderByDescending(p => p.Value).Select(p => (p.Key, p.Value))]);
     }
 
     private static bool Holds(string file, string text)

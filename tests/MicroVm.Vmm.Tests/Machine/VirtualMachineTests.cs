@@ -69,6 +69,18 @@ public sealed class VirtualMachineTests
         Assert.Equal(VmmExitCode.PoweredOff, TestMachines.Run(config, m => Assert.Equal(0, Counter(m, "mmio.unknown.reads"))));
     }
 
+    [SkippableTheory]
+    [InlineData(MachineTables.MpTable, true)]
+    [InlineData(MachineTables.Acpi, false)]
+    public void A_kernel_without_ACPI_is_told_how_to_power_off(MachineTables tables, bool told)
+    {
+        TestMachines.RequireKvm();
+        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(TestMachines.PowerOff));
+        config.Tables = tables;
+        Assert.Equal(VmmExitCode.PoweredOff, TestMachines.Run(
+            config, m => Assert.Equal(told, m.CommandLine.Contains("microvm.power_off_port=0x600,0x34", StringComparison.Ordinal))));
+    }
+
     /// <summary>The guest maps 2 MiB at 4 GiB, reads the image there, and writes to it in vain.</summary>
     [SkippableFact]
     public void A_pmem_image_is_read_only_memory_behind_RAM()
