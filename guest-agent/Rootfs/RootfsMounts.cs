@@ -44,7 +44,8 @@ public sealed partial class RootfsBuilder
     private void MountFileSystem(Mount mount, SafeFd? procContext)
     {
         ulong flags = SealedLater(mount) ? mount.Flags & ~Libc.MS_RDONLY : mount.Flags;
-        using SafeFd target = Root.MakeDirectory(mount.Destination);
+        SafeFd? covered = Root.TryOpen(mount.Destination, Libc.O_PATH | Libc.O_DIRECTORY);
+        using SafeFd target = covered ?? Root.MakeDirectory(mount.Destination);
         if (procContext is not null)
         {
             RefuseLink(mount);
@@ -55,7 +56,7 @@ public sealed partial class RootfsBuilder
         {
             // A container asks for "cgroup" whichever version the host has; the guest has version 2.
             string type = mount.Type == "cgroup" ? "cgroup2" : mount.Type;
-            string? data = type == "cgroup2" ? null : type == "tmpfs" ? WithMode(mount.Data, target) : mount.Data.Length == 0 ? null : mount.Data;
+            string? data = type == "cgroup2" ? null : type == "tmpfs" && covered is not null ? WithMode(mount.Data, target) : mount.Data.Length == 0 ? null : mount.Data;
             MountCalls.Mount(mount.Source.Length > 0 ? mount.Source : type, target, type, flags, data);
             if (mount.Tmpcopyup)
             {
@@ -67,7 +68,7 @@ public sealed partial class RootfsBuilder
         Propagate(mount);
     }
 
-    // As runc: a tmpfs whose mode is not given has that of the directory that it covers.
+    // As runc: a tmpfs whose mode is not given has that of the directory that it covers, if there was one.
     private static unsafe string WithMode(string data, SafeFd directory)
     {
         if (data.StartsWith("mode=", StringComparison.Ordinal) || data.Contains(",mode=", StringComparison.Ordinal))

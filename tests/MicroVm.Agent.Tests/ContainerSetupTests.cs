@@ -52,14 +52,15 @@ public class ContainerSetupTests
         File.WriteAllText(f.RootPath + "/seed/sub/s", "seeded\n");
         File.CreateSymbolicLink(f.RootPath + "/escape", "/../../../../../../tmp");
         ContainerSpec spec = ContainerFixture.Spec(
-            $"cat /data/a; echo x > /data/a || echo ro; cat /etc/one; cat /seed/sub/s; stat -c %a /seed /escape/{name}; grep -c ' /tmp/{name} ' /proc/mounts; cat /proc/sys/net/ipv4/ip_forward");
+            $"cat /data/a; echo x > /data/a || echo ro; cat /etc/one; cat /seed/sub/s; stat -c %a /seed /escape/{name} /fresh; grep -c ' /tmp/{name} ' /proc/mounts; cat /proc/sys/net/ipv4/ip_forward");
         spec.Mounts.Add(new Mount { Kind = Mount.Types.Kind.Export, FsTag = "share", Source = "vol", Destination = "/data", Flags = Libc.MS_BIND | Libc.MS_RDONLY });
         spec.Mounts.Add(new Mount { Kind = Mount.Types.Kind.Export, FsTag = "share", Source = "vol/a", Destination = "/etc/one", Flags = Libc.MS_BIND, SourceIsFile = true });
         ContainerFixture.Add(spec, "tmpfs", "/seed", 0, "").Tmpcopyup = true;
         ContainerFixture.Add(spec, "tmpfs", "/escape/" + name, 0, "size=64k,mode=700");
+        ContainerFixture.Add(spec, "tmpfs", "/fresh", 0, "size=64k");
         spec.Sysctls.Add(new Sysctl { Path = "net/ipv4/ip_forward", Value = "1" });
         (string output, _) = f.Run(spec);
-        Assert.Equal("volume\nro\nvolume\nseeded\n750\n700\n1\n1\n", string.Join('\n', output.Split('\n').Where(l => !l.Contains("sh:", StringComparison.Ordinal))));
+        Assert.Equal("volume\nro\nvolume\nseeded\n750\n700\n1777\n1\n1\n", string.Join('\n', output.Split('\n').Where(l => !l.Contains("sh:", StringComparison.Ordinal))));
         Assert.False(Directory.Exists("/tmp/" + name));
     }
 
