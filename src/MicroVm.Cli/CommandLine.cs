@@ -15,7 +15,7 @@ internal static class CommandLine
     /// <summary>Every command.</summary>
     internal static readonly IReadOnlyList<Command> Commands =
     [
-        .. LifecycleCommands.All, .. InspectCommands.All, SpecCommand.Command, FeaturesCommand.Command, DoctorCommand.Command,
+        .. LifecycleCommands.All, ExecCommand.Command, .. InspectCommands.All, PsCommand.Command, UpdateCommand.Command, EventsCommand.Command, SpecCommand.Command, FeaturesCommand.Command, DoctorCommand.Command,
     ];
 
     private static readonly Flag Help = new("help, h", null, "show help");

@@ -79,6 +79,9 @@ public static unsafe partial class Libc
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int mkdir(string pathname, uint mode);
 
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int rmdir(string pathname);
+
     [LibraryImport("libc", SetLastError = true)]
     public static partial int mkdirat(int dirfd, byte* pathname, uint mode);
 

@@ -109,19 +109,10 @@ public sealed partial class ContainerRuntime
             process = Launch(request, foreground: true);
             using StandInProcess owned = process;
             state = Establish(process, request);
-            using Terminal? terminal = RawTerminal(state);
+            bool wanted = SpecReader.ReadBundle(_store.FolderOf(state.Id)).Process?.Terminal ?? false;
+            using Terminal? terminal = wanted ? RawTerminal() : null;
             StartCreated(state);
-            signals.Start(signal =>
-            {
-                if (signal == Libc.SIGCONT)
-                {
-                    terminal?.MakeRaw();
-                }
-
-                owned.Process.Signal(signal);
-            });
-            (ExitStatus exit, string? failure) = process.WaitForEnd();
-            return failure is null ? exit.Signal != 0 ? SignalBase + exit.Signal : exit.Status : throw new SandboxException(failure);
+            return Attend(process, signals, terminal);
         }
         catch (SandboxException e) when (signals.AbortedBy != 0)
         {
@@ -137,9 +128,23 @@ public sealed partial class ContainerRuntime
         }
     }
 
-    private static Terminal? RawTerminal(ContainerState state)
+    /// <summary>Hands signals on until the stand-in ends; the result is an exit status as shells have it.</summary>
+    private static int Attend(StandInProcess process, SignalRelay signals, Terminal? terminal)
     {
-        bool terminal = SpecReader.ReadBundle(state.Bundle).Process?.Terminal ?? false;
-        return !terminal ? null : new Terminal(Terminal.Is(HostStreams.Input) ? HostStreams.Input : HostStreams.Output);
+        signals.Start(signal =>
+        {
+            if (signal == Libc.SIGCONT)
+            {
+                terminal?.MakeRaw();
+            }
+
+            process.Process.Signal(signal);
+        });
+        (ExitStatus exit, string? failure) = process.WaitForEnd();
+        return failure is not null ? throw new SandboxException(failure)
+            : exit.Signal != 0 ? SignalBase + exit.Signal
+            : exit.Status;
     }
+
+    private static Terminal RawTerminal() => new(Terminal.Is(HostStreams.Input) ? HostStreams.Input : HostStreams.Output);
 }

@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.State;
 
@@ -66,6 +67,11 @@ public sealed partial class ContainerRuntime
     private void Destroy(ContainerState state)
     {
         End(state);
+        foreach (string folder in new HostCgroup(state.Cgroups ?? []).Remove())
+        {
+            _log.Write(LogLevel.Warning, $"cgroup {folder} could not be removed");
+        }
+
         _store.Delete(state.Id);
         WarnOnly(() => HookRunner.Run("poststop", state.Hooks?.Poststop, state.ToOci(ContainerStatus.Stopped)));
     }

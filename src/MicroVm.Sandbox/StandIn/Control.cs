@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using MicroVm.Sandbox.Runtime;
 
 namespace MicroVm.Sandbox.StandIn;
 
@@ -37,12 +38,9 @@ internal sealed record ControlCall
     /// <summary>For Signal: every process of the container.</summary>
     public bool All { get; set; }
 
-    /// <summary>For Update: file and value, in order.</summary>
-    public List<ControlSetting>? Settings { get; set; }
+    /// <summary>For Update: the agent's request.</summary>
+    public byte[]? Update { get; set; }
 }
-
-/// <summary>One write to a cgroup file.</summary>
-internal sealed record ControlSetting(string File, string Value);
 
 /// <summary>The answer to a <see cref="ControlCall"/>.</summary>
 internal sealed record ControlReply
@@ -56,7 +54,3 @@ internal sealed record ControlReply
     /// <summary>For Stats: network interfaces.</summary>
     public List<InterfaceCounters>? Interfaces { get; set; }
 }
-
-/// <summary>Counters of a network interface in the guest.</summary>
-internal sealed record InterfaceCounters(
-    string Name, ulong RxBytes, ulong RxPackets, ulong RxErrors, ulong RxDropped, ulong TxBytes, ulong TxPackets, ulong TxErrors, ulong TxDropped);

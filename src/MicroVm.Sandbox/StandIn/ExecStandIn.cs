@@ -1,7 +1,10 @@
+using System.Globalization;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Oci;
 using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.HostCgroups;
+using MicroVm.Sandbox.HostNetwork;
 using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
@@ -78,6 +81,9 @@ internal sealed class ExecStandIn : IDisposable
         };
         HomeDirectory.Add(exec.Process, _store.Get(_request.Id).Rootfs);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
+        ContainerState state = _store.Get(_request.Id);
+        new HostCgroup(state.Cgroups ?? []).Join();
+        NetworkNamespace.Join(string.Create(CultureInfo.InvariantCulture, $"/proc/{state.Init.Pid}/ns/net"));
         _agent = AgentClient.Connect(vsock, ConnectTimeout);
         exec.Stdio = _process.Connect(vsock, exec.Process);
         _agent.ExecProcess(exec);
@@ -91,6 +97,9 @@ internal sealed class ExecStandIn : IDisposable
         }
 
         _signals.Start(_process.Deliver);
+
+        // The terminal's new owner may have set its size before.
+        _process.Deliver(Libc.SIGWINCH);
         _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
         if (_request.Foreground)
         {

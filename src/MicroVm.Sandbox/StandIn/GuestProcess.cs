@@ -38,6 +38,7 @@ internal sealed unsafe class GuestProcess : IDisposable
         if (process.Terminal && _request.ConsoleSocket is { } socket)
         {
             _console = HostConsole.Create(socket, (int)process.ConsoleWidth, (int)process.ConsoleHeight);
+            _console.TakeControl();
             host = (_console.Slave, _console.Slave, _console.Slave);
             HostStreams.Drop();
         }
@@ -67,9 +68,9 @@ internal sealed unsafe class GuestProcess : IDisposable
     {
         try
         {
-            if (signal == Libc.SIGWINCH && _terminal is not null)
+            if (signal == Libc.SIGWINCH)
             {
-                if (Size() is (> 0, > 0) size)
+                if (_terminal is not null && Size() is (> 0, > 0) size)
                 {
                     _agent!.TtyWinResize(
                         new TtyWinResizeRequest { ContainerId = _request.Id, ExecId = _execId, Width = (uint)size.Width, Height = (uint)size.Height },

@@ -46,6 +46,16 @@ internal sealed unsafe class HostConsole : IDisposable
         }
     }
 
+    /// <summary>Makes it the terminal of this process's session: changes of its size are then signalled to this process.</summary>
+    /// <exception cref="SandboxException">The process leads no session, or its session has a terminal.</exception>
+    internal void TakeControl()
+    {
+        if (Libc.ioctl(Slave.Value, Libc.TIOCSCTTY, (nint)0) < 0)
+        {
+            throw new SandboxException($"the console cannot be made the controlling terminal: {LinuxException.Text(Check.LastErrno)}");
+        }
+    }
+
     public void Dispose() => Slave.Dispose();
 
     private static void Prepare(SafeFd slave, int width, int height)
@@ -54,9 +64,6 @@ internal sealed unsafe class HostConsole : IDisposable
         Check.Result(Libc.tcgetattr(slave.Value, &settings), "tcgetattr");
         Libc.cfmakeraw(&settings);
         Check.Result(Libc.tcsetattr(slave.Value, Libc.TCSANOW, &settings), "tcsetattr");
-
-        // Its own session has no terminal, so that this becomes the one whose size changes are signalled here.
-        Check.Result(Libc.ioctl(slave.Value, Libc.TIOCSCTTY, (nint)0), "ioctl(TIOCSCTTY)");
         if (width > 0 && height > 0)
         {
             Libc.winsize size = new() { ws_col = (ushort)width, ws_row = (ushort)height };

@@ -3,6 +3,8 @@ using MicroVm.Linux.Native;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.HostCgroups;
+using MicroVm.Sandbox.HostNetwork;
 using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
@@ -30,6 +32,7 @@ internal sealed class InitStandIn : IDisposable
     private Vmm? _vmm;
     private Guest? _guest;
     private ControlServer? _control;
+    private HostCgroup? _before;
     private bool _abandoned;
 
     internal InitStandIn(StandInRequest request, StandInCaller caller, FirstThread first)
@@ -89,6 +92,7 @@ internal sealed class InitStandIn : IDisposable
         List<string> warnings = [];
         VmShape shape = VmShape.Resolve(spec, _request.Vm!, Host.MemoryMiB, Environment.ProcessorCount);
         RuntimeFiles files = RuntimeFiles.Locate(_request.Vm!.Kernel, _request.Vm.Initramfs);
+        HostCgroup cgroup = HostCgroup.Of(spec.Linux?.CgroupsPath, _request.Id, _request.SystemdCgroup);
         using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         ContainerState state = new()
@@ -103,11 +107,14 @@ internal sealed class InitStandIn : IDisposable
             Status = ContainerStatus.Creating,
             Annotations = spec.Annotations,
             Hooks = spec.Hooks,
+            Cgroups = cgroup.Folders,
+            VmMemoryMiB = shape.MemoryMiB,
             Transient = _request.Transient,
         };
         _store.Create(state);
         _state = state;
         KeepSpec(bundle);
+        EnterHost(cgroup, spec, shape);
         StartVm(files, shape, plan);
         CreateInGuest(plan);
         using (ContainerView view = ContainerView.Open(spec, bundle, rootfs))
@@ -117,6 +124,19 @@ internal sealed class InitStandIn : IDisposable
 
         _control = ControlServer.Start(_store.FolderOf(_request.Id), Answer);
         return HandOver();
+    }
+
+    /// <summary>
+    /// Enters the container's cgroup, in which the VMM then is, too. The network namespace is the first thread's alone: there
+    /// callers look for it, and the jailed VMM has one of its own.
+    /// </summary>
+    private void EnterHost(HostCgroup cgroup, Spec spec, VmShape shape)
+    {
+        _before = HostCgroup.OfThisProcess();
+        cgroup.Create();
+        HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB);
+        cgroup.Join();
+        _first.Do(() => NetworkNamespace.Enter(spec.Linux));
     }
 
     /// <summary>Later commands look at the configuration as it was now.</summary>
@@ -188,6 +208,9 @@ internal sealed class InitStandIn : IDisposable
 
         Change(s => s with { Status = ContainerStatus.Created });
         _signals.Start(_process.Deliver);
+
+        // The terminal's new owner may have set its size before.
+        _process.Deliver(Libc.SIGWINCH);
         _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
         if (_request.Foreground)
         {
@@ -252,9 +275,7 @@ internal sealed class InitStandIn : IDisposable
                 Change(s => s with { Status = ContainerStatus.Running });
                 break;
             case ControlVerb.Update:
-                UpdateContainerRequest update = new() { ContainerId = _request.Id };
-                update.Settings.AddRange((call.Settings ?? []).Select(s => new CgroupSetting { File = s.File, Value = s.Value }));
-                Call(agent => agent.UpdateContainer(update));
+                Call(agent => agent.UpdateContainer(UpdateContainerRequest.Parser.ParseFrom(call.Update ?? [])));
                 break;
             case ControlVerb.Stats:
                 return StatsReply(Call(agent => agent.StatsContainer(_request.Id)));
@@ -270,6 +291,9 @@ internal sealed class InitStandIn : IDisposable
             throw new SandboxException("cannot start a container that has already run");
         }
 
+        // As it is now: it may have been updated since.
+        Spec spec = SpecReader.ReadBundle(_store.FolderOf(_request.Id));
+        HostLimits.ApplyAtStart(new HostCgroup(_state.Cgroups!), spec.Linux?.Resources);
         Call(agent => agent.StartContainer(_request.Id));
         Change(s => s with { Status = ContainerStatus.Running });
     }
@@ -295,7 +319,7 @@ internal sealed class InitStandIn : IDisposable
         Files = new SortedDictionary<string, string>(stats.CgroupFiles, StringComparer.Ordinal),
         Interfaces =
         [
-            .. stats.Interfaces.Select(i => new InterfaceCounters(
+            .. stats.Interfaces.Select(i => new Runtime.InterfaceCounters(
                 i.Name, i.RxBytes, i.RxPackets, i.RxErrors, i.RxDropped, i.TxBytes, i.TxPackets, i.TxErrors, i.TxDropped)),
         ],
     };
@@ -312,10 +336,23 @@ internal sealed class InitStandIn : IDisposable
     private void Undo()
     {
         Dispose();
-        if (_state is not null)
+        if (_state is null)
         {
-            _store.Delete(_request.Id);
+            return;
         }
+
+        try
+        {
+            // A cgroup can be removed only from outside of it.
+            _before?.Join();
+            _ = new HostCgroup(_state.Cgroups!).Remove();
+        }
+        catch (SandboxException e)
+        {
+            _caller.Log(LogLevel.Warning, e.Message);
+        }
+
+        _store.Delete(_request.Id);
     }
 
     /// <summary>Without its VM, whatever is being waited for fails at once.</summary>

@@ -17,8 +17,36 @@ internal sealed unsafe class LineChannel : IDisposable
 
     internal LineChannel(SafeFd fd) => _fd = fd;
 
-    /// <summary>Sends a line; false when the other side is gone.</summary>
+    /// <summary>Sends a line; false when the other side is gone, or the channel was closed here.</summary>
     internal bool Send<T>(T message, JsonTypeInfo<T> type)
+    {
+        try
+        {
+            return SendLine(message, type);
+        }
+        catch (ObjectDisposedException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>The next line; null when the other side is gone, sent no JSON, or <paramref name="timeout"/> is over.</summary>
+    internal T? Receive<T>(JsonTypeInfo<T> type, TimeSpan? timeout = null)
+        where T : class
+    {
+        try
+        {
+            return ReceiveLine(type, timeout);
+        }
+        catch (ObjectDisposedException)
+        {
+            return null;
+        }
+    }
+
+    public void Dispose() => _fd.Dispose();
+
+    private bool SendLine<T>(T message, JsonTypeInfo<T> type)
     {
         byte[] line = [.. JsonSerializer.SerializeToUtf8Bytes(message, type), (byte)'\n'];
         lock (_write)
@@ -48,8 +76,7 @@ internal sealed unsafe class LineChannel : IDisposable
         return true;
     }
 
-    /// <summary>The next line; null when the other side is gone, sent no JSON, or <paramref name="timeout"/> is over.</summary>
-    internal T? Receive<T>(JsonTypeInfo<T> type, TimeSpan? timeout = null)
+    private T? ReceiveLine<T>(JsonTypeInfo<T> type, TimeSpan? timeout)
         where T : class
     {
         long deadline = timeout is null ? long.MaxValue : Environment.TickCount64 + (long)timeout.Value.TotalMilliseconds;
@@ -76,8 +103,6 @@ internal sealed unsafe class LineChannel : IDisposable
             }
         }
     }
-
-    public void Dispose() => _fd.Dispose();
 
     private bool Fill(long deadline)
     {

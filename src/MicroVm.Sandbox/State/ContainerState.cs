@@ -42,6 +42,12 @@ public sealed record ContainerState
     /// <summary>The bundle's hooks: those of the end are run when the bundle may be gone.</summary>
     public Hooks? Hooks { get; init; }
 
+    /// <summary>The container's cgroup on the host: folder by controllers.</summary>
+    public SortedDictionary<string, string>? Cgroups { get; init; }
+
+    /// <summary>Memory of the VM, fixed at its creation.</summary>
+    public int VmMemoryMiB { get; init; }
+
     /// <summary>Belongs to a command in the foreground: once dead, the id is free.</summary>
     public bool Transient { get; init; }
 

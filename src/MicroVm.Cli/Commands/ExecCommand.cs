@@ -1,0 +1,76 @@
+using MicroVm.Cli.Parsing;
+using MicroVm.Oci;
+using MicroVm.Sandbox.Runtime;
+
+namespace MicroVm.Cli.Commands;
+
+/// <summary><c>microvm exec</c>: one more process in a container.</summary>
+internal static class ExecCommand
+{
+    private const int OwnFailure = 255;
+
+    internal static readonly Command Command = new()
+    {
+        Name = "exec",
+        Arguments = "<container-id> <command> [command options]",
+        Help = "execute new process inside the container",
+        MinArguments = 1,
+        FailureStatus = OwnFailure,
+        FailurePrefix = "exec failed: ",
+        Flags =
+        [
+            new("process, p", "FILE", "path to the process.json"),
+            new("detach, d", null, "detach from the container's process"),
+            new("pid-file", "FILE", "file to write the process id to"),
+            new("console-socket", "SOCKET", "path to an AF_UNIX socket which will receive the master of the console's pseudo-terminal"),
+            new("tty, t", null, "allocate a pseudo-terminal"),
+            new("user, u", "UID[:GID]", "user of the process"),
+            new("additional-gids, g", "GID", "additional group of the process; may be repeated"),
+            new("env, e", "NAME=VALUE", "environment variable; may be repeated"),
+            new("cwd", "DIR", "current working directory in the container"),
+            new("cap, c", "NAME", "capability added to the bounding, effective and permitted sets; may be repeated"),
+            new("no-new-privs", null, "set the no new privileges value for the process"),
+            new("ignore-paused", null, "allow exec in a paused container"),
+            new("preserve-fds", "N", "refused: descriptors cannot be passed into a VM"),
+            new("process-label", "LABEL", "refused: the guest kernel has no SELinux"),
+            new("apparmor", "PROFILE", "refused: the guest kernel has no AppArmor"),
+            new("cgroup", "PATH", "refused: processes are in the container's cgroup"),
+            new("pidfd-socket", "SOCKET", "refused: not supported"),
+            new("no-subreaper", null, "accepted for callers of runc; has no effect"),
+        ],
+        Run = call =>
+        {
+            FlagValues flags = call.Flags;
+            Refuse(flags.Has("preserve-fds") && flags.Number("preserve-fds") != 0, "--preserve-fds", "descriptors cannot be passed into a VM");
+            Refuse(flags.Has("process-label"), "--process-label", "the guest kernel has no SELinux");
+            Refuse(flags.Has("apparmor"), "--apparmor", "the guest kernel has no AppArmor");
+            Refuse(flags.Has("cgroup"), "--cgroup", "processes are in the container's cgroup");
+            Refuse(flags.Has("pidfd-socket"), "--pidfd-socket", "callers get the process id by --pid-file");
+            return call.Runtime.Exec(new ExecRequest
+            {
+                Id = call.Id,
+                ProcessFile = flags.Text("process"),
+                Arguments = [.. call.Arguments.Skip(1)],
+                Cwd = flags.Text("cwd"),
+                Environment = flags.All("env"),
+                User = flags.Text("user"),
+                AdditionalGids = flags.All("additional-gids"),
+                Capabilities = flags.All("cap"),
+                Tty = flags.On("tty"),
+                NoNewPrivileges = flags.Has("no-new-privs") ? flags.On("no-new-privs") : null,
+                Detach = flags.On("detach"),
+                PidFile = flags.Text("pid-file"),
+                ConsoleSocket = flags.Text("console-socket"),
+                IgnorePaused = flags.On("ignore-paused"),
+            });
+        },
+    };
+
+    private static void Refuse(bool given, string option, string reason)
+    {
+        if (given)
+        {
+            throw SpecException.Unsupported(option, reason);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+using System.Globalization;
+using System.Text;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Sandbox.HostCgroups;
+
+/// <summary>
+/// The container's cgroup on the host, in every hierarchy: its stand-ins and its VMM are there, and so is what they use.
+/// </summary>
+/// <param name="Folders">Folder by controllers: "cpu,cpuacct", "name=systemd"; "" is version 2.</param>
+internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
+{
+    private const uint Mode = 0b111_101_101;
+    private const int RemoveAttempts = 100, MaxFile = 1 << 20;
+
+    /// <summary>The cgroup of a container; nothing is made yet.</summary>
+    /// <exception cref="Oci.SpecException">The path is malformed.</exception>
+    internal static HostCgroup Of(string? cgroupsPath, string id, bool systemd) => new(new SortedDictionary<string, string>(
+        CgroupHierarchy.Find().ToDictionary(h => string.Join(',', h.Controllers), h => CgroupPath.Folder(h, cgroupsPath, id, systemd)),
+        StringComparer.Ordinal));
+
+    /// <summary>Makes the folders that are missing.</summary>
+    /// <exception cref="SandboxException">One cannot be made.</exception>
+    internal void Create()
+    {
+        foreach ((string controllers, string folder) in Folders)
+        {
+            try
+            {
+                HostFile.MakeFolder(folder, Mode);
+                if (controllers.Length == 0)
+                {
+                    Delegate(folder);
+                }
+                else if (controllers.Split(',').Contains("cpuset"))
+                {
+                    FillCpuset(folder);
+                }
+            }
+            catch (LinuxException e)
+            {
+                // In a hybrid set-up version 2 has no controllers: without it nothing is missing.
+                if (controllers.Length > 0 || Folders.Count == 1)
+                {
+                    throw new SandboxException($"the container's cgroup cannot be made: {e.Message}", e);
+                }
+            }
+        }
+    }
+
+    /// <summary>The cgroups that this process is in.</summary>
+    internal static HostCgroup OfThisProcess() => new(new SortedDictionary<string, string>(
+        CgroupHierarchy.Find().ToDictionary(h => string.Join(',', h.Controllers), h => CgroupPath.OwnFolder(h)), StringComparer.Ordinal));
+
+    /// <summary>Moves this process there; what it starts is there from its beginning.</summary>
+    /// <exception cref="SandboxException">The kernel refuses.</exception>
+    internal void Join()
+    {
+        foreach ((string controllers, string folder) in Folders)
+        {
+            try
+            {
+                Write(folder, "cgroup.procs", Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
+            }
+            catch (LinuxException e)
+            {
+                if (controllers.Length > 0 || Folders.Count == 1)
+                {
+                    throw new SandboxException($"the container's cgroup cannot be joined: {e.Message}", e);
+                }
+            }
+        }
+    }
+
+    /// <summary>Writes a file of a controller: the first that exists of version 1's and version 2's.</summary>
+    /// <returns>False when the host has neither.</returns>
+    /// <exception cref="SandboxException">The kernel refuses the value.</exception>
+    internal bool TryWrite(string controller, string v1File, string v1Value, string v2File, string v2Value)
+    {
+        (string? folder, string file, string value) = FolderOf(controller) is { } v1 ? (v1, v1File, v1Value) : (FolderOf(""), v2File, v2Value);
+        if (folder is null || file.Length == 0 || !File.Exists(Path.Combine(folder, file)))
+        {
+            return false;
+        }
+
+        try
+        {
+            Write(folder, file, value);
+            return true;
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"failed to write \"{value}\": {e.Message}", e);
+        }
+    }
+
+    /// <summary>Removes the folders, once nothing runs there. What cannot be removed is told, and stays.</summary>
+    /// <returns>The folders that stay.</returns>
+    internal IReadOnlyList<string> Remove() => [.. Folders.Values.Where(f => !TryRemove(f))];
+
+    private static bool TryRemove(string folder)
+    {
+        // A process that has ended leaves its cgroup a moment later.
+        for (int attempt = 0; attempt < RemoveAttempts; attempt++)
+        {
+            if (Libc.rmdir(folder) == 0 || Check.LastErrno == Errno.ENOENT)
+            {
+                return true;
+            }
+
+            if (Check.LastErrno != Errno.EBUSY)
+            {
+                return false;
+            }
+
+            foreach (string child in Directory.Exists(folder) ? Directory.EnumerateDirectories(folder) : [])
+            {
+                _ = TryRemove(child);
+            }
+
+            Thread.Sleep(10);
+        }
+
+        return false;
+    }
+
+    private string? FolderOf(string controller) =>
+        Folders.FirstOrDefault(f => f.Key.Split(',').Contains(controller)) is { Value: { } folder } && Directory.Exists(folder) ? folder : null;
+
+    /// <summary>Version 2: a controller works in a cgroup when every one above passes it on.</summary>
+    private static void Delegate(string folder)
+    {
+        string mount = CgroupHierarchy.Find().First(h => h.IsUnified).MountPoint;
+        List<string> above = [];
+        for (string? f = Path.GetDirectoryName(folder); f is not null && f.Length >= mount.Length; f = Path.GetDirectoryName(f))
+        {
+            above.Insert(0, f);
+        }
+
+        foreach (string parent in above)
+        {
+            string controllers = Encoding.ASCII.GetString(HostFile.ReadAllBytes(Path.Combine(parent, "cgroup.controllers"), MaxFile));
+            foreach (string controller in controllers.Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries))
+            {
+                try
+                {
+                    Write(parent, "cgroup.subtree_control", "+" + controller);
+                }
+                catch (LinuxException)
+                {
+                    // One that holds processes passes only threaded controllers on; a limit that needs it says so.
+                }
+            }
+        }
+    }
+
+    /// <summary>Version 1: a new cpuset is empty, and takes no process until it has CPUs and nodes.</summary>
+    private static void FillCpuset(string folder)
+    {
+        foreach (string file in (string[])["cpuset.cpus", "cpuset.mems"])
+        {
+            if (Read(folder, file).Length > 0)
+            {
+                continue;
+            }
+
+            string parent = Path.GetDirectoryName(folder)!;
+            if (Read(parent, file).Length == 0)
+            {
+                FillCpuset(parent);
+            }
+
+            Write(folder, file, Read(parent, file));
+        }
+    }
+
+    private static string Read(string folder, string file) =>
+        Encoding.ASCII.GetString(HostFile.ReadAllBytes(Path.Combine(folder, file), MaxFile)).Trim();
+
+    private static void Write(string folder, string file, string value)
+    {
+        string path = Path.Combine(folder, file);
+        using SafeFd fd = SafeFd.From(Libc.open(path, Libc.O_WRONLY | Libc.O_CLOEXEC, 0), "open", path);
+        HostFile.WriteAll(fd, Encoding.ASCII.GetBytes(value), path);
+    }
+}

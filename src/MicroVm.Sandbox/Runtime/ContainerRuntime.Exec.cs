@@ -1,0 +1,71 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Oci;
+using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Streams;
+using Process = MicroVm.Oci.Config.Process;
+
+namespace MicroVm.Sandbox.Runtime;
+
+public sealed partial class ContainerRuntime
+{
+    /// <summary>Starts one more process in a container, and waits for its end unless it is detached.</summary>
+    /// <returns>The process's exit status (128 + signal when one ended it); 0 when detached.</returns>
+    public int Exec(ExecRequest request)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ContainerStatus status = State(request.Id).Status;
+        if (status == ContainerStatus.Stopped)
+        {
+            throw new SandboxException("cannot exec a stopped container");
+        }
+
+        if (status == ContainerStatus.Paused && !request.IgnorePaused)
+        {
+            throw new SandboxException("cannot exec in a paused container (use --ignore-paused to override)");
+        }
+
+        HostStreams.Prepare();
+        Process pattern = SpecReader.ReadBundle(_store.FolderOf(request.Id)).Process!;
+        Process process = ExecProcess.Build(request, pattern);
+        CheckTerminal(process.Terminal ?? false, request);
+        StandInRequest standIn = Request(request.Id) with
+        {
+            Process = process,
+            Foreground = !request.Detach,
+            ConsoleSocket = request.ConsoleSocket is null ? null : Path.GetFullPath(request.ConsoleSocket),
+        };
+        StandInProcess? child = null;
+        using SignalRelay signals = new(() => child?.Process.Signal(Libc.SIGTERM));
+        using StandInProcess owned = child = StandInProcess.Start(standIn, _log);
+        _ = child.Expect(StandInMessageKind.Created);
+        if (request.PidFile is not null)
+        {
+            WritePidFile(request.PidFile, child.Process.Pid);
+        }
+
+        using Terminal? terminal = process.Terminal == true && !request.Detach ? RawTerminal() : null;
+        child.Proceed();
+        _ = child.Expect(StandInMessageKind.Ready);
+        return request.Detach ? 0 : Attend(child, signals, terminal);
+    }
+
+    private static void CheckTerminal(bool terminal, ExecRequest request)
+    {
+        if (terminal && request.Detach && request.ConsoleSocket is null)
+        {
+            throw new SandboxException("cannot allocate tty if runc will detach without setting console socket");
+        }
+
+        if (request.ConsoleSocket is not null && !(terminal && request.Detach))
+        {
+            throw new SandboxException("cannot use console socket if runc will not detach or allocate tty");
+        }
+
+        if (terminal && !request.Detach && !(Terminal.Is(HostStreams.Input) || Terminal.Is(HostStreams.Output)))
+        {
+            throw new SandboxException("cannot allocate tty: neither standard input nor standard output is a terminal");
+        }
+    }
+}
