@@ -69,6 +69,32 @@ public sealed class StoreTests : IDisposable
     }
 
     [Fact]
+    public void AContainerThatEndedKeepsItsIdUnlessItsCommandWasInTheForeground()
+    {
+        ContainerStore store = new(_folder.Path);
+        ContainerState dead = State("one") with { Init = new ProcessIdentity(int.MaxValue, 1), Status = ContainerStatus.Running };
+        store.Create(dead);
+        Assert.Equal(ContainerStatus.Stopped, store.Get("one").LiveStatus());
+        Assert.Throws<SandboxException>(() => store.Create(State("one")));
+        store.Create(dead with { Id = "two", Transient = true });
+        store.Create(State("two"));
+        Assert.Equal(["one", "two"], store.All().Select(s => s.Id));
+        Assert.Equal("container does not exist", Assert.Throws<SandboxException>(() => store.Get("three")).Message);
+    }
+
+    [Fact]
+    public void StatusIsWhatIsAlive()
+    {
+        ContainerState running = State("one") with { Status = ContainerStatus.Paused, Vmm = ProcessIdentity.Current };
+        Assert.Equal(ContainerStatus.Paused, running.LiveStatus());
+        Assert.Equal(ContainerStatus.Stopped, (running with { Vmm = new ProcessIdentity(int.MaxValue, 1) }).LiveStatus());
+        Assert.Equal(ContainerStatus.Stopped, (running with { Init = new ProcessIdentity(int.MaxValue, 1) }).LiveStatus());
+        Assert.Equal(ContainerStatus.Creating, State("one").LiveStatus());
+        Assert.Equal(0, running.ToOci(ContainerStatus.Stopped).Pid);
+        Assert.Equal(Environment.ProcessId, running.ToOci(ContainerStatus.Running).Pid);
+    }
+
+    [Fact]
     public void OneOfManyCallersGetsTheId()
     {
         int won = 0;

@@ -1,0 +1,96 @@
+using System.Diagnostics;
+using System.Globalization;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.EndToEnd.Support;
+
+/// <summary>
+/// A container as its callers drive it: `create` and what follows, each a process of its own. This process is the subreaper to
+/// which the container's processes come, as conmon and containerd's shim are.
+/// </summary>
+internal sealed class DetachedContainer : IDisposable
+{
+    private const int PR_SET_CHILD_SUBREAPER = 36;
+
+    public DetachedContainer(Bundle bundle)
+    {
+        Bundle = bundle;
+        Id = $"e2e-{Environment.ProcessId}-{Guid.NewGuid():N}"[..24];
+        Folder = Directory.CreateTempSubdirectory("microvm-detached-").FullName;
+        Libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    }
+
+    public Bundle Bundle { get; }
+
+    public string Id { get; }
+
+    /// <summary>For the test's files; the state is in a folder of it.</summary>
+    public string Folder { get; }
+
+    public string Root => Path.Combine(Folder, "root");
+
+    public string this[string name] => Path.Combine(Folder, name);
+
+    /// <summary>The id in the pid file.</summary>
+    public int Pid => int.Parse(File.ReadAllText(this["pid"]), CultureInfo.InvariantCulture);
+
+    public string Output => File.ReadAllText(this["out"]);
+
+    /// <summary>`create` with files for standard streams: the container keeps them open.</summary>
+    public CommandResult Create(params string[] flags)
+    {
+        Bundle.Save();
+        string line = $"exec {Installation.Runtime} --root {Root} --log {this["log"]} --log-format json create --bundle {Bundle.Path} " +
+            $"--pid-file {this["pid"]} {string.Join(' ', flags)} {Id} </dev/null >{this["out"]} 2>{this["err"]}";
+        CommandResult result = Shell.Run("sh", "-c", line);
+        return result with { StandardError = File.ReadAllText(this["err"]) };
+    }
+
+    /// <summary>A command with pipes for its streams, which must be closed when it ends: the id comes last.</summary>
+    public CommandResult Call(string command, params string[] flags) => Raw([command, .. flags, Id]);
+
+    /// <summary>A command with pipes for its streams.</summary>
+    public CommandResult Raw(params string[] arguments) => Shell.Run(Installation.Runtime, ["--root", Root, .. arguments]);
+
+    public string Status => System.Text.Json.Nodes.JsonNode.Parse(Call("state").EnsureSuccess().StandardOutput)!["status"]!.GetValue<string>();
+
+    /// <summary>Waits for a child's end; its wait status as shells have it.</summary>
+    public static int Reap(int pid)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        while (watch.Elapsed < Installation.RunDeadline)
+        {
+            unsafe
+            {
+                int status;
+                int result = Libc.waitpid(pid, &status, Libc.WNOHANG);
+                Assert.True(result >= 0, $"{pid} is no child of the subreaper");
+                if (result == pid)
+                {
+                    return (status & 0x7f) == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f);
+                }
+            }
+
+            Thread.Sleep(20);
+        }
+
+        throw new TimeoutException($"process {pid} did not end");
+    }
+
+    /// <summary>Waits until <paramref name="condition"/> holds.</summary>
+    public static void Eventually(Func<bool> condition, string what)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        while (!condition())
+        {
+            Assert.True(watch.Elapsed < Installation.RunDeadline, what);
+            Thread.Sleep(50);
+        }
+    }
+
+    public void Dispose()
+    {
+        Call("delete", "--force");
+        Directory.Delete(Folder, recursive: true);
+    }
+}
