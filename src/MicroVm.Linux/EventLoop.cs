@@ -140,10 +140,13 @@ public sealed unsafe class EventLoop : IDisposable, IEventHandler
         _wake.Signal();
     }
 
+    /// <summary>Makes the calling thread the loop's, before it runs: from now on <see cref="Invoke"/> of others waits for it.</summary>
+    public void Claim() => _owner = Thread.CurrentThread;
+
     /// <summary>Dispatches until <see cref="Stop"/>.</summary>
     public void Run()
     {
-        _owner = Thread.CurrentThread;
+        Claim();
         while (!_stop)
         {
             RunOnce(-1);

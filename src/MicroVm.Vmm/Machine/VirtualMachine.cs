@@ -82,6 +82,8 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     /// <returns>How it ended.</returns>
     public VmmExitCode Run()
     {
+        // A guest may set a device up with its first instructions, and that is the device thread's work.
+        Loop.Claim();
         foreach (VcpuThread vcpu in _vcpus)
         {
             vcpu.Start();
