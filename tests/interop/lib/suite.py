@@ -101,7 +101,7 @@ def is_microvm():
 def main(engine, programs, start, stop, limit=1500):
     """Runs the script's cases in a jail, between start(folder) and stop(), and ends the process."""
     if "-h" in sys.argv or "--help" in sys.argv:
-        print(f"usage: [RUNTIME=FILE] [MICROVM_INTEROP_ALL=1] {sys.argv[0]} [PART-OF-A-TITLE]")
+        print(f"usage: [RUNTIME=FILE] [MICROVM_INTEROP_ALL=1] {sys.argv[0]} [PART-OF-A-TITLE...]")
         sys.exit(0)
     missing = [p for p in programs if not any(os.access(os.path.join(d, p), os.X_OK) for d in _path())]
     if os.getuid() != 0:
@@ -119,7 +119,7 @@ def main(engine, programs, start, stop, limit=1500):
 def _run(engine, folder, start, stop):
     name = runtime_name()
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    wanted = sys.argv[1:]
     everything = bool(os.environ.get("MICROVM_INTEROP_ALL"))
     slow = name == "microvm" and EMULATED and not everything
     os.chdir(folder)  # conmon leaves files in its working directory
@@ -129,7 +129,7 @@ def _run(engine, folder, start, stop):
         print(f"failed: {engine} with {name}: start\n{_details(e)}", flush=True)
         counts["failed"] += 1
     for title, function, extra, network, proven in _cases if not counts["failed"] else []:
-        if wanted not in title:
+        if wanted and not any(w in title for w in wanted):
             continue
         label = f"{engine} with {name}: {title}"
         _transcript.clear()
