@@ -78,6 +78,9 @@ internal sealed class ExecStandIn : IDisposable
             ContainerId = _request.Id,
             ExecId = _execId,
             Process = ProcessPlan.Build(_request.Process!, spec.Linux ?? new Oci.Config.Linux(), warnings),
+
+            // Whether a paused container may be executed in was decided by the command.
+            IgnorePaused = true,
         };
         HomeDirectory.Add(exec.Process, _store.Get(_request.Id).Rootfs);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
