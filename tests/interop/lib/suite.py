@@ -30,11 +30,10 @@ class Result:
         return f"$ {command_line(self.args)}\nexit status {self.code}\n{_indent('out', self.out)}{_indent('err', self.err)}"
 
 
-def case(title, extra=False, network=False, proven=True):
-    """A case. `extra` ones are left out where starts are slow, `network` ones need a container that is connected, and what is not
-    `proven` has passed with runc alone so far."""
+def case(title, extra=False, network=False):
+    """A case. `extra` ones are left out where starts are slow; `network` ones need a container that is connected."""
     def add(function):
-        _cases.append((title, function, extra, network, proven))
+        _cases.append((title, function, extra, network))
         return function
     return add
 
@@ -120,15 +119,14 @@ def _run(engine, folder, start, stop):
     name = runtime_name()
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     wanted = sys.argv[1:]
-    everything = bool(os.environ.get("MICROVM_INTEROP_ALL"))
-    slow = name == "microvm" and EMULATED and not everything
+    slow = name == "microvm" and EMULATED and not os.environ.get("MICROVM_INTEROP_ALL")
     os.chdir(folder)  # conmon leaves files in its working directory
     try:
         start(folder)
     except (AssertionError, OSError) as e:
         print(f"failed: {engine} with {name}: start\n{_details(e)}", flush=True)
         counts["failed"] += 1
-    for title, function, extra, network, proven in _cases if not counts["failed"] else []:
+    for title, function, extra, network in _cases if not counts["failed"] else []:
         if wanted and not any(w in title for w in wanted):
             continue
         label = f"{engine} with {name}: {title}"
@@ -139,8 +137,6 @@ def _run(engine, folder, start, stop):
                 skip("containers are not connected to networks yet")
             if extra and slow:
                 skip("this host's KVM emulates guest kernel code, starts are slow; MICROVM_INTEROP_ALL=1 runs it")
-            if not proven and name == "microvm" and not everything:
-                skip("not proven with microvm yet; MICROVM_INTEROP_ALL=1 runs it")
             function()
             outcome, text = "passed", f"{time.monotonic() - begin:.1f} s"
         except Skipped as e:
