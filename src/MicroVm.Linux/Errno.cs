@@ -48,6 +48,7 @@ public enum Errno
     ENODATA = 61,
     EPROTO = 71,
     EOVERFLOW = 75,
+    EBADFD = 77,
     EILSEQ = 84,
     EUSERS = 87,
     ENOTSOCK = 88,

@@ -22,6 +22,15 @@ public sealed record ControlRequest
 
     /// <summary>For AddExport: how the guest may cache it.</summary>
     public FsCache Cache { get; set; } = FsCache.Exclusive;
+
+    /// <summary>For <see cref="ControlOperation.AttachNet"/> and SetNetLink: index in <see cref="VmmConfig.Net"/>.</summary>
+    public int Index { get; set; }
+
+    /// <summary>For AttachNet: the interface; its tap comes by SCM_RIGHTS, a descriptor for each queue pair.</summary>
+    public NetAttachment? Interface { get; set; }
+
+    /// <summary>For SetNetLink.</summary>
+    public bool Up { get; set; }
 }
 
 /// <summary>The operations of the control socket.</summary>
@@ -45,6 +54,12 @@ public enum ControlOperation
 
     /// <summary>Removes an entry from a virtio-fs root directory.</summary>
     RemoveExport,
+
+    /// <summary>Puts a network interface behind a window that has none; the guest's driver is then to be bound to it.</summary>
+    AttachNet,
+
+    /// <summary>Tells the guest that a network interface's link is up or down.</summary>
+    SetNetLink,
 }
 
 /// <summary>The answer to a <see cref="ControlRequest"/>.</summary>

@@ -63,6 +63,9 @@ public sealed record VmmConfig
     /// <summary>virtio-fs devices.</summary>
     public IReadOnlyList<FsConfig> Fs { get; set; } = [];
 
+    /// <summary>virtio-net devices and, where no tap is given, windows for those that are attached later.</summary>
+    public IReadOnlyList<NetConfig> Net { get; set; } = [];
+
     /// <summary>A connected SOCK_STREAM socket, or a listening one (path), that speaks <see cref="ControlRequest"/>.</summary>
     public FileReference? Control { get; set; }
 

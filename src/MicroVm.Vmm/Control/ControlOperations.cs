@@ -57,6 +57,12 @@ public sealed class ControlOperations
             case ControlOperation.RemoveExport:
                 answer(RemoveExport(request));
                 break;
+            case ControlOperation.AttachNet:
+                answer(NetOperations.Attach(_machine, request, takeFd));
+                break;
+            case ControlOperation.SetNetLink:
+                answer(NetOperations.SetLink(_machine, request));
+                break;
             default:
                 answer(Failure($"operation {request.Operation} is not known"));
                 break;

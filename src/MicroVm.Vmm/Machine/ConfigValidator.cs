@@ -40,5 +40,5 @@ public static class ConfigValidator
     }
 
     private static int DeviceCount(VmmConfig config) =>
-        (config.Entropy ? 1 : 0) + (config.Console is null ? 0 : 1) + (config.Vsock is null ? 0 : 1) + config.Fs.Count + config.Block.Count + config.Pmem.Count;
+        (config.Entropy ? 1 : 0) + (config.Console is null ? 0 : 1) + (config.Vsock is null ? 0 : 1) + config.Fs.Count + config.Block.Count + config.Pmem.Count + config.Net.Count;
 }

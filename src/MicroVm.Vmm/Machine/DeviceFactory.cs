@@ -11,8 +11,8 @@ using MicroVm.VmmControl;
 namespace MicroVm.Vmm.Machine;
 
 /// <summary>
-/// Makes the configured virtio devices, in an order that never changes: rng, console, vsock, fs..., block..., pmem... A
-/// guest numbers disks by it.
+/// Makes the configured virtio devices, in an order that never changes: rng, console, vsock, fs..., block..., pmem...,
+/// net... A guest numbers disks and network interfaces by it.
 /// </summary>
 internal static class DeviceFactory
 {
@@ -53,6 +53,11 @@ internal static class DeviceFactory
         for (int i = 0; i < config.Pmem.Count; i++)
         {
             AddPmem(machine, config.Pmem[i], i);
+        }
+
+        for (int i = 0; i < config.Net.Count; i++)
+        {
+            NetFactory.Add(machine, config.Net[i], i);
         }
     }
 

@@ -70,6 +70,11 @@ public static unsafe class ProcessSetup
             }
         }
 
+        foreach (FileReference tap in config.Net.SelectMany(n => n.Interface?.Taps ?? []))
+        {
+            Add(tap);
+        }
+
         return named;
 
         void Add(FileReference? file)

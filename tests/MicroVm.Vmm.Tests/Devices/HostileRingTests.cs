@@ -6,6 +6,7 @@ using MicroVm.Tests.Shared.Virtio;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Tests.Boot;
@@ -81,6 +82,27 @@ public sealed class HostileRingTests
             return true;
         });
         File.Delete(image);
+    }
+
+    [SkippableFact]
+    public void Net()
+    {
+        Skip.If(TapNamespace.Missing is not null, TapNamespace.Missing);
+        using TapNamespace tap = TapNamespace.Create();
+        Run(
+            _ =>
+            {
+                NetDevice device = new("net0", 1);
+                device.Attach(tap.Taps, new NetInterface(MacAddress.Read(NetGuest.Mac), 1500, default, default));
+                return device;
+            },
+            guest =>
+            {
+                guest.Queues[1].Add(new Segment(guest.Allocate(100), 100, false));
+                guest.Queues[1].Notify();
+                guest.TurnUntil(() => guest.Queues[1].UsedCount == 1, "a frame is taken");
+                return true;
+            });
     }
 
     private static void Run(Func<EventLoop, VirtioDevice> make, Func<GuestDriver, bool> works)

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using MicroVm.Tests.Shared;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
+using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Virtio;
@@ -20,6 +21,7 @@ public sealed class VirtioAbiTests
         #include <linux/virtio_console.h>
         #include <linux/virtio_vsock.h>
         #include <linux/virtio_pmem.h>
+        #include <linux/virtio_net.h>
         """;
 
     [SkippableFact]
@@ -92,6 +94,46 @@ public sealed class VirtioAbiTests
             ["VIRTIO_VSOCK_SHUTDOWN_RCV"] = (long)VsockShutdown.Receive,
             ["VIRTIO_VSOCK_SHUTDOWN_SEND"] = (long)VsockShutdown.Send,
             ["VIRTIO_VSOCK_EVENT_TRANSPORT_RESET"] = 0,
+
+            ["1ul << VIRTIO_NET_F_CSUM"] = (long)NetFeature.Csum,
+            ["1ul << VIRTIO_NET_F_GUEST_CSUM"] = (long)NetFeature.GuestCsum,
+            ["1ul << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS"] = (long)NetFeature.CtrlGuestOffloads,
+            ["1ul << VIRTIO_NET_F_MTU"] = (long)NetFeature.Mtu,
+            ["1ul << VIRTIO_NET_F_MAC"] = (long)NetFeature.Mac,
+            ["1ul << VIRTIO_NET_F_GUEST_TSO4"] = (long)NetFeature.GuestTso4,
+            ["1ul << VIRTIO_NET_F_GUEST_TSO6"] = (long)NetFeature.GuestTso6,
+            ["1ul << VIRTIO_NET_F_GUEST_ECN"] = (long)NetFeature.GuestEcn,
+            ["1ul << VIRTIO_NET_F_GUEST_UFO"] = (long)NetFeature.GuestUfo,
+            ["1ul << VIRTIO_NET_F_HOST_TSO4"] = (long)NetFeature.HostTso4,
+            ["1ul << VIRTIO_NET_F_HOST_TSO6"] = (long)NetFeature.HostTso6,
+            ["1ul << VIRTIO_NET_F_HOST_ECN"] = (long)NetFeature.HostEcn,
+            ["1ul << VIRTIO_NET_F_HOST_UFO"] = (long)NetFeature.HostUfo,
+            ["1ul << VIRTIO_NET_F_MRG_RXBUF"] = (long)NetFeature.MrgRxbuf,
+            ["1ul << VIRTIO_NET_F_STATUS"] = (long)NetFeature.Status,
+            ["1ul << VIRTIO_NET_F_CTRL_VQ"] = (long)NetFeature.CtrlVq,
+            ["1ul << VIRTIO_NET_F_CTRL_RX"] = (long)NetFeature.CtrlRx,
+            ["1ul << VIRTIO_NET_F_CTRL_VLAN"] = (long)NetFeature.CtrlVlan,
+            ["1ul << VIRTIO_NET_F_CTRL_RX_EXTRA"] = (long)NetFeature.CtrlRxExtra,
+            ["1ul << VIRTIO_NET_F_MQ"] = (long)NetFeature.Mq,
+            ["1ul << VIRTIO_NET_F_CTRL_MAC_ADDR"] = (long)NetFeature.CtrlMacAddr,
+            ["VIRTIO_NET_HDR_GSO_NONE"] = (long)NetGso.None,
+            ["VIRTIO_NET_HDR_GSO_TCPV4"] = (long)NetGso.Tcp4,
+            ["VIRTIO_NET_HDR_GSO_UDP"] = (long)NetGso.Udp,
+            ["VIRTIO_NET_HDR_GSO_TCPV6"] = (long)NetGso.Tcp6,
+            ["VIRTIO_NET_HDR_GSO_ECN"] = (long)NetGso.Ecn,
+            ["VIRTIO_NET_HDR_F_NEEDS_CSUM"] = NetHeader.NeedsCsum,
+            ["VIRTIO_NET_S_LINK_UP"] = NetConfigSpace.LinkUp,
+            ["sizeof(struct virtio_net_hdr_v1)"] = NetHeader.Size,
+            ["sizeof(struct virtio_net_hdr_v1) + 0"] = Marshal.SizeOf<NetHeader>(),
+            ["__builtin_offsetof(struct virtio_net_hdr_v1, hdr_len)"] = Offset<NetHeader>(nameof(NetHeader.HeaderLength)),
+            ["__builtin_offsetof(struct virtio_net_hdr_v1, gso_size)"] = Offset<NetHeader>(nameof(NetHeader.GsoSize)),
+            ["__builtin_offsetof(struct virtio_net_hdr_v1, csum_start)"] = Offset<NetHeader>(nameof(NetHeader.CsumStart)),
+            ["__builtin_offsetof(struct virtio_net_hdr_v1, csum_offset)"] = Offset<NetHeader>(nameof(NetHeader.CsumOffset)),
+            ["__builtin_offsetof(struct virtio_net_hdr_v1, num_buffers)"] = NetHeader.NumBuffersOffset,
+            ["__builtin_offsetof(struct virtio_net_config, status)"] = Offset<NetConfigSpace>(nameof(NetConfigSpace.Status)),
+            ["__builtin_offsetof(struct virtio_net_config, max_virtqueue_pairs)"] = Offset<NetConfigSpace>(nameof(NetConfigSpace.MaxQueuePairs)),
+            ["__builtin_offsetof(struct virtio_net_config, mtu)"] = Offset<NetConfigSpace>(nameof(NetConfigSpace.Mtu)),
+            ["__builtin_offsetof(struct virtio_net_config, speed)"] = NetConfigSpace.Size,
         };
         IReadOnlyDictionary<string, long> theirs = AbiOracle.Evaluate(Headers, ours.Keys);
         Assert.Equal(ours.OrderBy(p => p.Key), theirs.OrderBy(p => p.Key));

@@ -42,7 +42,7 @@ public sealed partial class MmioTransport
         if ((added & VirtioStatus.FeaturesOk) != 0)
         {
             // 3.1.1, step 6: the driver reads the status again to see whether the bit stuck.
-            if ((_driverFeatures & ~_offered) != 0 || (_driverFeatures & VirtioFeature.Version1) == 0)
+            if ((_driverFeatures & ~Offered) != 0 || (_driverFeatures & VirtioFeature.Version1) == 0)
             {
                 return;
             }

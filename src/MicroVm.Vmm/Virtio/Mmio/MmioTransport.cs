@@ -23,7 +23,6 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     private readonly EventLoop _loop;
     private readonly IEventRouting _routing;
     private readonly MmioQueue[] _queues;
-    private readonly ulong _offered;
     private EventFd? _interrupt;
     private ulong _driverFeatures;
     private uint _deviceFeaturesSel;
@@ -57,8 +56,6 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
         _routing = routing;
         BaseAddress = baseAddress;
         Gsi = gsi;
-        _offered = device.DeviceFeatures
-            | VirtioFeature.Version1 | VirtioFeature.RingEventIdx | VirtioFeature.RingIndirectDesc;
         ReadOnlySpan<ushort> sizes = device.QueueMaxSizes;
         _queues = new MmioQueue[sizes.Length];
         for (int i = 0; i < sizes.Length; i++)
@@ -201,6 +198,10 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
 
     private void Violation() => Interlocked.Increment(ref _violations);
 
+    // Asked each time: a window may get its device later.
+    private ulong Offered => Device.DeviceFeatures
+        | VirtioFeature.Version1 | VirtioFeature.RingEventIdx | VirtioFeature.RingIndirectDesc;
+
     private MmioQueue? SelectedQueue => _queueSel < (uint)_queues.Length ? _queues[_queueSel] : null;
 
     private uint ReadRegister(uint register) => register switch
@@ -211,8 +212,8 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
         MmioRegister.VendorId => 0,
         MmioRegister.DeviceFeatures => _deviceFeaturesSel switch
         {
-            0 => (uint)_offered,
-            1 => (uint)(_offered >> 32),
+            0 => (uint)Offered,
+            1 => (uint)(Offered >> 32),
             _ => 0,
         },
         MmioRegister.QueueNumMax => SelectedQueue?.MaxSize ?? 0u,

@@ -1,0 +1,255 @@
+using System.Runtime.InteropServices;
+using MicroVm.Linux;
+using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Virtio;
+
+namespace MicroVm.Vmm.Devices.Net;
+
+/// <summary>
+/// virtio-net (virtio 1.2, 5.1) on a tap interface, which is attached when the device is made or later. Until then the
+/// window holds no device (device id 0, 4.2.3.1.1), so that the guest's driver can be bound once there is one.
+/// </summary>
+/// <remarks>
+/// Each queue pair has a thread of its own; the control queue is served on the event loop. The filter is the only state that
+/// they share, an immutable object.
+/// </remarks>
+internal sealed class NetDevice : VirtioDevice, ICounterSource
+{
+    private readonly ushort[] _queueSizes;
+    private readonly int _maxPairs;
+    private TapBackend? _tap;
+    private NetConfigSpace _config;
+    private FrameRules _rules;
+    private RateLimiter? _receiveLimit;
+    private RateLimiter? _transmitLimit;
+    private ulong _features;
+    private VirtioActivation? _activation;
+    private NetPair[] _pairs = [];
+    private NetControl? _control;
+    private ReceiveFilter _filter = new(default(MacAddress));
+    private volatile int _maxReceiveFrame;
+
+    /// <summary>Makes a device without an interface.</summary>
+    /// <param name="name">Name for logs and counters: "net0".</param>
+    /// <param name="maxPairs">Most queue pairs, 1 to 8.</param>
+    public NetDevice(string name, int maxPairs)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maxPairs);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(maxPairs, NetLimits.MaxPairs);
+        Name = name;
+        _maxPairs = maxPairs;
+        _queueSizes = new ushort[(2 * maxPairs) + 1];
+        Array.Fill(_queueSizes, NetLimits.QueueSize);
+        _queueSizes[^1] = NetLimits.ControlQueueSize;
+    }
+
+    /// <summary>1, or 0 while no interface is attached.</summary>
+    public override uint DeviceId => _tap is null ? 0u : 1u;
+
+    /// <inheritdoc/>
+    public override string Name { get; }
+
+    /// <inheritdoc/>
+    public override ulong DeviceFeatures => _features;
+
+    /// <inheritdoc/>
+    public override ReadOnlySpan<ushort> QueueMaxSizes => _queueSizes;
+
+    /// <summary>Whether an interface is attached.</summary>
+    public bool IsAttached => _tap is not null;
+
+    internal NetCounters Counters { get; } = new();
+
+    /// <summary>What the guest receives; replaced as a whole.</summary>
+    internal ReceiveFilter Filter
+    {
+        get => Volatile.Read(ref _filter);
+        set => Volatile.Write(ref _filter, value);
+    }
+
+    /// <summary>Longest frame that comes as it is on the wire.</summary>
+    internal int MaxReceiveFrame => _maxReceiveFrame;
+
+    /// <summary>Attaches a tap, which is taken over. Device thread, or before the machine runs.</summary>
+    /// <exception cref="ArgumentException">The tap cannot be used, or one is attached already.</exception>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public void Attach(SafeFd[] queues, NetInterface settings)
+    {
+        if (_tap is not null)
+        {
+            throw new ArgumentException($"{Name} has an interface already: {_tap.Name}");
+        }
+
+        if (queues.Length == 0 || queues.Length > _maxPairs)
+        {
+            throw new ArgumentException($"{queues.Length} tap descriptors were given; {Name} takes 1 to {_maxPairs}");
+        }
+
+        // 68: the least that IPv4 allows (RFC 791).
+        if (settings.Mtu != 0 && settings.Mtu is < 68 or > ushort.MaxValue)
+        {
+            throw new ArgumentException($"the MTU {settings.Mtu} is not 68 to 65535");
+        }
+
+        TapBackend tap = TapBackend.Open(queues);
+        _config = new NetConfigSpace
+        {
+            Status = NetConfigSpace.LinkUp, MaxQueuePairs = (ushort)queues.Length, Mtu = (ushort)settings.Mtu,
+        };
+        settings.Mac.Write(_config.Mac);
+        _rules = new FrameRules(settings.Mac, settings.Mtu, 0);
+        _maxReceiveFrame = settings.Mtu > 0 ? settings.Mtu + Ethernet.HeaderLength + (2 * Ethernet.VlanTagLength) : Ethernet.MaxFrame;
+        _receiveLimit = RateLimiter.Create(settings.Receive);
+        _transmitLimit = RateLimiter.Create(settings.Transmit);
+        _features = NetFeature.Csum | NetFeature.GuestCsum | NetFeature.CtrlGuestOffloads | NetFeature.Mac
+            | NetFeature.GuestTso4 | NetFeature.GuestTso6 | NetFeature.GuestEcn | NetFeature.GuestUfo
+            | NetFeature.HostTso4 | NetFeature.HostTso6 | NetFeature.HostEcn | NetFeature.HostUfo
+            | NetFeature.MrgRxbuf | NetFeature.Status | NetFeature.CtrlVq | NetFeature.CtrlRx | NetFeature.CtrlVlan
+            | NetFeature.CtrlRxExtra | NetFeature.CtrlMacAddr
+            | (settings.Mtu > 0 ? NetFeature.Mtu : 0)
+            | (queues.Length > 1 ? NetFeature.Mq : 0)
+            | (tap.HasUso ? NetFeature.HostUso | NetFeature.GuestUso4 | NetFeature.GuestUso6 : 0);
+        Volatile.Write(ref _tap, tap);
+    }
+
+    /// <inheritdoc/>
+    public override void ReadConfig(uint offset, Span<byte> data)
+    {
+        data.Clear();
+        if (offset < NetConfigSpace.Size)
+        {
+            ReadOnlySpan<byte> rest = MemoryMarshal.AsBytes(new ReadOnlySpan<NetConfigSpace>(in _config))[(int)offset..];
+            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
+        }
+    }
+
+    /// <summary>Tells the guest that its link is up or down (5.1.4.1). Device thread.</summary>
+    public void SetLink(bool up)
+    {
+        _config.Status = up ? NetConfigSpace.LinkUp : (ushort)0;
+        _activation?.Interrupt.SignalConfigChange();
+    }
+
+    /// <inheritdoc/>
+    /// <exception cref="InvalidOperationException">The driver did not set up the first queue pair, or there is no interface.</exception>
+    public override void Activate(VirtioActivation activation)
+    {
+        ArgumentNullException.ThrowIfNull(activation);
+        TapBackend tap = _tap ?? throw new InvalidOperationException("no interface is attached");
+        ulong features = activation.DriverFeatures;
+        bool several = (features & NetFeature.Mq) != 0;
+        _rules = _rules with { Features = features };
+        Filter = new ReceiveFilter(_rules.Source)
+        {
+            // Without the commands to choose, the driver filters itself.
+            Promiscuous = (features & NetFeature.CtrlRx) == 0,
+            Vlans = (features & NetFeature.CtrlVlan) == 0 ? null : new ulong[64],
+        };
+        if (!tap.SetOffloads(features & NetFeature.GuestOffloads))
+        {
+            throw new InvalidOperationException($"{tap.Name} does not take the offloads 0x{features & NetFeature.GuestOffloads:x}");
+        }
+
+        _activation = activation;
+        try
+        {
+            // 5.1.2: without MQ there is one pair, and the control queue comes right behind it.
+            _pairs = new NetPair[several ? tap.Queues.Count : 1];
+            for (int i = 0; i < _pairs.Length; i++)
+            {
+                _pairs[i] = MakePair(i, tap, activation);
+            }
+
+            if ((features & NetFeature.CtrlVq) != 0 && activation.Queues[several ? 2 * _config.MaxQueuePairs : 2] is { } control)
+            {
+                _control = new NetControl(control, activation, this);
+            }
+
+            // 5.1.6.5.5: one pair until the driver asks for more.
+            _ = TryUsePairs(1);
+        }
+        catch
+        {
+            Reset();
+            throw;
+        }
+
+        Array.ForEach(_pairs, p => p.Start());
+    }
+
+    /// <inheritdoc/>
+    public override void Reset()
+    {
+        _control?.Dispose();
+        _control = null;
+        foreach (NetPair? pair in _pairs)
+        {
+            pair?.Dispose();
+        }
+
+        _pairs = [];
+        _activation = null;
+    }
+
+    /// <summary>Spreads received frames over the first <paramref name="count"/> pairs (5.1.6.5.5).</summary>
+    /// <returns>False when there are not as many.</returns>
+    public bool TryUsePairs(int count)
+    {
+        if (count < 1 || count > _pairs.Length || !_tap!.UseQueues(count))
+        {
+            return false;
+        }
+
+        for (int i = 0; i < _pairs.Length; i++)
+        {
+            _pairs[i].Enable(i < count);
+        }
+
+        return true;
+    }
+
+    /// <summary>Sets what the guest takes unfinished (5.1.6.5.6).</summary>
+    public bool TrySetOffloads(ulong offloads) => _tap!.SetOffloads(offloads);
+
+    /// <inheritdoc/>
+    public void CollectCounters(Action<string, long> add)
+    {
+        ArgumentNullException.ThrowIfNull(add);
+        if (IsAttached)
+        {
+            Counters.Collect(Name, add);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        Reset();
+        _tap?.Dispose();
+        base.Dispose();
+    }
+
+    private NetPair MakePair(int index, TapBackend tap, VirtioActivation activation)
+    {
+        if (activation.Queues[2 * index] is not { } rx || activation.Queues[(2 * index) + 1] is not { } tx)
+        {
+            throw new InvalidOperationException($"the driver left queue pair {index} disabled (5.1.2)");
+        }
+
+        return new NetPair(
+            $"{Name}.{index}",
+            rx,
+            tx,
+            tap.Queues[index],
+            activation.Interrupt,
+            new NetReceiver(rx, tap.Queues[index], this, activation.DriverFeatures, _receiveLimit, Counters),
+            new NetTransmitter(tx, tap.Queues[index], _rules, _transmitLimit, Counters));
+    }
+}
+
+/// <summary>What a device shows of the interface that it stands for.</summary>
+/// <param name="Mac">Its address.</param>
+/// <param name="Mtu">Its MTU; 0 when the guest is to choose.</param>
+/// <param name="Receive">Limit of what the guest receives.</param>
+/// <param name="Transmit">Limit of what it sends.</param>
+internal readonly record struct NetInterface(MacAddress Mac, int Mtu, NetRateLimit Receive, NetRateLimit Transmit);

@@ -1,0 +1,207 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Virtio;
+
+namespace MicroVm.Vmm.Devices.Net;
+
+/// <summary>
+/// A queue pair and the thread that serves it from activation to reset. A write to a tap runs the host's network stack up to
+/// the receiver, so it is not done on the loop that all other devices share. Owns the thread and its loop.
+/// </summary>
+internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
+{
+    private const int StackBytes = 256 * 1024;
+    private readonly Virtqueue _rx;
+    private readonly Virtqueue _tx;
+    private readonly SafeFd _tap;
+    private readonly IVirtioInterrupt _interrupt;
+    private readonly EventLoop _loop = new();
+    private readonly TimerFd _rxTimer = new();
+    private readonly TimerFd _txTimer = new();
+    private readonly NetReceiver _receiver;
+    private readonly NetTransmitter _transmitter;
+    private readonly Thread _thread;
+    private uint _watched;
+    private bool _turnQueued;
+    private bool _rxWork = true;
+    private bool _txWork = true;
+    private bool _rxEnabled = true;
+    private bool _dead;
+
+    public NetPair(string name, Virtqueue rx, Virtqueue tx, SafeFd tap, IVirtioInterrupt interrupt, NetReceiver receiver, NetTransmitter transmitter)
+    {
+        (_rx, _tx, _tap, _interrupt, _receiver, _transmitter) = (rx, tx, tap, interrupt, receiver, transmitter);
+        _thread = new Thread(Run, StackBytes) { IsBackground = true, Name = name };
+        _loop.Add(rx.Kick.Fd, Libc.EPOLLIN, this);
+        _loop.Add(tx.Kick.Fd, Libc.EPOLLIN, this);
+        _loop.Add(_rxTimer.Fd, Libc.EPOLLIN, this);
+        _loop.Add(_txTimer.Fd, Libc.EPOLLIN, this);
+        _watched = Libc.EPOLLIN;
+        _loop.Add(tap, _watched, this);
+    }
+
+    /// <summary>Starts serving, with what waits already.</summary>
+    public void Start()
+    {
+        ScheduleTurn();
+        _thread.Start();
+    }
+
+    /// <summary>Lets the pair receive, or not (5.1.6.5.5). Any thread.</summary>
+    public void Enable(bool enabled) => _loop.Post(() =>
+    {
+        _rxEnabled = enabled;
+        _rxWork = enabled;
+        ScheduleTurn();
+    });
+
+    /// <summary>Stops between two frames, and waits for that.</summary>
+    public void Dispose()
+    {
+        _loop.Stop();
+        if (_thread.ThreadState.HasFlag(ThreadState.Unstarted) is false)
+        {
+            _thread.Join();
+        }
+
+        _loop.Dispose();
+        _receiver.Dispose();
+        _transmitter.Dispose();
+        _rxTimer.Dispose();
+        _txTimer.Dispose();
+    }
+
+    void IEventHandler.OnReady(SafeFd fd, uint events)
+    {
+        if (fd == _tap)
+        {
+            _rxWork |= (events & Libc.EPOLLIN) != 0;
+            _txWork |= (events & Libc.EPOLLOUT) != 0;
+            if ((events & Libc.EPOLLERR) != 0)
+            {
+                Die();
+            }
+        }
+        else if (fd == _tx.Kick.Fd)
+        {
+            _ = _tx.Kick.Drain();
+            _txWork = true;
+        }
+        else if (fd == _rx.Kick.Fd)
+        {
+            _ = _rx.Kick.Drain();
+            _rxWork = true;
+        }
+        else if (fd == _rxTimer.Fd)
+        {
+            _rxTimer.Drain();
+            _rxWork = true;
+        }
+        else
+        {
+            _txTimer.Drain();
+            _txWork = true;
+        }
+
+        ScheduleTurn();
+    }
+
+    void IDeferredWork.RunDeferred()
+    {
+        _turnQueued = false;
+        TurnEnd rx = _rxWork && _rxEnabled && !_dead ? _receiver.Turn() : TurnEnd.Idle;
+        TurnEnd tx = _txWork && !_dead ? _transmitter.Turn() : TurnEnd.Idle;
+        bool interrupt = _rx.Publish();
+        interrupt |= _tx.Publish();
+        if (interrupt)
+        {
+            _interrupt.SignalUsed();
+        }
+
+        _ = _rx.ReportIfBroken(_interrupt);
+        _ = _tx.ReportIfBroken(_interrupt);
+        if (rx == TurnEnd.Dead || tx == TurnEnd.Dead)
+        {
+            Die();
+        }
+
+        if (_dead)
+        {
+            return;
+        }
+
+        bool waitForRoom = tx == TurnEnd.Blocked;
+        Watch(_rxWork, rx, waitForRoom);
+        _rxWork = rx == TurnEnd.More;
+        _txWork = tx == TurnEnd.More;
+        if (rx == TurnEnd.Throttled)
+        {
+            _rxTimer.Set(_receiver.ThrottleMilliseconds);
+        }
+
+        if (tx == TurnEnd.Throttled)
+        {
+            _txTimer.Set(_transmitter.ThrottleMilliseconds);
+        }
+
+        if (_rxWork || _txWork)
+        {
+            ScheduleTurn();
+        }
+    }
+
+    // The tap is level-triggered: while its frames cannot be taken it must not be waited for.
+    private void Watch(bool received, TurnEnd rx, bool waitForRoom)
+    {
+        uint wanted = _watched & Libc.EPOLLIN;
+        if (!_rxEnabled)
+        {
+            wanted = 0;
+        }
+        else if (received)
+        {
+            wanted = rx is TurnEnd.Blocked or TurnEnd.Throttled ? 0 : Libc.EPOLLIN;
+        }
+
+        wanted |= waitForRoom ? Libc.EPOLLOUT : 0;
+        if (wanted != _watched)
+        {
+            _watched = wanted;
+            _loop.Modify(_tap, wanted);
+        }
+    }
+
+    // Its interface was deleted, with the namespace that it was in.
+    private void Die()
+    {
+        if (!_dead)
+        {
+            _dead = true;
+            _loop.Remove(_tap);
+            VmmLog.Write($"{_thread.Name}: the tap interface is gone");
+        }
+    }
+
+    private void Run()
+    {
+        try
+        {
+            _loop.Run();
+        }
+        catch (Exception e) when (e is IOException or InvalidOperationException)
+        {
+            VmmLog.Write($"{_thread.Name}: {e.Message}");
+            _interrupt.SignalNeedsReset(e.Message);
+        }
+    }
+
+    private void ScheduleTurn()
+    {
+        if (!_turnQueued)
+        {
+            _turnQueued = true;
+            _loop.Defer(this);
+        }
+    }
+}

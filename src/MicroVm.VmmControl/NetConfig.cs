@@ -1,0 +1,52 @@
+namespace MicroVm.VmmControl;
+
+/// <summary>A virtio-net device, or a window for one.</summary>
+public sealed record NetConfig
+{
+    /// <summary>Most queue pairs, 1 to 8.</summary>
+    public int QueuePairs { get; set; } = 1;
+
+    /// <summary>
+    /// The interface. Null keeps a window free, in which the guest finds no device until
+    /// <see cref="ControlOperation.AttachNet"/>.
+    /// </summary>
+    public NetAttachment? Interface { get; set; }
+}
+
+/// <summary>The interface behind a virtio-net device.</summary>
+public sealed record NetAttachment
+{
+    /// <summary>
+    /// Descriptors of the tap (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR), one for each queue pair in use. Empty in an AttachNet
+    /// request, with which they come by SCM_RIGHTS.
+    /// </summary>
+    public IReadOnlyList<FileReference> Taps { get; set; } = [];
+
+    /// <summary>Its address, which the guest cannot change: "02:00:5e:10:00:01".</summary>
+    public required string Mac { get; init; }
+
+    /// <summary>Its MTU, 68 to 65535; 0 leaves it to the guest.</summary>
+    public int Mtu { get; set; }
+
+    /// <summary>Limits what the guest receives.</summary>
+    public RateLimit? Receive { get; set; }
+
+    /// <summary>Limits what the guest sends.</summary>
+    public RateLimit? Transmit { get; set; }
+}
+
+/// <summary>A token-bucket rate limit of one direction; 0 is no limit.</summary>
+public sealed record RateLimit
+{
+    /// <summary>Bytes of frames a second.</summary>
+    public long BytesPerSecond { get; set; }
+
+    /// <summary>Most bytes at once; 0 for a tenth of a second's.</summary>
+    public long BurstBytes { get; set; }
+
+    /// <summary>Packets a second, as they are on a wire.</summary>
+    public long PacketsPerSecond { get; set; }
+
+    /// <summary>Most packets at once; 0 for a tenth of a second's.</summary>
+    public long BurstPackets { get; set; }
+}
