@@ -70,6 +70,8 @@ public class LibcAbiTests
         #include <linux/netlink.h>
         #include <linux/rtnetlink.h>
         #include <linux/if_link.h>
+        #include <linux/if_arp.h>
+        #include <linux/fib_rules.h>
         #include <linux/if_tun.h>
         #include <linux/veth.h>
         #include <linux/pkt_sched.h>

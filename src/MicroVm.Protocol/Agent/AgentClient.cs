@@ -104,6 +104,10 @@ public sealed class AgentClient : IDisposable
     public Empty OnlineCpuMem(TimeSpan? timeout = null) =>
         _client.Call(ServiceName, "OnlineCpuMem", new Empty(), Empty.Parser, timeout ?? DefaultTimeout);
 
+    /// <summary>Brings the guest's interfaces, routes and neighbours to what the plan says.</summary>
+    public Empty ConfigureNetwork(NetworkPlan plan, TimeSpan? timeout = null) =>
+        _client.Call(ServiceName, "ConfigureNetwork", plan, Empty.Parser, timeout ?? DefaultTimeout);
+
     /// <summary>Ends every container and powers the VM off; the connection just ends.</summary>
     public Empty Shutdown(TimeSpan? timeout = null) =>
         _client.Call(ServiceName, "Shutdown", new Empty(), Empty.Parser, timeout ?? DefaultTimeout);

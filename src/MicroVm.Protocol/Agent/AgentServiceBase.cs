@@ -70,6 +70,9 @@ public abstract class AgentServiceBase : ITtrpcService
             case "OnlineCpuMem":
                 OnlineCpuMem(Empty.Parser.ParseFrom(payload), call);
                 return true;
+            case "ConfigureNetwork":
+                ConfigureNetwork(NetworkPlan.Parser.ParseFrom(payload), call);
+                return true;
             case "Shutdown":
                 Shutdown(Empty.Parser.ParseFrom(payload), call);
                 return true;
@@ -128,6 +131,9 @@ public abstract class AgentServiceBase : ITtrpcService
 
     /// <summary>Brings added CPUs and memory on line. Answered by <see cref="Empty"/>.</summary>
     protected abstract void OnlineCpuMem(Empty request, TtrpcCall call);
+
+    /// <summary>Brings the guest's interfaces, routes and neighbours to what the plan says. Answered by <see cref="Empty"/>.</summary>
+    protected abstract void ConfigureNetwork(NetworkPlan request, TtrpcCall call);
 
     /// <summary>Ends every container and powers the VM off; the connection just ends. Answered by <see cref="Empty"/>.</summary>
     protected abstract void Shutdown(Empty request, TtrpcCall call);

@@ -178,10 +178,10 @@ public sealed class NetTransferTests
         Gen<(byte[] Header, byte[] Frame)> any =
             from v6 in Gen.Elements(true, false)
             from flags in Mostly<byte>(1, 0, 2, 7)
-            from gso in Mostly(v6 ? (byte)4 : (byte)1, 0, 3, 5, 0x81, 0x84, 2, 0x80)
+            from gso in Mostly<byte>(v6 ? (byte)4 : (byte)1, 0, 3, 5, 0x81, 0x84, 2, 0x80)
             from hdrLen in Gen.Elements<ushort>(0, 12, 54, 66, 1000, 65535)
             from size in Mostly<ushort>(1400, 0, 1, 8, 536, 1448, 9000, 65535)
-            from start in Mostly(v6 ? (ushort)54 : (ushort)34, 0, 13, 14, 20, 34, 38, 60, 2000, 65535)
+            from start in Mostly<ushort>(v6 ? (ushort)54 : (ushort)34, 0, 13, 14, 20, 34, 38, 60, 2000, 65535)
             from offset in Mostly<ushort>(16, 0, 6, 17, 1000, 65535)
             from payload in Gen.Choose(0, 4000)
             from cut in Gen.Frequency((4, Gen.Constant(0)), (1, Gen.Choose(0, 80)))
