@@ -42,6 +42,18 @@ public sealed class NetworkNamespace : IDisposable
         return SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
     }));
 
+    /// <summary>Whether it is the one that the calling thread is in.</summary>
+    /// <exception cref="LinuxException">/proc is not there.</exception>
+    public unsafe bool IsCurrent()
+    {
+        Libc.statx_t mine, its;
+        byte empty = 0;
+        using SafeFd own = SafeFd.From(Libc.open("/proc/thread-self/ns/net", Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", "/proc/thread-self/ns/net");
+        Check.Result(Libc.statx(own.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &mine), "statx");
+        Check.Result(Libc.statx(_fd.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &its), "statx");
+        return mine.stx_ino == its.stx_ino && mine.stx_dev_major == its.stx_dev_major && mine.stx_dev_minor == its.stx_dev_minor;
+    }
+
     /// <summary>Moves the calling thread into the namespace, for good.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     public void Enter() => Check.Result(Libc.setns(_fd.Value, Libc.CLONE_NEWNET), "setns(CLONE_NEWNET)");

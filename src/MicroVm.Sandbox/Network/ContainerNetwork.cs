@@ -42,14 +42,24 @@ internal sealed class ContainerNetwork : IDisposable
     /// <exception cref="SandboxException">There is none.</exception>
     internal static ContainerNetwork Open(string? path)
     {
+        NetworkNamespace ns;
         try
         {
-            return new ContainerNetwork(string.IsNullOrEmpty(path) ? NetworkNamespace.Create() : NetworkNamespace.Open(path));
+            ns = string.IsNullOrEmpty(path) ? Create() : NetworkNamespace.Open(path);
         }
         catch (LinuxException e)
         {
             throw new SandboxException(e.Message, e);
         }
+
+        // Its interfaces would be taken from the host and from everybody on it.
+        if (ns.IsCurrent())
+        {
+            ns.Dispose();
+            throw new SandboxException($"network namespace {path} is the host's own; a VM has a network of its own: use a bridge network with published ports, or none");
+        }
+
+        return new ContainerNetwork(ns);
     }
 
     /// <summary>A namespace that is open already; taken over.</summary>
@@ -84,7 +94,6 @@ internal sealed class ContainerNetwork : IDisposable
         catch
         {
             connected.ForEach(c => c.Dispose());
-            fresh.ForEach(l => TrafficRedirect.Remove(socket, l.Index));
             throw;
         }
     });
@@ -95,29 +104,19 @@ internal sealed class ContainerNetwork : IDisposable
         NamespaceReader.Read(socket, [.. NamespaceReader.ReadLinks(socket).Where(l => _connected.Contains(l.Index))]));
 
     /// <summary>Undoes what <see cref="Connect(int, int)"/> did to the interfaces; the taps end with their descriptors.</summary>
-    internal void Disconnect()
-    {
-        try
-        {
-            _ = _namespace.Run(socket =>
-            {
-                NamespaceReader.ReadLinks(socket).ForEach(l => TrafficRedirect.Remove(socket, l.Index));
-                return 0;
-            });
-        }
-        catch (LinuxException)
-        {
-            // What cannot be entered any more has nothing left to undo.
-        }
-    }
+    internal void Disconnect() => Remove(_connected.Contains);
 
-    /// <summary>Undoes what a run that crashed left in the namespace at <paramref name="path"/>.</summary>
+    /// <summary>
+    /// Undoes what a run that crashed left in the namespace at <paramref name="path"/>: redirects to taps that are gone. Where
+    /// the tap is there, another VM uses the interface.
+    /// </summary>
     internal static void CleanUp(string path)
     {
         try
         {
             using ContainerNetwork network = new(NetworkNamespace.Open(path));
-            network.Disconnect();
+            HashSet<string> taps = [.. network._namespace.Run(ReadNames).Select(l => l.Name)];
+            network.Remove(index => !taps.Contains(TapName(index)));
         }
         catch (LinuxException)
         {
@@ -129,11 +128,20 @@ internal sealed class ContainerNetwork : IDisposable
 
     private static ConnectedLink Connect(NetlinkSocket socket, HostLink link, int queues)
     {
-        string name = string.Create(CultureInfo.InvariantCulture, $"{TapPrefix}{link.Index}");
-        (_, SafeFd[] taps) = TapInterface.Create(name, queues);
+        string name = TapName(link.Index);
+        SafeFd[] taps;
         try
         {
-            int tap = FindIndex(socket, name);
+            (_, taps) = TapInterface.Create(name, queues);
+        }
+        catch (LinuxException e) when (e.Errno == Errno.EBUSY)
+        {
+            throw new SandboxException($"network interface {link.Name} is used by another VM already", e);
+        }
+
+        try
+        {
+            int tap = ReadNames(socket).Find(l => l.Name == name).Index;
 
             // The tap is a wire's end and no more: no address of its own, and no packets of the namespace's kernel.
             socket.Execute(
@@ -158,23 +166,50 @@ internal sealed class ContainerNetwork : IDisposable
         }
         catch
         {
+            TrafficRedirect.Remove(socket, link.Index);
             Array.ForEach(taps, t => t.Dispose());
             throw;
         }
     }
 
-    private static int FindIndex(NetlinkSocket socket, string name)
+    // As runc does in a namespace that it makes: its loopback interface is up. It is the first of its interfaces.
+    private static NetworkNamespace Create()
     {
-        int index = 0;
-        socket.Dump(new NetlinkRequest(Libc.RTM_GETLINK, Libc.NLM_F_DUMP).Append(default(Libc.ifinfomsg)), "dump of the interfaces", (_, payload) =>
+        NetworkNamespace ns = NetworkNamespace.Create();
+        _ = ns.Run(socket => socket.TryExecute(
+            new NetlinkRequest(Libc.RTM_NEWLINK, Libc.NLM_F_ACK).Append(new Libc.ifinfomsg { ifi_index = 1, ifi_flags = Libc.IFF_UP, ifi_change = Libc.IFF_UP }), out _));
+        return ns;
+    }
+
+    private static string TapName(int link) => string.Create(CultureInfo.InvariantCulture, $"{TapPrefix}{link}");
+
+    private static List<(int Index, string Name)> ReadNames(NetlinkSocket socket)
+    {
+        List<(int Index, string Name)> names = [];
+        socket.Dump(new NetlinkRequest(Libc.RTM_GETLINK, Libc.NLM_F_DUMP).Append(default(Libc.ifinfomsg)), "dump of the interfaces", (type, payload) =>
         {
-            if (System.Runtime.InteropServices.MemoryMarshal.TryRead(payload, out Libc.ifinfomsg body)
-                && new NetlinkAttributes(payload[16..]).Text(Libc.IFLA_IFNAME) == name)
+            if (System.Runtime.InteropServices.MemoryMarshal.TryRead(payload, out Libc.ifinfomsg body))
             {
-                index = body.ifi_index;
+                names.Add((body.ifi_index, new NetlinkAttributes(payload[16..]).Text(Libc.IFLA_IFNAME)));
             }
         });
-        return index != 0 ? index : throw new LinuxException(Errno.ENODEV, "interface", name);
+        return names;
+    }
+
+    private void Remove(Predicate<int> which)
+    {
+        try
+        {
+            _ = _namespace.Run(socket =>
+            {
+                NamespaceReader.ReadLinks(socket).FindAll(l => which(l.Index)).ForEach(l => TrafficRedirect.Remove(socket, l.Index));
+                return 0;
+            });
+        }
+        catch (LinuxException)
+        {
+            // What cannot be entered any more has nothing left to undo.
+        }
     }
 
     private T Wrap<T>(Func<NetlinkSocket, T> action)

@@ -94,7 +94,6 @@ internal static class PlanBuilder
     {
         NamespaceTypes.Mount => Proto.Namespace.Types.Kind.Mount,
         NamespaceTypes.Pid => Proto.Namespace.Types.Kind.Pid,
-        NamespaceTypes.Network => Proto.Namespace.Types.Kind.Network,
         NamespaceTypes.Ipc => Proto.Namespace.Types.Kind.Ipc,
         NamespaceTypes.Uts => Proto.Namespace.Types.Kind.Uts,
         NamespaceTypes.User => Proto.Namespace.Types.Kind.User,

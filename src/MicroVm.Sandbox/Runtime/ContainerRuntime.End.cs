@@ -72,6 +72,11 @@ public sealed partial class ContainerRuntime
             _log.Write(LogLevel.Warning, $"cgroup {folder} could not be removed");
         }
 
+        if (state.NetworkNamespace is { } network)
+        {
+            Network.ContainerNetwork.CleanUp(network);
+        }
+
         _store.Delete(state.Id);
         WarnOnly(() => HookRunner.Run("poststop", state.Hooks?.Poststop, state.ToOci(ContainerStatus.Stopped)));
     }

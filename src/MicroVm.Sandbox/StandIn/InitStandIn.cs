@@ -4,7 +4,7 @@ using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.HostNetwork;
+using MicroVm.Sandbox.Network;
 using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
@@ -33,6 +33,7 @@ internal sealed class InitStandIn : IDisposable
     private Guest? _guest;
     private ControlServer? _control;
     private HostCgroup? _before;
+    private VmNetwork? _network;
     private bool _abandoned;
 
     internal InitStandIn(StandInRequest request, StandInCaller caller, FirstThread first)
@@ -77,6 +78,7 @@ internal sealed class InitStandIn : IDisposable
             _vmm = null;
         }
 
+        _network?.Dispose();
         _control?.Dispose();
         _signals.Dispose();
     }
@@ -95,6 +97,7 @@ internal sealed class InitStandIn : IDisposable
         HostCgroup cgroup = HostCgroup.Of(spec.Linux?.CgroupsPath, _request.Id, _request.SystemdCgroup);
         using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
+        VmNetwork network = _network = VmNetwork.Prepare(spec);
         ContainerState state = new()
         {
             OciVersion = spec.OciVersion!,
@@ -110,6 +113,7 @@ internal sealed class InitStandIn : IDisposable
             Cgroups = cgroup.Folders,
             VmMemoryMiB = shape.MemoryMiB,
             Transient = _request.Transient,
+            NetworkNamespace = network.Path,
         };
         _store.Create(state);
         _state = state;
@@ -136,7 +140,7 @@ internal sealed class InitStandIn : IDisposable
         cgroup.Create();
         HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB);
         cgroup.Join();
-        _first.Do(() => NetworkNamespace.Enter(spec.Linux));
+        _first.Do(_network!.Enter);
     }
 
     /// <summary>Later commands look at the configuration as it was now.</summary>
@@ -169,7 +173,8 @@ internal sealed class InitStandIn : IDisposable
         string vsock = _store.VsockOf(_request.Id);
         HostFile.MakeFolder(Path.GetDirectoryName(vsock)!, 0b111_000_000);
         using GuestReady ready = GuestReady.Listen(vsock);
-        Vmm vmm = Vmm.Start(files, shape, vsock, plan.Exports, _request.Vm!.ConsoleLog);
+        Vmm vmm = Vmm.Start(files, shape, vsock, plan.Exports, _network!, _request.Vm!.ConsoleLog);
+        _network!.Inherited();
         lock (_vmLock)
         {
             _vmm = vmm;
@@ -190,8 +195,13 @@ internal sealed class InitStandIn : IDisposable
     private void CreateInGuest(ContainerPlan plan)
     {
         string vsock = _store.VsockOf(_request.Id);
+        _guest!.Call("set up the network", agent =>
+        {
+            _network!.SetUp(agent);
+            return 0;
+        });
         CreateContainerRequest create = new() { ContainerId = _request.Id, Spec = plan.Spec };
-        create.Stdio = _guest!.Call("create container", _ => _process.Connect(vsock, create.Spec.Process));
+        create.Stdio = _guest.Call("create container", _ => _process.Connect(vsock, create.Spec.Process));
         _guest.Call("create container", agent => agent.CreateContainer(create));
         _process.Attach(_guest.Agent);
         _process.StartStreams();
@@ -294,7 +304,12 @@ internal sealed class InitStandIn : IDisposable
         // As it is now: it may have been updated since.
         Spec spec = SpecReader.ReadBundle(_store.FolderOf(_request.Id));
         HostLimits.ApplyAtStart(new HostCgroup(_state.Cgroups!), spec.Linux?.Resources);
-        Call(agent => agent.StartContainer(_request.Id));
+        Call(agent =>
+        {
+            // Some callers add interfaces between create and start.
+            _network!.Refresh(_vmm!, agent);
+            return agent.StartContainer(_request.Id);
+        });
         Change(s => s with { Status = ContainerStatus.Running });
     }
 

@@ -36,6 +36,9 @@ public sealed record ContainerState
     /// <summary>creating, created, running, paused: what was reached. A dead <see cref="Init"/> makes it stopped.</summary>
     public required ContainerStatus Status { get; init; }
 
+    /// <summary>Path of the network namespace that was joined; null for one of the container's own.</summary>
+    public string? NetworkNamespace { get; init; }
+
     /// <summary>The bundle's annotations.</summary>
     public SortedDictionary<string, string>? Annotations { get; init; }
 

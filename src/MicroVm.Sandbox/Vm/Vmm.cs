@@ -3,6 +3,7 @@ using System.Text.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Jail;
 using MicroVm.Linux.Native;
+using MicroVm.Sandbox.Network;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Sandbox.Vm;
@@ -27,13 +28,17 @@ internal sealed unsafe class Vmm : IDisposable
     private readonly ConsoleTail _console;
     private readonly IReadOnlyList<(int Fd, string Path)> _names;
 
-    private Vmm(SpawnedProcess process, SafeFd errors, ConsoleTail console, IReadOnlyList<(int Fd, string Path)> names)
+    private Vmm(SpawnedProcess process, SafeFd errors, ConsoleTail console, VmmControlClient control, IReadOnlyList<(int Fd, string Path)> names)
     {
         _names = names;
+        Control = control;
         Process = process;
         _errors = errors;
         _console = console;
     }
+
+    /// <summary>Its control socket.</summary>
+    internal VmmControlClient Control { get; }
 
     /// <summary>The VMM's process.</summary>
     internal SpawnedProcess Process { get; }
@@ -45,10 +50,12 @@ internal sealed unsafe class Vmm : IDisposable
     /// over anything but the files it is given.
     /// </summary>
     /// <exception cref="SandboxException">A file cannot be opened, or the VMM cannot be executed.</exception>
-    internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, string? consoleLog)
+    internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, VmNetwork network, string? consoleLog)
     {
         ConsoleTail? console = null;
         SafeFd? errorsRead = null;
+        (SafeFd control, SafeFd controlOfVmm) = UnixSocket.Pair();
+        using SafeFd vmmEnd = controlOfVmm;
         try
         {
             using SafeFd nothing = SafeFd.From(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0), "open", "/dev/null");
@@ -92,6 +99,8 @@ internal sealed unsafe class Vmm : IDisposable
                     Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly,
                     Cache = e.Name == Export.Rootfs ? FsCache.Exclusive : FsCache.Shared,
                 })] }],
+                Net = network.Configure(spawn.Add),
+                Control = FileReference.FromFd(spawn.Add(controlOfVmm)),
                 DieWithParent = true,
             };
             using SafeFd configuration = MemoryFile.Create("vmm-config", JsonSerializer.SerializeToUtf8Bytes(config, VmmJson.Default.VmmConfig));
@@ -100,16 +109,19 @@ internal sealed unsafe class Vmm : IDisposable
                 Affinity.With(shape.HostCpus, spawn.Start),
                 errorsRead,
                 console,
+                new VmmControlClient(control),
                 [(config.Kernel.Fd!.Value, files.Kernel), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
         }
         catch (LinuxException e)
         {
+            control.Dispose();
             console?.Dispose();
             errorsRead?.Dispose();
             throw new SandboxException(e.Message, e);
         }
         catch
         {
+            control.Dispose();
             console?.Dispose();
             errorsRead?.Dispose();
             throw;
@@ -146,6 +158,7 @@ internal sealed unsafe class Vmm : IDisposable
     {
         Process.Kill();
         Process.Dispose();
+        Control.Dispose();
         _errors.Dispose();
         _console.Dispose();
     }

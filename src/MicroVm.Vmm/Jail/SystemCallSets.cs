@@ -18,6 +18,9 @@ public enum ThreadKind
 
     /// <summary>Serves a disk: no sockets, no KVM, no file but those that are open.</summary>
     Disk,
+
+    /// <summary>Moves frames between a tap and the guest: nothing but descriptors that are open.</summary>
+    Network,
 }
 
 /// <summary>
@@ -95,6 +98,7 @@ public static class SystemCallSets
     [
         KvmAbi.KVM_SIGNAL_MSI, KvmAbi.KVM_SET_GSI_ROUTING, KvmAbi.KVM_SET_USER_MEMORY_REGION,
         KvmAbi.KVM_GET_CLOCK, KvmAbi.KVM_SET_CLOCK, (uint)Libc.TIOCGWINSZ, TerminalGet, FionRead,
+        Libc.TUNGETIFF, Libc.TUNSETVNETHDRSZ, Libc.TUNSETOFFLOAD, Libc.TUNSETQUEUE,
     ];
 
     /// <summary>The rules of a kind of thread.</summary>
@@ -137,9 +141,14 @@ public static class SystemCallSets
             rules.Add(SystemCallRule.WhenArgument(SystemCall.unshare, 0, uint.MaxValue, Libc.CLONE_FS));
         }
 
-        Allow(kind is ThreadKind.Vcpu ? [SystemCall.eventfd2] : s_disk);
+        Allow(kind switch
+        {
+            ThreadKind.Vcpu => [SystemCall.eventfd2],
+            ThreadKind.Network => [SystemCall.timerfd_settime],
+            _ => s_disk,
+        });
 
-        if (kind is ThreadKind.Files or ThreadKind.Disk)
+        if (kind is ThreadKind.Files or ThreadKind.Disk or ThreadKind.Network)
         {
             Allow([SystemCall.epoll_wait, SystemCall.epoll_pwait]);
         }

@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Net;
@@ -187,6 +188,7 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
     {
         try
         {
+            JailedThread.Begin(ThreadKind.Network);
             _loop.Run();
         }
         catch (Exception e) when (e is IOException or InvalidOperationException)
