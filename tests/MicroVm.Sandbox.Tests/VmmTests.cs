@@ -99,13 +99,13 @@ public sealed class VmmTests : IDisposable
     }
 
     private string Refused(RuntimeFiles files, VmShape? shape = null) =>
-        Assert.Throws<SandboxException>(() => Vmm.Start(files, shape ?? Shape, _folder["vsock"], [], null)).Message;
+        Assert.Throws<SandboxException>(() => Vmm.Start(files, shape ?? Shape, _folder["vsock"], [], null, null)).Message;
 
     private Vmm Start(string script)
     {
         File.WriteAllText(_folder["vmm"], "#!/bin/sh\n" + script + "\n");
         File.SetUnixFileMode(_folder["vmm"], UnixFileMode.UserRead | UnixFileMode.UserExecute);
         using Export export = Export.Open("rootfs", _folder["rootfs"], readOnly: false, "rootfs");
-        return Vmm.Start(new RuntimeFiles(_folder["vmm"], _folder["vmlinux"], _folder["agent.img"]), Shape, _folder["vsock"], [export], null);
+        return Vmm.Start(new RuntimeFiles(_folder["vmm"], _folder["vmlinux"], _folder["agent.img"]), Shape, _folder["vsock"], [export], null, null);
     }
 }

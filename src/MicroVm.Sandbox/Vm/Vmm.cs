@@ -50,7 +50,7 @@ internal sealed unsafe class Vmm : IDisposable
     /// over anything but the files it is given.
     /// </summary>
     /// <exception cref="SandboxException">A file cannot be opened, or the VMM cannot be executed.</exception>
-    internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, VmNetwork network, string? consoleLog)
+    internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, VmNetwork? network, string? consoleLog)
     {
         ConsoleTail? console = null;
         SafeFd? errorsRead = null;
@@ -99,7 +99,7 @@ internal sealed unsafe class Vmm : IDisposable
                     Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly,
                     Cache = e.Name == Export.Rootfs ? FsCache.Exclusive : FsCache.Shared,
                 })] }],
-                Net = network.Configure(spawn.Add),
+                Net = network?.Configure(spawn.Add) ?? [],
                 Control = FileReference.FromFd(spawn.Add(controlOfVmm)),
                 DieWithParent = true,
             };
