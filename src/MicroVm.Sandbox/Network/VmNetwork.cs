@@ -25,6 +25,7 @@ internal sealed class VmNetwork : IDisposable
     private readonly NetworkLimits _limits;
     private List<ConnectedLink> _waiting = [];
     private NetworkPlan? _applied;
+    private bool _disposed;
     private int _used;
     private int _windows;
 
@@ -114,7 +115,11 @@ internal sealed class VmNetwork : IDisposable
     public void Dispose()
     {
         Inherited();
-        _network.Disconnect();
-        _network.Dispose();
+        if (!_disposed)
+        {
+            _disposed = true;
+            _network.Disconnect();
+            _network.Dispose();
+        }
     }
 }
