@@ -18,7 +18,7 @@ public sealed partial class ContainerRuntime
         ContainerStatus status = State(request.Id).Status;
         if (status == ContainerStatus.Stopped)
         {
-            throw new SandboxException("cannot exec a stopped container");
+            throw new SandboxException("cannot exec in a stopped container");
         }
 
         if (status == ContainerStatus.Paused && !request.IgnorePaused)

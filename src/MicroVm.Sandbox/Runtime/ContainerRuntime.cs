@@ -47,8 +47,10 @@ public sealed partial class ContainerRuntime
                 break;
             case ContainerStatus.Stopped:
                 throw new SandboxException("cannot start a container that has stopped");
+            case ContainerStatus.Running:
+                throw new SandboxException("cannot start an already running container");
             default:
-                throw new SandboxException("cannot start a container that has already run");
+                throw new SandboxException($"cannot start a container in the {Name(status)} state");
         }
 
         StartCreated(state);
@@ -59,7 +61,7 @@ public sealed partial class ContainerRuntime
     {
         if (State(id).Status is not (ContainerStatus.Running or ContainerStatus.Created))
         {
-            throw new SandboxException("container not running or created: " + Name(State(id).Status));
+            throw new SandboxException(RuntimeTexts.NotRunning);
         }
 
         Ask(id, new ControlCall { Verb = ControlVerb.Pause });

@@ -56,7 +56,7 @@ internal static class ExecProcess
     private static uint Number(string text, string what) =>
         uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out uint number)
             ? number
-            : throw new SpecException($"parsing {text} as int for {what} failed: invalid syntax");
+            : throw new SpecException($"parsing {text} as int for {what} failed: strconv.Atoi: parsing \"{text}\": invalid syntax");
 
     // Not the inheritable set: a capability there would outlive the process asked for (CVE-2022-29162).
     private static CapabilityNames? WithCapabilities(CapabilityNames? names, IReadOnlyList<string> added) => added.Count == 0 ? names : new CapabilityNames

@@ -298,7 +298,7 @@ internal sealed class InitStandIn : IDisposable
     {
         if (_state!.Status != ContainerStatus.Created)
         {
-            throw new SandboxException("cannot start a container that has already run");
+            throw new SandboxException("cannot start an already running container");
         }
 
         // As it is now: it may have been updated since.

@@ -52,6 +52,10 @@ internal sealed class DetachedContainer : IDisposable
     /// <summary>A command with pipes for its streams.</summary>
     public CommandResult Raw(params string[] arguments) => Shell.Run(Installation.Runtime, ["--root", Root, .. arguments]);
 
+    /// <summary>A command that leaves a process behind, which keeps the streams: /dev/null.</summary>
+    public CommandResult Leave(params string[] arguments) => Shell.Run(
+        "sh", ["-c", "exec \"$@\" </dev/null >/dev/null 2>/dev/null", "sh", Installation.Runtime, "--root", Root, .. arguments]);
+
     public string Status => System.Text.Json.Nodes.JsonNode.Parse(Call("state").EnsureSuccess().StandardOutput)!["status"]!.GetValue<string>();
 
     /// <summary>Waits for a child's end; its wait status as shells have it.</summary>
