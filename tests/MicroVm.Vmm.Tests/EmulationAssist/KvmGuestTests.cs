@@ -103,8 +103,15 @@ public unsafe class KvmGuestTests
         Assert.Equal(enabled, BitConverter.ToUInt64(actual[512..]));
         Assert.Equal(expected[..28], actual[..28]);
         Assert.Equal(expected[32..416], actual[32..416]);
-        int length = XstateLayout.Host.StandardLength(enabled);
-        Assert.Equal(expected[576..length], actual[576..length]);
+        for (int component = 2; component < XstateLayout.MaxComponents; component++)
+        {
+            // Some processors leave holes between components, which nothing writes.
+            if ((enabled & (1ul << component)) != 0)
+            {
+                int offset = XstateLayout.Host.StandardOffset(component), size = XstateLayout.Host.Size(component);
+                Assert.Equal(expected.Slice(offset, size), actual.Slice(offset, size));
+            }
+        }
     }
 
     [SkippableFact]
