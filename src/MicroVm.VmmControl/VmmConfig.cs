@@ -21,6 +21,9 @@ public sealed record VmmConfig
     /// <summary>Guest kernel: an ELF vmlinux or a bzImage.</summary>
     public required FileReference Kernel { get; init; }
 
+    /// <summary>The kernel to boot in place of <see cref="Kernel"/> where the host's KVM is PVM; none when null.</summary>
+    public FileReference? PvmKernel { get; set; }
+
     /// <summary>Initial RAM file system, a cpio archive; none when null.</summary>
     public FileReference? Initrd { get; set; }
 

@@ -14,6 +14,7 @@ public sealed class VmmTests : IDisposable
     public VmmTests()
     {
         File.WriteAllText(_folder["vmlinux"], "kernel");
+        File.WriteAllText(_folder["vmlinux-pvm"], "kernel for PVM");
         File.WriteAllText(_folder["agent.img"], "image");
         File.WriteAllText(_folder["initramfs.cpio"], "initramfs");
         Directory.CreateDirectory(_folder["rootfs"]);
@@ -36,6 +37,7 @@ public sealed class VmmTests : IDisposable
         Dictionary<int, string> fds = Directory.GetFileSystemEntries($"{proc}/fd")
             .ToDictionary(f => int.Parse(Path.GetFileName(f), System.Globalization.CultureInfo.InvariantCulture), f => new FileInfo(f).LinkTarget!);
         Assert.Equal(_folder["vmlinux"], fds[config.Kernel.Fd!.Value]);
+        Assert.Equal(_folder["vmlinux-pvm"], fds[config.PvmKernel!.Fd!.Value]);
         Assert.Equal(_folder["agent.img"], fds[Assert.Single(config.Pmem).Fd!.Value]);
         Assert.Equal("/dev/kvm", fds[config.Kvm!.Fd!.Value]);
         Assert.Null(config.Initrd);
@@ -96,6 +98,7 @@ public sealed class VmmTests : IDisposable
         Assert.Contains("no-vmm", Refused(files with { Vmm = _folder["no-vmm"] }), StringComparison.Ordinal);
         Assert.Contains("guest kernel /no/kernel cannot be opened", Refused(files with { Kernel = "/no/kernel" }), StringComparison.Ordinal);
         Assert.Contains($"guest kernel {_folder.Path} is not a regular file", Refused(files with { Kernel = _folder.Path }), StringComparison.Ordinal);
+        Assert.Contains("guest kernel /no/pvm cannot be opened", Refused(files with { PvmKernel = "/no/pvm" }), StringComparison.Ordinal);
         Assert.Contains("agent image /no/image cannot be opened", Refused(files with { AgentImage = "/no/image" }), StringComparison.Ordinal);
         Assert.Contains("initramfs /no/initramfs cannot be opened", Refused(files with { Initramfs = "/no/initramfs" }), StringComparison.Ordinal);
         Assert.Contains("the CPUs 1000", Refused(files, Shape with { HostCpus = [1000] }), StringComparison.Ordinal);
@@ -108,7 +111,8 @@ public sealed class VmmTests : IDisposable
     {
         Compile(program);
         using Export export = Export.Open("rootfs", _folder["rootfs"], readOnly: false, "rootfs");
-        return Vmm.Start(new RuntimeFiles(_folder["vmm"], _folder["vmlinux"], _folder["agent.img"]), Shape, _folder["vsock"], [export], null, null);
+        RuntimeFiles files = new(_folder["vmm"], _folder["vmlinux"], _folder["agent.img"]) { PvmKernel = _folder["vmlinux-pvm"] };
+        return Vmm.Start(files, Shape, _folder["vsock"], [export], null, null);
     }
 
     // Nothing but a static executable runs in the jail. field() finds a descriptor in the configuration.

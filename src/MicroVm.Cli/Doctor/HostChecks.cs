@@ -24,13 +24,13 @@ internal static class HostChecks
 
     /// <summary>Every finding, in the order of their telling.</summary>
     internal static IReadOnlyList<Finding> All() =>
-        [User(), .. Kvm(), Memory(), Cgroup(), .. Parts(RuntimeFiles.Locate()), Tun(), NotNeeded()];
+        [User(), .. Kvm(RuntimeFiles.Locate()), Memory(), Cgroup(), .. Parts(RuntimeFiles.Locate()), Tun(), NotNeeded()];
 
     private static Finding User() => Prerequisites.UserProblem() is { } problem
         ? new(FindingState.Missing, "user", problem)
         : new(FindingState.Ok, "user", "root");
 
-    private static IEnumerable<Finding> Kvm()
+    private static IEnumerable<Finding> Kvm(RuntimeFiles files)
     {
         if (Prerequisites.KvmProblem() is { } problem)
         {
@@ -51,7 +51,7 @@ internal static class HostChecks
         yield return missing.Length == 0
             ? new(FindingState.Ok, "KVM capabilities", $"all {Required.Length} that are needed")
             : new(FindingState.Missing, "KVM capabilities", $"{string.Join(' ', missing)}: the host's kernel is too old; 4.20 or later has them");
-        yield return HostKind();
+        yield return HostKind(files);
     }
 
     private static KvmSystem? Open(out string? failure)
@@ -68,12 +68,17 @@ internal static class HostChecks
         }
     }
 
-    private static Finding HostKind()
+    private static Finding HostKind(RuntimeFiles files)
     {
         bool hardware = (X86Base.CpuId(1, 0).Ecx & VmxBit) != 0 || (X86Base.CpuId(unchecked((int)0x8000_0001), 0).Ecx & SvmBit) != 0;
         return hardware
             ? new(FindingState.Ok, "kind of host", "standard: VT-x or AMD-V runs the guest's kernel on the processor")
-            : new(FindingState.Note, "kind of host", "pvm: no VT-x or AMD-V, KVM emulates the guest's kernel; containers run, each start and system call takes longer");
+            : files.PvmKernel is { } kernel
+            ? new(FindingState.Ok, "kind of host", $"pvm: no VT-x or AMD-V; {kernel} runs where KVM does not emulate it")
+            : new(
+                FindingState.Note,
+                "kind of host",
+                $"pvm: no VT-x or AMD-V, and no {RuntimeFiles.PvmKernelName} in {RuntimeFiles.Folder} (make install brings it): KVM emulates the guest's kernel; containers run, each start and system call takes longer");
     }
 
     private static Finding Memory()

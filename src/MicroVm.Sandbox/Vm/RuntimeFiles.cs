@@ -12,6 +12,12 @@ public sealed record RuntimeFiles(string Vmm, string Kernel, string AgentImage)
     /// <summary>An initial RAM file system whose /init is to run in place of <see cref="AgentImage"/>; null for none.</summary>
     public string? Initramfs { get; init; }
 
+    /// <summary>The guest kernel for hosts whose KVM is PVM; null when it is not installed or another kernel was asked for.</summary>
+    public string? PvmKernel { get; init; }
+
+    /// <summary>The file name of <see cref="PvmKernel"/>.</summary>
+    public const string PvmKernelName = "vmlinux-pvm";
+
     /// <summary>Environment variable that names the folder.</summary>
     public const string FolderVariable = "MICROVM_LIBEXEC";
 
@@ -25,12 +31,14 @@ public sealed record RuntimeFiles(string Vmm, string Kernel, string AgentImage)
     public static RuntimeFiles Locate(string? kernel = null, string? initramfs = null)
     {
         string folder = Folder;
+        string pvmKernel = Path.Combine(folder, PvmKernelName);
         return new RuntimeFiles(
             Path.Combine(folder, "microvm-vmm"),
             kernel ?? Path.Combine(folder, "vmlinux"),
             Path.Combine(folder, "agent.img"))
         {
             Initramfs = initramfs,
+            PvmKernel = kernel is null && File.Exists(pvmKernel) ? pvmKernel : null,
         };
     }
 }

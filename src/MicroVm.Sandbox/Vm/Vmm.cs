@@ -63,6 +63,7 @@ internal sealed unsafe class Vmm : IDisposable
             using SafeFd kvm = OpenKvm();
             using SafeFd listener = UnixSocket.Listen(vsockPath);
             using SafeFd kernel = Open(files.Kernel, "guest kernel");
+            using SafeFd? pvmKernel = files.PvmKernel is { } path ? Open(path, "guest kernel") : null;
             using SafeFd root = files.Initramfs is { } given ? Open(given, "initramfs") : Open(files.AgentImage, "agent image");
             console = ConsoleTail.Open(consoleLog);
             (errorsRead, SafeFd errorsWrite) = Pipe.Create();
@@ -86,6 +87,7 @@ internal sealed unsafe class Vmm : IDisposable
                 Kvm = FileReference.FromFd(spawn.Add(kvm)),
                 ProcSelfFd = FileReference.FromFd(spawn.AddProcSelfFd()),
                 Kernel = FileReference.FromFd(spawn.Add(kernel)),
+                PvmKernel = pvmKernel is null ? null : FileReference.FromFd(spawn.Add(pvmKernel)),
                 Initrd = files.Initramfs is null ? null : rootFile,
                 Pmem = files.Initramfs is null ? [rootFile] : [],
                 Serial = FileReference.FromFd(spawn.Add(console.Write)),
@@ -110,7 +112,7 @@ internal sealed unsafe class Vmm : IDisposable
                 errorsRead,
                 console,
                 new VmmControlClient(control),
-                [(config.Kernel.Fd!.Value, files.Kernel), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
+                [(config.Kernel.Fd!.Value, files.Kernel), (config.PvmKernel?.Fd ?? -1, files.PvmKernel ?? ""), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
         }
         catch (LinuxException e)
         {

@@ -25,6 +25,12 @@ public sealed class HostKind
     /// </remarks>
     public static readonly HostKind Pvm = new("pvm", "clearcpuid=smap,smep,umip,pku,cx16,popcnt,erms,fsrm microvm.lean_sysfs dummy.numdummies=0");
 
+    /// <summary>
+    /// What the kernel made for PVM hosts needs in place of <see cref="CommandLine"/>: it knows by itself which features it
+    /// must do without, and its page-table isolation stays on. The host mitigates what crosses the VM's edge.
+    /// </summary>
+    public const string PvmKernelCommandLine = "mitigations=off";
+
     private const int VmxBit = 1 << 5;
     private const int SvmBit = 1 << 2;
 

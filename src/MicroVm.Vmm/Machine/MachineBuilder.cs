@@ -86,7 +86,8 @@ public static class MachineBuilder
     {
         GuestMemory memory = machine.Memory;
         KernelImage kernel;
-        using (BootFile file = new(FileOpener.Open(config.Kernel, Libc.O_RDONLY, "kernel"), FileOpener.NameOf(config.Kernel, "kernel")))
+        FileReference chosen = BootsPvmKernel(machine, config) ? config.PvmKernel! : config.Kernel;
+        using (BootFile file = new(FileOpener.Open(chosen, Libc.O_RDONLY, "kernel"), FileOpener.NameOf(chosen, "kernel")))
         {
             kernel = KernelLoader.Load(file, memory);
         }
@@ -118,6 +119,9 @@ public static class MachineBuilder
         return kernel;
     }
 
+    private static bool BootsPvmKernel(VirtualMachine machine, VmmConfig config) =>
+        machine.HostKind == HostKind.Pvm && config.PvmKernel is not null;
+
     private static string ComposeCommandLine(VirtualMachine machine, VmmConfig config)
     {
         List<string> additions = [];
@@ -131,9 +135,10 @@ public static class MachineBuilder
             additions.Add(KernelCommandLine.PowerOffPort);
         }
 
-        if (machine.HostKind.CommandLine.Length > 0)
+        string forHost = BootsPvmKernel(machine, config) ? HostKind.PvmKernelCommandLine : machine.HostKind.CommandLine;
+        if (forHost.Length > 0)
         {
-            additions.Add(machine.HostKind.CommandLine);
+            additions.Add(forHost);
         }
 
         return KernelCommandLine.Compose(config.CommandLine, additions);

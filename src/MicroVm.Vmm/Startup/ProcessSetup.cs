@@ -47,6 +47,7 @@ public static unsafe class ProcessSetup
         Add(config.ProcSelfFd);
         Add(config.Vsock?.Listener);
         Add(config.Kernel);
+        Add(config.PvmKernel);
         Add(config.Initrd);
         Add(config.Serial);
         Add(config.Console?.Input);

@@ -63,6 +63,7 @@ public sealed class StartupTests
         VmmConfig config = new()
         {
             Kernel = Fd(),
+            PvmKernel = Fd(),
             Initrd = Fd(),
             Serial = Fd(),
             Console = new ConsoleConfig { Input = Fd(), Output = Fd() },
