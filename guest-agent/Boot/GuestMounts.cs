@@ -54,6 +54,9 @@ public static unsafe class GuestMounts
         if (!s_sysfs)
         {
             Check.Result(Libc.mount("sysfs", "/sys", "sysfs", 0, null), "mount", "/sys");
+
+            // A container's read-only mount that came first made the whole file system so; the container's mount stays read-only.
+            Check.Result(Libc.mount(null, "/sys", null, (nuint)Libc.MS_REMOUNT, null), "remount", "/sys");
             s_sysfs = true;
         }
     }
