@@ -16,7 +16,7 @@ public sealed class IsolationTests
     [SkippableFact]
     public void ProcessesStayInUserMode()
     {
-        Installation.RequireRuntime();
+        Installation.RequireKvm();
         string map = Path.Combine(Installation.Libexec, "System-pvm.map");
         string[] addresses = File.Exists(map)
             ? [.. File.ReadLines(map).Select(l => l.Split(' ')).Where(f => f.Length == 3 && s_symbols.Contains(f[2])).Select(f => f[0])]
