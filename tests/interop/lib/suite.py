@@ -9,7 +9,6 @@ import traceback
 from . import jail
 
 # Where the host's KVM emulates guest kernel code (no VT-x, no AMD-V), a container in a VM takes most of a minute to start.
-EMULATED = not any(flag in line.split() for line in open("/proc/cpuinfo") if line.startswith("flags") for flag in ("vmx", "svm"))
 
 RUNTIME = os.path.abspath(os.environ.get("RUNTIME", "/usr/sbin/runc"))
 COMMAND_LIMIT = 240
@@ -30,10 +29,10 @@ class Result:
         return f"$ {command_line(self.args)}\nexit status {self.code}\n{_indent('out', self.out)}{_indent('err', self.err)}"
 
 
-def case(title, extra=False, network=False):
-    """A case. `extra` ones are left out where starts are slow; `network` ones need a container that is connected."""
+def case(title):
+    """A case."""
     def add(function):
-        _cases.append((title, function, extra, network))
+        _cases.append((title, function))
         return function
     return add
 
@@ -100,7 +99,7 @@ def is_microvm():
 def main(engine, programs, start, stop, limit=1500):
     """Runs the script's cases in a jail, between start(folder) and stop(), and ends the process."""
     if "-h" in sys.argv or "--help" in sys.argv:
-        print(f"usage: [RUNTIME=FILE] [MICROVM_INTEROP_ALL=1] {sys.argv[0]} [PART-OF-A-TITLE...]")
+        print(f"usage: [RUNTIME=FILE] {sys.argv[0]} [PART-OF-A-TITLE...]")
         sys.exit(0)
     missing = [p for p in programs if not any(os.access(os.path.join(d, p), os.X_OK) for d in _path())]
     if os.getuid() != 0:
@@ -119,24 +118,19 @@ def _run(engine, folder, start, stop):
     name = runtime_name()
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     wanted = sys.argv[1:]
-    slow = name == "microvm" and EMULATED and not os.environ.get("MICROVM_INTEROP_ALL")
     os.chdir(folder)  # conmon leaves files in its working directory
     try:
         start(folder)
     except (AssertionError, OSError) as e:
         print(f"failed: {engine} with {name}: start\n{_details(e)}", flush=True)
         counts["failed"] += 1
-    for title, function, extra, network in _cases if not counts["failed"] else []:
+    for title, function in _cases if not counts["failed"] else []:
         if wanted and not any(w in title for w in wanted):
             continue
         label = f"{engine} with {name}: {title}"
         _transcript.clear()
         begin = time.monotonic()
         try:
-            if network and name == "microvm":
-                skip("containers are not connected to networks yet")
-            if extra and slow:
-                skip("this host's KVM emulates guest kernel code, starts are slow; MICROVM_INTEROP_ALL=1 runs it")
             function()
             outcome, text = "passed", f"{time.monotonic() - begin:.1f} s"
         except Skipped as e:
