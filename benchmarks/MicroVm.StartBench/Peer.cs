@@ -26,6 +26,7 @@ internal sealed record Peer(string Name, Func<VmShape, string, string[]> Command
                 new VmmConfig
                 {
                     Kernel = FileReference.FromPath(shape.Kernel),
+                    PvmKernel = FileReference.FromPath(shape.Kernel),
                     Block = shape.AsShipped ? [] : [new BlockConfig { File = FileReference.FromPath(shape.Image), ReadOnly = true }],
                     Pmem = shape.AsShipped ? [FileReference.FromPath(shape.Image)] : [],
                     CommandLine = shape.CommandLine,

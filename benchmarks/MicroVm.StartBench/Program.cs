@@ -13,13 +13,15 @@ Peer ours = Peer.MicroVmm(Path.Combine(libexec, "microvm-vmm"), scratch);
 Peer qemu = Peer.Qemu;
 Measure measure = new(args[1], scratch);
 
-// Neither monitor adds to the first: QEMU cannot complete instructions that the host's KVM lacks, so that the kernel must do
-// without them in a comparison. The second is what a container's VM has.
+// Neither monitor adds to the first. Where KVM emulates an ordinary kernel, it is the kernel made for such hosts: an ordinary one
+// needs instructions completed for it, which QEMU does not do. The second is what a container's VM has.
 bool emulated = !File.ReadLines("/proc/cpuinfo").Any(l => l.StartsWith("flags", StringComparison.Ordinal) && l.Split(' ').Any(f => f is "vmx" or "svm"));
 const string Common = "console=ttyS0 loglevel=8 panic=-1 microvm.log=debug rootfstype=erofs ro init=/init";
-string pvm = emulated ? " clearcpuid=smap,smep,umip,pku,cx16,popcnt,erms,fsrm microvm.lean_sysfs dummy.numdummies=0" : "";
 VmShape shape = new(
-    Path.Combine(libexec, "vmlinux"), Path.Combine(libexec, "agent.img"), $"{Common} reboot=t root=/dev/vda{pvm}{(emulated ? " noxsave" : "")}", 128);
+    Path.Combine(libexec, emulated ? "vmlinux-pvm" : "vmlinux"),
+    Path.Combine(libexec, "agent.img"),
+    $"{Common} reboot=t root=/dev/vda{(emulated ? " mitigations=off" : "")}",
+    128);
 VmShape shipped = shape with { AsShipped = true, CommandLine = $"{Common} reboot=k root=/dev/pmem0 rootflags=dax rootwait" };
 const string Ready = "microvm-agent: ready";
 TimeSpan deadline = TimeSpan.FromSeconds(180);
@@ -28,11 +30,11 @@ using StreamWriter csv = new(Path.Combine(results, "start.csv"));
 csv.WriteLine("measure,unit,run,microvm_vmm,qemu");
 if (emulated)
 {
-    Console.WriteLine("this host's KVM emulates the guest's kernel (PVM); QEMU cannot complete XSAVE there: noxsave for both");
+    Console.WriteLine("this host's KVM would emulate an ordinary guest kernel (PVM): vmlinux-pvm for both");
 }
 
 Pairs("exec to first KVM_RUN", "ms", runs, p => measure.ToFirstRun(p, shape), goal: 1.0 / 3);
-Pairs("first KVM_RUN to agent ready", "s", emulated ? 3 : runs, p => measure.ToConsoleText(p, shape, Ready, deadline), goal: 1);
+Pairs("first KVM_RUN to agent ready", "s", runs, p => measure.ToConsoleText(p, shape, Ready, deadline), goal: 1);
 double asShipped = measure.ToConsoleText(ours, shipped, Ready, deadline);
 Console.WriteLine(FormattableString.Invariant($"first KVM_RUN to agent ready as shipped (image on virtio-pmem, XSAVE): {asShipped:0.00} s"));
 csv.WriteLine(FormattableString.Invariant($"agent ready as shipped,s,0,{asShipped:0.000},"));
