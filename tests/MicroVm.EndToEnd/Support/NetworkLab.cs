@@ -92,9 +92,9 @@ internal sealed class NetworkLab : IDisposable
         }
 
         Shell.Run("sh", "-ec", $"""
-            ip link add eth0 netns {_name}C address {ContainerMac} type veth peer name vc netns {_name}R
-            ip link add eth0 netns {_name}L type veth peer name vl netns {_name}R
-            ip link add net1 netns {_name}C mtu 9000 type veth peer name net1 mtu 9000 netns {_name}L
+            ip -n {_name}C link add eth0 address {ContainerMac} type veth peer name vc netns {_name}R
+            ip -n {_name}L link add eth0 type veth peer name vl netns {_name}R
+            ip -n {_name}C link add net1 mtu 9000 type veth peer name net1 mtu 9000 netns {_name}L
             """).EnsureSuccess();
         In('R', """
             ip link add br0 type bridge
