@@ -42,10 +42,10 @@ public sealed record LinuxFeatures
     public MountExtensionFeatures MountExtensions { get; } = new();
 }
 
-/// <summary>Control groups: the guest's are version 2.</summary>
+/// <summary>Control groups: the guest's are version 2, the host's may be either.</summary>
 public sealed record CgroupFeatures
 {
-    public bool V1 { get; }
+    public bool V1 { get; } = true;
 
     public bool V2 { get; } = true;
 
