@@ -22,8 +22,8 @@ public sealed unsafe class ClonedChild : IDisposable
     public ClonedChild(bool shareMemory)
     {
         ShareMemory = shareMemory;
-        (_goRead, _go) = Pipe();
-        (Report, _reportWrite) = Pipe();
+        (_goRead, _go) = Pipe.Create();
+        (Report, _reportWrite) = Pipe.Create();
         Program = new ChildProgram(_reportWrite.Value, sharedMemory: !shareMemory);
     }
 
@@ -162,12 +162,5 @@ public sealed unsafe class ClonedChild : IDisposable
         _go.Dispose();
         PidFd?.Dispose();
         Program.Dispose();
-    }
-
-    private static (SafeFd Read, SafeFd Write) Pipe()
-    {
-        int* fds = stackalloc int[2];
-        Check.Result(Libc.pipe2(fds, Libc.O_CLOEXEC), "pipe2");
-        return (new SafeFd(fds[0]), new SafeFd(fds[1]));
     }
 }

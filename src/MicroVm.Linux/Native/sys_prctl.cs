@@ -8,6 +8,7 @@ public static unsafe partial class Libc
     public const int PR_SET_PDEATHSIG = 1;
     public const int PR_SET_KEEPCAPS = 8;
     public const int PR_SET_DUMPABLE = 4;
+    public const int PR_SET_NAME = 15;
     public const int PR_CAPBSET_DROP = 24;
     public const int PR_SET_NO_NEW_PRIVS = 38;
     public const int PR_CAP_AMBIENT = 47;

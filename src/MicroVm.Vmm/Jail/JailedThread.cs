@@ -8,7 +8,6 @@ public static unsafe class JailedThread
 {
     // TASK_COMM_LEN with its NUL.
     private const int NameLength = 16;
-    private const int PrSetName = 15;
 
     /// <summary>Tells the kernel the calling thread's name, and leaves the thread only what its kind needs.</summary>
     /// <exception cref="Linux.LinuxException">The filter is refused.</exception>
@@ -17,7 +16,7 @@ public static unsafe class JailedThread
         byte* name = stackalloc byte[NameLength];
         new Span<byte>(name, NameLength).Clear();
         Encoding.UTF8.TryGetBytes(Thread.CurrentThread.Name, new Span<byte>(name, NameLength - 1), out _);
-        _ = Libc.prctl(PrSetName, (nuint)name, 0, 0, 0);
+        _ = Libc.prctl(Libc.PR_SET_NAME, (nuint)name, 0, 0, 0);
         SystemCallFilter.Narrow(kind);
     }
 }

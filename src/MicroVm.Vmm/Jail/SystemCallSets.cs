@@ -31,7 +31,6 @@ public static class SystemCallSets
 {
     private const uint ProtExec = 4;
     private const uint ThreadFlags = 0x00010000 | Libc.CLONE_VM | Libc.CLONE_FILES | 0x800; // CLONE_THREAD and what goes with it
-    private const uint PrSetName = 15;
     private const uint FionRead = 0x541B, TerminalGet = 0x5401;
 
     private static readonly SystemCall[] s_runtime =
@@ -120,7 +119,7 @@ public static class SystemCallSets
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mmap, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mprotect, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.tgkill, 0, uint.MaxValue, (uint)process));
-        rules.Add(SystemCallRule.WhenArgument(SystemCall.prctl, 0, uint.MaxValue, PrSetName));
+        rules.Add(SystemCallRule.WhenArgument(SystemCall.prctl, 0, uint.MaxValue, Libc.PR_SET_NAME));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.clone, 0, ThreadFlags, ThreadFlags));
 
         // clone3's flags lie in memory, where a filter cannot see them; libc then takes clone.
