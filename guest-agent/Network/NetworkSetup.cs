@@ -190,7 +190,10 @@ public sealed class NetworkSetup
         NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWADDR, Make | Libc.NLM_F_REPLACE)
             .Append(new Libc.ifaddrmsg
             {
-                ifa_family = family, ifa_prefixlen = (byte)address.PrefixLength, ifa_scope = (byte)address.Scope, ifa_index = (uint)index,
+                ifa_family = family,
+                ifa_prefixlen = (byte)address.PrefixLength,
+                ifa_scope = (byte)address.Scope,
+                ifa_index = (uint)index,
             })
             .Add(Libc.IFA_LOCAL, address.Local.Span)
             .Add(Libc.IFA_ADDRESS, address.Peer.Length > 0 ? address.Peer.Span : address.Local.Span)
@@ -229,8 +232,13 @@ public sealed class NetworkSetup
         NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWROUTE, Make | Libc.NLM_F_REPLACE)
             .Append(new Libc.rtmsg
             {
-                rtm_family = (byte)route.Family, rtm_dst_len = (byte)route.DestinationLength, rtm_src_len = (byte)route.SourceLength,
-                rtm_tos = (byte)route.Tos, rtm_protocol = (byte)route.Protocol, rtm_scope = (byte)route.Scope, rtm_type = (byte)route.Type,
+                rtm_family = (byte)route.Family,
+                rtm_dst_len = (byte)route.DestinationLength,
+                rtm_src_len = (byte)route.SourceLength,
+                rtm_tos = (byte)route.Tos,
+                rtm_protocol = (byte)route.Protocol,
+                rtm_scope = (byte)route.Scope,
+                rtm_type = (byte)route.Type,
                 rtm_flags = single is null ? 0u : hopFlags(single),
             })
             .Add(Libc.RTA_TABLE, route.Table);
@@ -315,8 +323,12 @@ public sealed class NetworkSetup
         NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWRULE, Make | Libc.NLM_F_EXCL)
             .Append(new Libc.fib_rule_hdr
             {
-                family = (byte)rule.Family, dst_len = (byte)rule.DestinationLength, src_len = (byte)rule.SourceLength, tos = (byte)rule.Tos,
-                action = (byte)rule.Action, flags = rule.Flags,
+                family = (byte)rule.Family,
+                dst_len = (byte)rule.DestinationLength,
+                src_len = (byte)rule.SourceLength,
+                tos = (byte)rule.Tos,
+                action = (byte)rule.Action,
+                flags = rule.Flags,
             })
             .Add(Libc.FRA_PRIORITY, rule.Priority)
             .Add(Libc.FRA_TABLE, rule.Table);
@@ -354,8 +366,10 @@ public sealed class NetworkSetup
         NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWNEIGH, Make | Libc.NLM_F_REPLACE)
             .Append(new Libc.ndmsg
             {
-                ndm_family = Family(neighbour.Address.Length), ndm_ifindex = IndexOf(neighbour.Interface, "neighbour"),
-                ndm_state = Libc.NUD_PERMANENT, ndm_flags = neighbour.Proxy ? Libc.NTF_PROXY : (byte)0,
+                ndm_family = Family(neighbour.Address.Length),
+                ndm_ifindex = IndexOf(neighbour.Interface, "neighbour"),
+                ndm_state = Libc.NUD_PERMANENT,
+                ndm_flags = neighbour.Proxy ? Libc.NTF_PROXY : (byte)0,
             })
             .Add(Libc.NDA_DST, neighbour.Address.Span);
         AddBytes(request, Libc.NDA_LLADDR, neighbour.LinkLayerAddress);

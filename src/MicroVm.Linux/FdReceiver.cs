@@ -8,7 +8,7 @@ public static unsafe class FdReceiver
     private const int MaxFds = 16;
 
     // Headers and data are padded to the size of a word (CMSG_SPACE).
-    private static readonly int _controlSize = sizeof(Libc.cmsghdr) + (MaxFds * sizeof(int));
+    private static readonly int ControlSize = sizeof(Libc.cmsghdr) + (MaxFds * sizeof(int));
 
     /// <summary>Receives once, without waiting.</summary>
     /// <param name="socket">A Unix stream socket.</param>
@@ -20,7 +20,7 @@ public static unsafe class FdReceiver
     {
         ArgumentNullException.ThrowIfNull(socket);
         ArgumentNullException.ThrowIfNull(fds);
-        byte* control = stackalloc byte[_controlSize];
+        byte* control = stackalloc byte[ControlSize];
         nint n;
         Libc.msghdr message;
         fixed (byte* p = buffer)
@@ -33,7 +33,7 @@ public static unsafe class FdReceiver
                     msg_iov = &vector,
                     msg_iovlen = 1,
                     msg_control = control,
-                    msg_controllen = (nuint)_controlSize,
+                    msg_controllen = (nuint)ControlSize,
                 };
                 n = Libc.recvmsg(socket.Value, &message, Libc.MSG_DONTWAIT | Libc.MSG_CMSG_CLOEXEC);
             }
@@ -43,7 +43,7 @@ public static unsafe class FdReceiver
         errno = n < 0 ? Check.LastErrno : Errno.OK;
         if (n >= 0)
         {
-            Collect(control, (int)Math.Min(message.msg_controllen, (nuint)_controlSize), fds);
+            Collect(control, (int)Math.Min(message.msg_controllen, (nuint)ControlSize), fds);
         }
 
         return (int)n;

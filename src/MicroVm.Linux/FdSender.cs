@@ -35,7 +35,10 @@ public static unsafe class FdSender
                 Libc.iovec vector = new() { iov_base = p + sent, iov_len = (nuint)(bytes.Length - sent) };
                 Libc.msghdr message = new()
                 {
-                    msg_iov = &vector, msg_iovlen = 1, msg_control = first ? control : null, msg_controllen = first ? space : 0,
+                    msg_iov = &vector,
+                    msg_iovlen = 1,
+                    msg_control = first ? control : null,
+                    msg_controllen = first ? space : 0,
                 };
                 nint n = Libc.sendmsg(socket.Value, &message, Libc.MSG_NOSIGNAL);
                 if (!Check.Retry(n))

@@ -18,8 +18,8 @@ public static unsafe class ThreadKick
     /// <summary>The signal used: SIGRTMIN + 6 of glibc. The runtime's own use is SIGRTMIN.</summary>
     public const int SignalNumber = 40;
 
-    private static readonly Lock _installLock = new();
-    private static ExecutableCode? _handler;
+    private static readonly Lock InstallLock = new();
+    private static ExecutableCode? s_handler;
 
     /// <summary>The kernel's id of the calling thread, for <see cref="Signal"/>.</summary>
     public static int CurrentThreadId => (int)Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
@@ -28,9 +28,9 @@ public static unsafe class ThreadKick
     /// <exception cref="LinuxException">The page or the handler is refused (a seccomp filter installed too early).</exception>
     public static void Install()
     {
-        lock (_installLock)
+        lock (InstallLock)
         {
-            if (_handler is null)
+            if (s_handler is null)
             {
                 InstallHandler();
             }
@@ -44,8 +44,8 @@ public static unsafe class ThreadKick
     private static void InstallHandler()
     {
         // endbr64; ret: valid under control-flow enforcement too.
-        _handler = new ExecutableCode([0xf3, 0x0f, 0x1e, 0xfa, 0xc3]);
-        Libc.sigaction_t action = new() { sa_handler = _handler.EntryPoint, sa_flags = Libc.SA_RESTART };
+        s_handler = new ExecutableCode([0xf3, 0x0f, 0x1e, 0xfa, 0xc3]);
+        Libc.sigaction_t action = new() { sa_handler = s_handler.EntryPoint, sa_flags = Libc.SA_RESTART };
         Check.Result(Libc.sigaction(SignalNumber, &action, null), "sigaction", $"signal {SignalNumber}");
     }
 }

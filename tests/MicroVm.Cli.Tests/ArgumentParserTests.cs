@@ -6,7 +6,7 @@ namespace MicroVm.Cli.Tests;
 /// <summary>Flags as runc's parser reads them.</summary>
 public sealed class ArgumentParserTests
 {
-    private static readonly Flag[] s_flags = [new("bundle, b", "DIR", ""), new("all, a", null, ""), new("env, e", "V", ""), new("pid-file", "F", "")];
+    private static readonly Flag[] Flags = [new("bundle, b", "DIR", ""), new("all, a", null, ""), new("env, e", "V", ""), new("pid-file", "F", "")];
 
     [Theory]
     [InlineData("--bundle X id", "X", 2)]
@@ -23,7 +23,7 @@ public sealed class ArgumentParserTests
     public void FlagsEndAtTheFirstArgument(string line, string? bundle, int taken)
     {
         FlagValues values = new();
-        Assert.Equal(taken, ArgumentParser.Read(Split(line), s_flags, values));
+        Assert.Equal(taken, ArgumentParser.Read(Split(line), Flags, values));
         Assert.Equal(bundle, values.Text("bundle"));
     }
 
@@ -31,15 +31,15 @@ public sealed class ArgumentParserTests
     public void SwitchesAndLists()
     {
         FlagValues values = new();
-        ArgumentParser.Read(Split("-a -e A=1 --env B=2 --pid-file= id"), s_flags, values);
+        ArgumentParser.Read(Split("-a -e A=1 --env B=2 --pid-file= id"), Flags, values);
         Assert.True(values.On("all"));
         Assert.Equal(["A=1", "B=2"], values.All("env"));
         Assert.Null(values.Text("pid-file"));
         Assert.True(values.Has("pid-file"));
         FlagValues off = new();
-        ArgumentParser.Read(Split("--all=false"), s_flags, off);
+        ArgumentParser.Read(Split("--all=false"), Flags, off);
         Assert.False(off.On("all"));
-        Assert.Throws<SandboxException>(() => { FlagValues v = new(); ArgumentParser.Read(Split("-e x"), s_flags, v); v.Number("env"); });
+        Assert.Throws<SandboxException>(() => { FlagValues v = new(); ArgumentParser.Read(Split("-e x"), Flags, v); v.Number("env"); });
     }
 
     [Theory]
@@ -49,7 +49,7 @@ public sealed class ArgumentParserTests
     [InlineData("---x", "bad flag syntax: ---x")]
     [InlineData("--=x", "bad flag syntax: --=x")]
     public void ErrorsAreRuncs(string line, string told) =>
-        Assert.Equal(told, Assert.Throws<SandboxException>(() => ArgumentParser.Read(Split(line), s_flags, new FlagValues())).Message);
+        Assert.Equal(told, Assert.Throws<SandboxException>(() => ArgumentParser.Read(Split(line), Flags, new FlagValues())).Message);
 
     [Fact]
     public void NoCommandHasAFlagTwice() => Assert.All(

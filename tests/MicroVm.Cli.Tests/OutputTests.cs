@@ -9,10 +9,16 @@ namespace MicroVm.Cli.Tests;
 /// <summary>What callers of runc parse.</summary>
 public sealed class OutputTests
 {
-    private static readonly ContainerState s_state = new()
+    private static readonly ContainerState State = new()
     {
-        OciVersion = "1.0.2", Id = "c1", Bundle = "/b", Rootfs = "/b/rootfs", Created = DateTimeOffset.UnixEpoch.AddMilliseconds(250), Owner = 0,
-        Init = new ProcessIdentity(42, 1), Status = ContainerStatus.Running,
+        OciVersion = "1.0.2",
+        Id = "c1",
+        Bundle = "/b",
+        Rootfs = "/b/rootfs",
+        Created = DateTimeOffset.UnixEpoch.AddMilliseconds(250),
+        Owner = 0,
+        Init = new ProcessIdentity(42, 1),
+        Status = ContainerStatus.Running,
     };
 
     [Fact]
@@ -29,7 +35,7 @@ public sealed class OutputTests
           "owner": ""
         }
         """,
-        StateOutput.Document((s_state, ContainerStatus.Running)));
+        StateOutput.Document((State, ContainerStatus.Running)));
 
     [Fact]
     public void ListIsRuncsTableOrJson()
@@ -39,9 +45,9 @@ public sealed class OutputTests
         Assert.Equal(
             "ID          PID         STATUS      BUNDLE      CREATED                   OWNER\n" +
             "c1          0           stopped     /b          1970-01-01T00:00:00.25Z   root\n",
-            StateOutput.List([(s_state, ContainerStatus.Stopped)], "table", quiet: false));
-        Assert.Equal("c1\n", StateOutput.List([(s_state, ContainerStatus.Stopped)], "whatever", quiet: true));
-        Assert.StartsWith("[{\"ociVersion\":\"1.0.2\",\"id\":\"c1\",\"pid\":42,", StateOutput.List([(s_state, ContainerStatus.Running)], "json", quiet: false), StringComparison.Ordinal);
+            StateOutput.List([(State, ContainerStatus.Stopped)], "table", quiet: false));
+        Assert.Equal("c1\n", StateOutput.List([(State, ContainerStatus.Stopped)], "whatever", quiet: true));
+        Assert.StartsWith("[{\"ociVersion\":\"1.0.2\",\"id\":\"c1\",\"pid\":42,", StateOutput.List([(State, ContainerStatus.Running)], "json", quiet: false), StringComparison.Ordinal);
         Assert.Equal("invalid format option", Assert.Throws<SandboxException>(() => StateOutput.List([], "xyz", quiet: false)).Message);
     }
 
@@ -51,9 +57,16 @@ public sealed class OutputTests
         ContainerFigures figures = new(
             new Dictionary<string, string>
             {
-                ["cpu.stat"] = "usage_usec 10\nuser_usec 6\nsystem_usec 4\nnr_throttled 2\n", ["memory.current"] = "4096\n", ["memory.max"] = "max\n",
-                ["memory.stat"] = "file 512\nanon 7\n", ["memory.swap.current"] = "1\n", ["pids.current"] = "3\n", ["pids.max"] = "max\n",
-                ["io.stat"] = "8:0 rbytes=9 wbytes=0 rios=1 bad=x\nodd line\n", ["cpuset.cpus.effective"] = "0-1\n", ["hugetlb.2MB.current"] = "0\n",
+                ["cpu.stat"] = "usage_usec 10\nuser_usec 6\nsystem_usec 4\nnr_throttled 2\n",
+                ["memory.current"] = "4096\n",
+                ["memory.max"] = "max\n",
+                ["memory.stat"] = "file 512\nanon 7\n",
+                ["memory.swap.current"] = "1\n",
+                ["pids.current"] = "3\n",
+                ["pids.max"] = "max\n",
+                ["io.stat"] = "8:0 rbytes=9 wbytes=0 rios=1 bad=x\nodd line\n",
+                ["cpuset.cpus.effective"] = "0-1\n",
+                ["hugetlb.2MB.current"] = "0\n",
                 ["hugetlb.2MB.events"] = "max 5\n",
             },
             [new InterfaceCounters("eth0", 1, 2, 3, 4, 5, 6, 7, 8)]);

@@ -6,7 +6,7 @@ namespace MicroVm.EndToEnd;
 public sealed class IsolationTests
 {
     // Where a kernel that runs at CPL 3 could be entered, or its monitor called.
-    private static readonly HashSet<string> s_symbols =
+    private static readonly HashSet<string> Symbols =
     [
         "cpl3_mon_start", "cpl3_mons", "cpl3_mon_idt", "cpl3_call", "cpl3_event_user", "cpl3_event_kernel", "cpl3_upcall",
         "cpl3_return_trap", "cpl3_mon_wrmsr", "cpl3_mon_write_cr3", "cpl3_mon_outb", "cpl3_mon_halt", "cpl3_mon_reset",
@@ -19,7 +19,7 @@ public sealed class IsolationTests
         Installation.RequireKvm();
         string map = Path.Combine(Installation.Libexec, "System-pvm.map");
         string[] addresses = File.Exists(map)
-            ? [.. File.ReadLines(map).Select(l => l.Split(' ')).Where(f => f.Length == 3 && s_symbols.Contains(f[2])).Select(f => f[0])]
+            ? [.. File.ReadLines(map).Select(l => l.Split(' ')).Where(f => f.Length == 3 && Symbols.Contains(f[2])).Select(f => f[0])]
             : [];
         using Bundle bundle = Bundle.Create(["/bin/isolation", .. addresses]);
         bundle.AddGuestProgram("isolation");

@@ -10,7 +10,7 @@ public sealed partial class JailTests
     // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETGID, SETUID, SETFCAP: in the VMM's own user namespace only.
     private const string FileServerCapabilities = "00000000800000df";
     private const string NoCapabilities = "0000000000000000";
-    private static readonly string[] s_namespaces = ["user", "mnt", "net", "pid", "ipc", "uts"];
+    private static readonly string[] Namespaces = ["user", "mnt", "net", "pid", "ipc", "uts"];
 
     [SkippableFact]
     public void AVmmReachesNothingButWhatItWasGiven()
@@ -40,7 +40,7 @@ public sealed partial class JailTests
         Assert.Contains("\nrefused\n", container.OutputSoFar, StringComparison.Ordinal);
         string proc = $"/proc/{Assert.Single(container.VmmPids())}";
 
-        foreach (string ns in s_namespaces)
+        foreach (string ns in Namespaces)
         {
             Assert.NotEqual(File.ResolveLinkTarget($"/proc/self/ns/{ns}", false)!.Name, File.ResolveLinkTarget($"{proc}/ns/{ns}", false)!.Name);
         }

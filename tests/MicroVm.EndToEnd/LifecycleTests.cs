@@ -19,8 +19,10 @@ public sealed class LifecycleTests
         using DetachedContainer c = new(bundle);
         bundle.Config["hooks"] = new JsonObject
         {
-            ["prestart"] = Hook($"cat >{c["prestart"]}"), ["createRuntime"] = Hook($"cat >{c["createRuntime"]}"),
-            ["poststart"] = Hook($"cat >{c["poststart"]}"), ["poststop"] = Hook($"cat >{c["poststop"]}"),
+            ["prestart"] = Hook($"cat >{c["prestart"]}"),
+            ["createRuntime"] = Hook($"cat >{c["createRuntime"]}"),
+            ["poststart"] = Hook($"cat >{c["poststart"]}"),
+            ["poststop"] = Hook($"cat >{c["poststop"]}"),
         };
         CommandResult create = c.Create();
         Assert.True(create.ExitCode == 0, create + File.ReadAllText(c["log"]));

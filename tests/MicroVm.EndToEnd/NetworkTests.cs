@@ -102,7 +102,8 @@ public sealed class NetworkTests
         using Bundle bundle = Bundle.Create("ip -o addr show dev eth0; head -c 2000000 /dev/zero | nc 10.77.0.1 7000; echo sent $?");
         bundle.Config["annotations"] = new JsonObject
         {
-            ["dev.microvm.network.transmit.bytes-per-second"] = $"{Limit}", ["dev.microvm.network.transmit.burst-bytes"] = "10000",
+            ["dev.microvm.network.transmit.bytes-per-second"] = $"{Limit}",
+            ["dev.microvm.network.transmit.burst-bytes"] = "10000",
         };
 
         // As Docker does it: the namespace is of the container's own, and the hook, after creation, puts the interface there.

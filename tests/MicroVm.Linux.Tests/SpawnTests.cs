@@ -103,7 +103,9 @@ public sealed unsafe class SpawnTests
 
     private static Spawn Sh(string script, string[] environment) => new()
     {
-        File = "/bin/sh", Arguments = ["sh", "-c", script], Environment = [.. environment, "PATH=/usr/bin:/bin"],
+        File = "/bin/sh",
+        Arguments = ["sh", "-c", script],
+        Environment = [.. environment, "PATH=/usr/bin:/bin"],
     };
 
     private static SafeFd Open(string path) => SafeFd.From(Libc.open(path, Libc.O_RDWR | Libc.O_CLOEXEC, 0), "open", path);

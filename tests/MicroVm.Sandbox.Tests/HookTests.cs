@@ -52,6 +52,11 @@ public sealed class HookTests : IDisposable
 
     private OciState State() => new()
     {
-        OciVersion = "1.0.2", Id = "x", Status = ContainerStatus.Created, Pid = 42, Bundle = _folder.Path, Annotations = new() { ["k"] = "v" },
+        OciVersion = "1.0.2",
+        Id = "x",
+        Status = ContainerStatus.Created,
+        Pid = 42,
+        Bundle = _folder.Path,
+        Annotations = new() { ["k"] = "v" },
     };
 }

@@ -143,7 +143,8 @@ public sealed partial class NetworkTests
     {
         NetworkLimits limits = NetworkLimits.FromAnnotations(new Dictionary<string, string>
         {
-            ["dev.microvm.network.receive.bytes-per-second"] = "1000", ["dev.microvm.network.receive.burst-bytes"] = "50",
+            ["dev.microvm.network.receive.bytes-per-second"] = "1000",
+            ["dev.microvm.network.receive.burst-bytes"] = "50",
         });
         Assert.Equal((1000, 50), (limits.Receive!.BytesPerSecond, limits.Receive.BurstBytes));
         Assert.Null(limits.Transmit);

@@ -35,7 +35,8 @@ internal static class EventsCommand
                 {
                     Output.Write(StatsOutput.OutOfMemory(call.Id));
                 }
-            }) { IsBackground = true, Name = "oom" }.Start();
+            })
+            { IsBackground = true, Name = "oom" }.Start();
             return Repeat(runtime, call.Id, interval);
         },
     };

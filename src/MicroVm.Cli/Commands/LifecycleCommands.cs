@@ -92,7 +92,9 @@ internal static class LifecycleCommands
 
     private static Command Refused(string name, string help) => new()
     {
-        Name = name, Arguments = Id, Help = help + " (refused: not supported)",
+        Name = name,
+        Arguments = Id,
+        Help = help + " (refused: not supported)",
         Run = _ => throw SpecException.Unsupported(name, "CRIU works on processes of the host, a container's are in its VM"),
         Flags =
         [

@@ -8,7 +8,7 @@ internal static class Quantities
 {
     private const string Units = "kmgtp";
     private const int UnitShift = 10;
-    private static readonly System.Buffers.SearchValues<char> s_number = System.Buffers.SearchValues.Create("0123456789.");
+    private static readonly System.Buffers.SearchValues<char> NumberCharacters = System.Buffers.SearchValues.Create("0123456789.");
 
     /// <summary>Bytes with an optional unit, "512", "64m", "1.5GiB"; -1 is unlimited.</summary>
     /// <exception cref="SandboxException">It is something else. <paramref name="name"/> is the flag.</exception>
@@ -20,7 +20,7 @@ internal static class Quantities
         }
 
         string lower = text.ToLowerInvariant();
-        int digits = lower.AsSpan().IndexOfAnyExcept(s_number);
+        int digits = lower.AsSpan().IndexOfAnyExcept(NumberCharacters);
         string number = digits < 0 ? lower : lower[..digits], unit = digits < 0 ? "" : lower[digits..].Trim();
         unit = unit.EndsWith("ib", StringComparison.Ordinal) ? unit[..^2] : unit.EndsWith('b') ? unit[..^1] : unit;
         int index = unit.Length == 1 ? Units.IndexOf(unit[0], StringComparison.Ordinal) : -1;

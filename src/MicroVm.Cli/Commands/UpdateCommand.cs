@@ -67,13 +67,21 @@ internal static class UpdateCommand
         {
             Memory = !Any("memory", "memory-reservation", "memory-swap") ? null : new MemoryResources
             {
-                Limit = Bytes("memory"), Reservation = Bytes("memory-reservation"), Swap = Bytes("memory-swap"),
+                Limit = Bytes("memory"),
+                Reservation = Bytes("memory-reservation"),
+                Swap = Bytes("memory-swap"),
             },
             Cpu = !Any("cpu-period", "cpu-quota", "cpu-burst", "cpu-share", "cpu-rt-period", "cpu-rt-runtime", "cpuset-cpus", "cpuset-mems", "cpu-idle") ? null : new CpuResources
             {
-                Period = Value<ulong>("cpu-period"), Quota = Value<long>("cpu-quota"), Burst = Value<ulong>("cpu-burst"), Shares = Value<ulong>("cpu-share"),
-                RealtimePeriod = Value<ulong>("cpu-rt-period"), RealtimeRuntime = Value<long>("cpu-rt-runtime"),
-                Cpus = flags.Text("cpuset-cpus"), Mems = flags.Text("cpuset-mems"), Idle = Value<long>("cpu-idle"),
+                Period = Value<ulong>("cpu-period"),
+                Quota = Value<long>("cpu-quota"),
+                Burst = Value<ulong>("cpu-burst"),
+                Shares = Value<ulong>("cpu-share"),
+                RealtimePeriod = Value<ulong>("cpu-rt-period"),
+                RealtimeRuntime = Value<long>("cpu-rt-runtime"),
+                Cpus = flags.Text("cpuset-cpus"),
+                Mems = flags.Text("cpuset-mems"),
+                Idle = Value<long>("cpu-idle"),
             },
             Pids = flags.Has("pids-limit") ? new PidsResources { Limit = Value<long>("pids-limit") } : null,
             BlockIO = flags.Has("blkio-weight") ? new BlockIoResources { Weight = Value<ushort>("blkio-weight") } : null,

@@ -12,15 +12,25 @@ public static class Scheduling
     /// <summary>Policies by name (linux/sched.h).</summary>
     public static readonly IReadOnlyDictionary<string, uint> Policies = new Dictionary<string, uint>(StringComparer.Ordinal)
     {
-        ["SCHED_OTHER"] = 0, ["SCHED_FIFO"] = 1, ["SCHED_RR"] = 2, ["SCHED_BATCH"] = 3, ["SCHED_ISO"] = 4, ["SCHED_IDLE"] = 5,
+        ["SCHED_OTHER"] = 0,
+        ["SCHED_FIFO"] = 1,
+        ["SCHED_RR"] = 2,
+        ["SCHED_BATCH"] = 3,
+        ["SCHED_ISO"] = 4,
+        ["SCHED_IDLE"] = 5,
         ["SCHED_DEADLINE"] = 6,
     };
 
     /// <summary>Flags by name (linux/sched.h).</summary>
     public static readonly IReadOnlyDictionary<string, ulong> Flags = new Dictionary<string, ulong>(StringComparer.Ordinal)
     {
-        ["SCHED_FLAG_RESET_ON_FORK"] = 1, ["SCHED_FLAG_RECLAIM"] = 2, ["SCHED_FLAG_DL_OVERRUN"] = 4, ["SCHED_FLAG_KEEP_POLICY"] = 8,
-        ["SCHED_FLAG_KEEP_PARAMS"] = 0x10, ["SCHED_FLAG_UTIL_CLAMP_MIN"] = 0x20, ["SCHED_FLAG_UTIL_CLAMP_MAX"] = 0x40,
+        ["SCHED_FLAG_RESET_ON_FORK"] = 1,
+        ["SCHED_FLAG_RECLAIM"] = 2,
+        ["SCHED_FLAG_DL_OVERRUN"] = 4,
+        ["SCHED_FLAG_KEEP_POLICY"] = 8,
+        ["SCHED_FLAG_KEEP_PARAMS"] = 0x10,
+        ["SCHED_FLAG_UTIL_CLAMP_MIN"] = 0x20,
+        ["SCHED_FLAG_UTIL_CLAMP_MAX"] = 0x40,
     };
 
     private const uint RealTimeClass = 1, BestEffortClass = 2, IdleClass = 3;

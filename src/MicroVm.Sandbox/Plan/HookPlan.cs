@@ -67,7 +67,12 @@ internal static class HookPlan
     {
         OciState state = new()
         {
-            OciVersion = spec.OciVersion!, Id = id, Status = status, Pid = 0, Bundle = bundle, Annotations = spec.Annotations,
+            OciVersion = spec.OciVersion!,
+            Id = id,
+            Status = status,
+            Pid = 0,
+            Bundle = bundle,
+            Annotations = spec.Annotations,
         };
 
         // No string before the member can hold this: quotes are escaped in JSON.

@@ -76,7 +76,9 @@ internal static class PlanBuilder
         plan.GidMappings.AddRange(Mappings(linux.GidMappings, "linux.gidMappings"));
         plan.TimeOffsets.AddRange((linux.TimeOffsets ?? []).Select(o => new Proto.TimeOffset
         {
-            Clock = o.Key, Seconds = o.Value?.Secs ?? 0, Nanoseconds = o.Value?.Nanosecs ?? 0,
+            Clock = o.Key,
+            Seconds = o.Value?.Secs ?? 0,
+            Nanoseconds = o.Value?.Nanosecs ?? 0,
         }));
     }
 
@@ -145,7 +147,13 @@ internal static class PlanBuilder
         List<DeviceNode> nodes = DeviceNodes.Resolve(linux.Devices);
         return own ? [] : nodes.Select(n => new Proto.Device
         {
-            Path = n.Path, Type = n.Type, Major = n.Major, Minor = n.Minor, Mode = n.Mode, Uid = n.Uid, Gid = n.Gid,
+            Path = n.Path,
+            Type = n.Type,
+            Major = n.Major,
+            Minor = n.Minor,
+            Mode = n.Mode,
+            Uid = n.Uid,
+            Gid = n.Gid,
         });
     }
 

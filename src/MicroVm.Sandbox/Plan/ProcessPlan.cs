@@ -82,7 +82,13 @@ internal static class ProcessPlan
         {
             plan.Scheduler = new Proto.Scheduler
             {
-                Policy = s.Policy, Nice = s.Nice, Priority = s.Priority, Flags = s.Flags, Runtime = s.Runtime, Deadline = s.Deadline, Period = s.Period,
+                Policy = s.Policy,
+                Nice = s.Nice,
+                Priority = s.Priority,
+                Flags = s.Flags,
+                Runtime = s.Runtime,
+                Deadline = s.Deadline,
+                Period = s.Period,
             };
         }
 

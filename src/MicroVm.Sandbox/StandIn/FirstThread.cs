@@ -31,7 +31,8 @@ internal sealed class FirstThread
             }
 
             first.End();
-        }) { Name = "work" }.Start();
+        })
+        { Name = "work" }.Start();
         first.Serve();
         failure?.Throw();
         return result!;

@@ -70,7 +70,7 @@ internal sealed unsafe class GuestProcess : IDisposable
         {
             if (signal == Libc.SIGWINCH)
             {
-                if (_terminal is not null && Size() is (> 0, > 0) size)
+                if (_terminal is not null && Size() is ( > 0, > 0) size)
                 {
                     _agent!.TtyWinResize(
                         new TtyWinResizeRequest { ContainerId = _request.Id, ExecId = _execId, Width = (uint)size.Width, Height = (uint)size.Height },

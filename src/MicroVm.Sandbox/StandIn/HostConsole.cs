@@ -85,7 +85,10 @@ internal sealed unsafe class HostConsole : IDisposable
             Libc.iovec vector = new() { iov_base = p, iov_len = (nuint)payload.Length };
             Libc.msghdr message = new()
             {
-                msg_iov = &vector, msg_iovlen = 1, msg_control = control, msg_controllen = (nuint)(sizeof(Libc.cmsghdr) + sizeof(nuint)),
+                msg_iov = &vector,
+                msg_iovlen = 1,
+                msg_control = control,
+                msg_controllen = (nuint)(sizeof(Libc.cmsghdr) + sizeof(nuint)),
             };
             Check.Result(Libc.sendmsg(socket.Value, &message, Libc.MSG_NOSIGNAL), "sendmsg", "console socket");
         }

@@ -62,7 +62,8 @@ internal sealed class StandInCaller : IDisposable
         }
 
         ended();
-    }, 128 << 10) { IsBackground = true, Name = "caller" }.Start();
+    }, 128 << 10)
+    { IsBackground = true, Name = "caller" }.Start();
 
     /// <summary>Lets the caller go: what is told from now on goes to the log's file only.</summary>
     internal void Release()

@@ -18,7 +18,7 @@ internal sealed unsafe class Vmm : IDisposable
     private const ulong OpenFiles = 1 << 20;
 
     // What the virtio-fs server needs to make files for any user of the guest; within the VMM's user namespace only.
-    private static readonly int[] s_capabilities =
+    private static readonly int[] Capabilities =
     [
         Libc.CAP_CHOWN, Libc.CAP_DAC_OVERRIDE, Libc.CAP_DAC_READ_SEARCH, Libc.CAP_FOWNER, Libc.CAP_FSETID, Libc.CAP_SETGID, Libc.CAP_SETUID,
         Libc.CAP_SETFCAP,
@@ -75,7 +75,7 @@ internal sealed unsafe class Vmm : IDisposable
                 Name = files.Vmm,
                 Arguments = arguments,
                 Root = Path.GetDirectoryName(vsockPath)!,
-                Capabilities = s_capabilities,
+                Capabilities = Capabilities,
                 OpenFiles = OpenFiles,
             };
             spawn.Add(nothing);

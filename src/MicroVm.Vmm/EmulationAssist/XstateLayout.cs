@@ -15,7 +15,7 @@ internal sealed class XstateLayout
     public const int MaxComponents = 63;
 
     private const int CpuidLeaf = 0xD;
-    private static XstateLayout? _host;
+    private static XstateLayout? s_host;
     private readonly int[] _size = new int[MaxComponents];
     private readonly int[] _offset = new int[MaxComponents];
     private readonly ulong _aligned;
@@ -52,7 +52,7 @@ internal sealed class XstateLayout
     }
 
     /// <summary>The host's layout; read once.</summary>
-    public static XstateLayout Host => _host ??= new XstateLayout();
+    public static XstateLayout Host => s_host ??= new XstateLayout();
 
     /// <summary>Components that XCR0 may enable.</summary>
     public ulong UserComponents { get; }

@@ -33,7 +33,7 @@ public static class SystemCallSets
     private const uint ThreadFlags = 0x00010000 | Libc.CLONE_VM | Libc.CLONE_FILES | 0x800; // CLONE_THREAD and what goes with it
     private const uint FionRead = 0x541B, TerminalGet = 0x5401;
 
-    private static readonly SystemCall[] s_runtime =
+    private static readonly SystemCall[] Runtime =
     [
         SystemCall.read, SystemCall.write, SystemCall.close, SystemCall.munmap, SystemCall.mremap,
         SystemCall.madvise, SystemCall.brk, SystemCall.rt_sigprocmask, SystemCall.rt_sigreturn,
@@ -46,7 +46,7 @@ public static class SystemCallSets
         SystemCall.epoll_ctl,
     ];
 
-    private static readonly SystemCall[] s_device =
+    private static readonly SystemCall[] Device =
     [
         SystemCall.epoll_wait, SystemCall.epoll_pwait, SystemCall.epoll_create1, SystemCall.eventfd2,
         SystemCall.timerfd_create, SystemCall.timerfd_settime, SystemCall.timerfd_gettime, SystemCall.accept4,
@@ -55,14 +55,14 @@ public static class SystemCallSets
         SystemCall.sendmsg, SystemCall.dup, SystemCall.dup3, SystemCall.pipe2, SystemCall.memfd_create,
     ];
 
-    private static readonly SystemCall[] s_disk =
+    private static readonly SystemCall[] Disk =
     [
         SystemCall.preadv, SystemCall.pwritev, SystemCall.pread64, SystemCall.pwrite64, SystemCall.preadv2,
         SystemCall.pwritev2, SystemCall.fsync, SystemCall.fdatasync, SystemCall.fallocate, SystemCall.ftruncate,
         SystemCall.fstat, SystemCall.newfstatat, SystemCall.statx,
     ];
 
-    private static readonly SystemCall[] s_files =
+    private static readonly SystemCall[] Files =
     [
         SystemCall.openat, SystemCall.openat2, SystemCall.getdents64, SystemCall.readlinkat, SystemCall.mkdirat,
         SystemCall.mknodat, SystemCall.unlinkat, SystemCall.unlink, SystemCall.renameat, SystemCall.renameat2, SystemCall.linkat,
@@ -76,13 +76,13 @@ public static class SystemCallSets
     ];
 
     // The runtime looks for files of /proc and /sys, and goes on without them.
-    private static readonly SystemCall[] s_lookups =
+    private static readonly SystemCall[] Lookups =
     [
         SystemCall.open, SystemCall.access, SystemCall.readlink, SystemCall.stat, SystemCall.lstat,
         SystemCall.openat, SystemCall.statx, SystemCall.newfstatat, SystemCall.faccessat, SystemCall.readlinkat,
     ];
 
-    private static readonly uint[] s_vcpuIoctls =
+    private static readonly uint[] VcpuIoctls =
     [
         KvmAbi.KVM_RUN, KvmAbi.KVM_GET_REGS, KvmAbi.KVM_SET_REGS, KvmAbi.KVM_GET_SREGS, KvmAbi.KVM_SET_SREGS, KvmAbi.KVM_GET_XSAVE,
         KvmAbi.KVM_SET_XSAVE, KvmAbi.KVM_GET_XSAVE2, KvmAbi.KVM_GET_XCRS, KvmAbi.KVM_SET_XCRS, KvmAbi.KVM_GET_VCPU_EVENTS,
@@ -93,7 +93,7 @@ public static class SystemCallSets
         KvmAbi.KVM_IRQFD, KvmAbi.KVM_IOEVENTFD,
     ];
 
-    private static readonly uint[] s_deviceIoctls =
+    private static readonly uint[] DeviceIoctls =
     [
         KvmAbi.KVM_SIGNAL_MSI, KvmAbi.KVM_SET_GSI_ROUTING, KvmAbi.KVM_SET_USER_MEMORY_REGION,
         KvmAbi.KVM_GET_CLOCK, KvmAbi.KVM_SET_CLOCK, (uint)Libc.TIOCGWINSZ, TerminalGet, FionRead,
@@ -110,12 +110,12 @@ public static class SystemCallSets
         [
             SystemCallRule.WhenArgument(SystemCall.ioctl, 1, uint.MaxValue, kind switch
             {
-                ThreadKind.Vcpu => s_vcpuIoctls,
-                ThreadKind.Device => [.. s_vcpuIoctls, .. s_deviceIoctls],
+                ThreadKind.Vcpu => VcpuIoctls,
+                ThreadKind.Device => [.. VcpuIoctls, .. DeviceIoctls],
                 _ => [TerminalGet, FionRead],
             }),
         ];
-        Allow(s_runtime);
+        Allow(Runtime);
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mmap, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mprotect, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.tgkill, 0, uint.MaxValue, (uint)process));
@@ -127,7 +127,7 @@ public static class SystemCallSets
         rules.Add(SystemCallRule.Fail(SystemCall.prlimit64, Errno.EPERM));
         if (kind is ThreadKind.Device)
         {
-            Allow(s_device);
+            Allow(Device);
 
             // A thread's own filter, which can only take away.
             rules.Add(SystemCallRule.WhenArgument(SystemCall.seccomp, 0, uint.MaxValue, Libc.SECCOMP_SET_MODE_FILTER));
@@ -136,7 +136,7 @@ public static class SystemCallSets
 
         if (kind is ThreadKind.Device or ThreadKind.Files)
         {
-            Allow(s_files);
+            Allow(Files);
             rules.Add(SystemCallRule.WhenArgument(SystemCall.unshare, 0, uint.MaxValue, Libc.CLONE_FS));
         }
 
@@ -144,7 +144,7 @@ public static class SystemCallSets
         {
             ThreadKind.Vcpu => [SystemCall.eventfd2],
             ThreadKind.Network => [SystemCall.timerfd_settime],
-            _ => s_disk,
+            _ => Disk,
         });
 
         if (kind is ThreadKind.Files or ThreadKind.Disk or ThreadKind.Network)
@@ -153,7 +153,7 @@ public static class SystemCallSets
         }
 
         HashSet<SystemCall> known = [.. rules.Select(r => r.Number)];
-        rules.AddRange(s_lookups.Where(n => !known.Contains(n)).Select(n => SystemCallRule.Fail(n, Errno.EACCES)));
+        rules.AddRange(Lookups.Where(n => !known.Contains(n)).Select(n => SystemCallRule.Fail(n, Errno.EACCES)));
         return rules;
 
         void Allow(SystemCall[] calls) => rules.AddRange(calls.Select(SystemCallRule.Allow));

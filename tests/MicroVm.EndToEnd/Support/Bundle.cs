@@ -6,7 +6,7 @@ namespace MicroVm.EndToEnd.Support;
 /// <summary>An OCI bundle in a folder of its own: Debian's busybox as rootfs, and the config that the runtime's `spec` writes.</summary>
 internal sealed class Bundle : IDisposable
 {
-    private static readonly Lazy<string[]> s_applets = new(() =>
+    private static readonly Lazy<string[]> Applets = new(() =>
         Shell.Run("/bin/busybox", "--list").StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries));
 
     private Bundle(string path)
@@ -41,7 +41,7 @@ internal sealed class Bundle : IDisposable
 
         File.SetUnixFileMode(System.IO.Path.Combine(rootfs, "tmp"), (UnixFileMode)0b001_111_111_111);
         File.Copy("/bin/busybox", System.IO.Path.Combine(rootfs, "bin/busybox"));
-        foreach (string applet in s_applets.Value)
+        foreach (string applet in Applets.Value)
         {
             if (applet != "busybox")
             {

@@ -5,7 +5,7 @@ namespace MicroVm.EndToEnd.Support;
 /// <summary>Debian's own cloud kernel as a guest: no patch and no setting of ours, its drivers loaded as modules.</summary>
 internal static class StockKernel
 {
-    private static readonly string[] s_modules = ["virtio_mmio", "virtio_blk", "virtio-rng", "virtiofs"];
+    private static readonly string[] Modules = ["virtio_mmio", "virtio_blk", "virtio-rng", "virtiofs"];
 
     private static string? Release { get; } = Directory.Exists("/boot")
         ? Directory.EnumerateFiles("/boot", "vmlinuz-*-cloud-amd64").Select(f => Path.GetFileName(f)[8..]).Max(StringComparer.Ordinal)
@@ -52,7 +52,7 @@ internal static class StockKernel
             cp /bin/busybox {{Installation.GuestProgram("vector-torture")}} bin
             install -m 755 {{AppContext.BaseDirectory}}guest/stock-init init
             n=100
-            for m in $(for name in {{string.Join(' ', s_modules)}}; do modprobe -S {{Release}} --show-depends $name; done |
+            for m in $(for name in {{string.Join(' ', Modules)}}; do modprobe -S {{Release}} --show-depends $name; done |
                        sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++'); do
                 cp $m modules/$((n += 1))-${m##*/}
             done

@@ -9,7 +9,7 @@ namespace MicroVm.Linux.Tests.Jail;
 public sealed class JailedSpawnTests : IDisposable
 {
     private const string Shell = "/bin/busybox";
-    private static readonly string[] s_namespaces = ["user", "mnt", "net", "pid", "ipc", "uts"];
+    private static readonly string[] Namespaces = ["user", "mnt", "net", "pid", "ipc", "uts"];
     private readonly string _folder = Directory.CreateTempSubdirectory("microvm-jail-").FullName;
     private readonly string _root;
 
@@ -45,7 +45,7 @@ public sealed class JailedSpawnTests : IDisposable
         Assert.Contains("NoNewPrivs:\t1", status);
         Assert.Contains("SigBlk:\t0000000000000000", status);
         Assert.Contains(status, l => l.StartsWith("Groups:", StringComparison.Ordinal) && l.Trim() == "Groups:");
-        foreach (string ns in s_namespaces)
+        foreach (string ns in Namespaces)
         {
             Assert.NotEqual(File.ResolveLinkTarget($"/proc/self/ns/{ns}", false)!.Name, File.ResolveLinkTarget($"{proc}/ns/{ns}", false)!.Name);
         }

@@ -11,7 +11,11 @@ public sealed class ExecProcessTests : IDisposable
 
     private readonly Process _pattern = new()
     {
-        Args = ["init"], Cwd = "/srv", Env = ["A=1"], Terminal = true, User = new User { Uid = 5, Gid = 6, AdditionalGids = [7] },
+        Args = ["init"],
+        Cwd = "/srv",
+        Env = ["A=1"],
+        Terminal = true,
+        User = new User { Uid = 5, Gid = 6, AdditionalGids = [7] },
         Capabilities = new CapabilityNames { Bounding = ["CAP_KILL"], Effective = ["CAP_KILL"], Permitted = ["CAP_KILL"] },
     };
 
@@ -27,8 +31,15 @@ public sealed class ExecProcessTests : IDisposable
         Process changed = ExecProcess.Build(
             new ExecRequest
             {
-                Id = "c", Arguments = ["ls"], Cwd = "/tmp", Environment = ["B=2"], User = "8:9", AdditionalGids = ["10"],
-                Capabilities = ["CAP_NET_RAW"], Tty = true, NoNewPrivileges = true,
+                Id = "c",
+                Arguments = ["ls"],
+                Cwd = "/tmp",
+                Environment = ["B=2"],
+                User = "8:9",
+                AdditionalGids = ["10"],
+                Capabilities = ["CAP_NET_RAW"],
+                Tty = true,
+                NoNewPrivileges = true,
             },
             _pattern);
         Assert.Equal(["A=1", "B=2"], changed.Env);

@@ -1,7 +1,7 @@
-using MicroVm.Linux;
 using System.Runtime.InteropServices;
 using FsCheck;
 using FsCheck.Fluent;
+using MicroVm.Linux;
 using MicroVm.Vmm.Boot;
 using MicroVm.Vmm.Memory;
 

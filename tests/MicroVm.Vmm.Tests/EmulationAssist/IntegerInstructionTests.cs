@@ -109,8 +109,21 @@ public unsafe class IntegerInstructionTests
         ulong[] r = state.Registers;
         kvm_regs before = new()
         {
-            rax = r[0], rbx = r[1], rcx = r[2], rdx = r[3], rdi = r[4], rbp = r[5], r8 = r[6], r9 = r[7], r10 = r[8], r11 = r[9],
-            r12 = r[10] & 3, r13 = r[11], r14 = r[12], r15 = r[13], rflags = 2 | (r[14] & Arithmetic),
+            rax = r[0],
+            rbx = r[1],
+            rcx = r[2],
+            rdx = r[3],
+            rdi = r[4],
+            rbp = r[5],
+            r8 = r[6],
+            r9 = r[7],
+            r10 = r[8],
+            r11 = r[9],
+            r12 = r[10] & 3,
+            r13 = r[11],
+            r14 = r[12],
+            r15 = r[13],
+            rflags = 2 | (r[14] & Arithmetic),
         };
         if (state.Equal)
         {

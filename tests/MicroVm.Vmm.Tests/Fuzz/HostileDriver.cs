@@ -15,7 +15,7 @@ internal sealed class HostileDriver : IDisposable
 {
     private const ulong Base = 0xd000_0000;
     private const int MemorySize = 1 << 20;
-    private static readonly uint[] s_statusOrder = [0, 1, 3, 0xb, 0xf];
+    private static readonly uint[] StatusOrder = [0, 1, 3, 0xb, 0xf];
     private readonly Random _random;
     private readonly GuestMemory _memory = GuestMemory.Create(MemorySize);
     private readonly EventLoop _loop = new();
@@ -48,7 +48,7 @@ internal sealed class HostileDriver : IDisposable
                     _transport.Read((ulong)_random.Next((int)MmioRegister.WindowLength), data[..(1 << _random.Next(4))]);
                     break;
                 case 2:
-                    Write(MmioRegister.Status, s_statusOrder[_random.Next(s_statusOrder.Length)]);
+                    Write(MmioRegister.Status, StatusOrder[_random.Next(StatusOrder.Length)]);
                     break;
                 case 3 or 4:
                     ScribbleRings();
@@ -86,7 +86,7 @@ internal sealed class HostileDriver : IDisposable
 
     private void SetUpProperly()
     {
-        foreach (uint status in s_statusOrder)
+        foreach (uint status in StatusOrder)
         {
             if (status == 0xb)
             {

@@ -14,7 +14,7 @@ public sealed partial class SystemCallFilterTests
 {
     private const uint Kill = 0x80000000, Allow = 0x7fff0000, Fail = 0x00050000;
     private const uint X8664 = 0xC000003E, I386 = 0x40000003;
-    private static readonly string[] s_needless =
+    private static readonly string[] Needless =
     [
         "execve", "execveat", "fork", "vfork", "ptrace", "mount", "bpf", "kill", "setns", "io_uring_setup", "open_by_handle_at", "chroot", "keyctl",
         "userfaultfd", "process_vm_writev",
@@ -30,7 +30,7 @@ public sealed partial class SystemCallFilterTests
         Instruction[] program = Compile(SystemCallSets.For(kind, 7));
         Assert.InRange(program.Length, 50, 4096);
         Dictionary<string, int> numbers = Numbers();
-        Assert.All(s_needless, name => Assert.Equal(Kill, Run(program, numbers[name])));
+        Assert.All(Needless, name => Assert.Equal(Kill, Run(program, numbers[name])));
         Assert.Equal(Kill, Run(program, 100_000));
         Assert.Equal(Kill, Run(program, (int)SystemCall.read | 0x40000000));
         Assert.Equal(Kill, Run(program, (int)SystemCall.read, arch: I386));

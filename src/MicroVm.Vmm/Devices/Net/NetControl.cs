@@ -134,7 +134,10 @@ internal sealed class NetControl : IEventHandler, IDisposable
 
         _device.Filter = _device.Filter with
         {
-            Unicast = unicast, AllUnicast = allUnicast, Multicast = multicast, AllMulticast = allMulticast,
+            Unicast = unicast,
+            AllUnicast = allUnicast,
+            Multicast = multicast,
+            AllMulticast = allMulticast,
         };
         return true;
     }

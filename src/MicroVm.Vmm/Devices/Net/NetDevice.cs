@@ -94,7 +94,9 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
         TapBackend tap = TapBackend.Open(queues);
         _config = new NetConfigSpace
         {
-            Status = NetConfigSpace.LinkUp, MaxQueuePairs = (ushort)queues.Length, Mtu = (ushort)settings.Mtu,
+            Status = NetConfigSpace.LinkUp,
+            MaxQueuePairs = (ushort)queues.Length,
+            Mtu = (ushort)settings.Mtu,
         };
         settings.Mac.Write(_config.Mac);
         _rules = new FrameRules(settings.Mac, settings.Mtu, 0);
