@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using MicroVm.EndToEnd.Support;
@@ -50,6 +51,7 @@ public sealed partial class JailTests
         Assert.All(Directory.GetFileSystemEntries($"{proc}/root/"), f => Assert.StartsWith("vsock", Path.GetFileName(f), StringComparison.Ordinal));
         Assert.All(File.ReadAllLines($"{proc}/net/dev").Skip(2), l => Assert.StartsWith("lo:", l.Trim(), StringComparison.Ordinal));
         CheckThreads(proc);
+        Assert.Equal("1000\n0\n", Shell.Run("stat", "-c", "%u", Path.Combine(writable, "d/f"), Path.Combine(writable, "d/i")).EnsureSuccess().StandardOutput);
         CheckDescriptors(proc, [bundle.Rootfs, writable, readOnly]);
 
         // Another name of the file was truncated by a process without its owner's rights: that clears the set-uid bit.
@@ -59,11 +61,14 @@ public sealed partial class JailTests
     private static void CheckThreads(string proc)
     {
         List<string> kinds = [];
+        HashSet<string> users = [];
         foreach (string task in Directory.GetDirectories($"{proc}/task"))
         {
             Dictionary<string, string> status = File.ReadAllLines($"{task}/status").Select(l => l.Split(":\t", 2)).ToDictionary(l => l[0], l => l[^1].Trim());
             string name = status["Name"];
             kinds.Add(name);
+            users.Add(status["Uid"]);
+            users.Add(status["Gid"]);
             Assert.Equal(("1", "2"), (status["NoNewPrivs"], status["Seccomp"]));
             Assert.Equal(FileServerCapabilities, status["CapBnd"]);
             if (name.StartsWith("vcpu", StringComparison.Ordinal))
@@ -76,6 +81,9 @@ public sealed partial class JailTests
             }
         }
 
+        // A user of its own, the same for all and whatever its real, effective, saved and file system ids.
+        string[] ids = Assert.Single(users).Split('\t');
+        Assert.InRange(int.Parse(Assert.Single(ids.Distinct()), CultureInfo.InvariantCulture), 0x7000_0000, int.MaxValue);
         Assert.Contains("vcpu0", kinds);
         Assert.Contains(kinds, k => k.StartsWith("fs", StringComparison.Ordinal));
     }

@@ -10,8 +10,8 @@ namespace MicroVm.Linux.Jail;
 /// descriptors that are listed. The namespaces end with the process: nothing stays behind on the host.
 /// </summary>
 /// <remarks>
-/// The user namespace maps every id to itself, so that files keep their owners; root there has no rights over anything but
-/// what the descriptors reach. The program ends with SIGKILL when the thread that started it ends.
+/// The user namespace maps every id to itself, so that files keep their owners; its capabilities reach nothing but what the
+/// descriptors do. The program ends with SIGKILL when the thread that started it ends.
 /// </remarks>
 public sealed unsafe class JailedSpawn
 {
@@ -31,6 +31,8 @@ public sealed unsafe class JailedSpawn
         Limits,
         Signals,
         Capabilities,
+        User,
+        Alive,
         Exec,
     }
 
@@ -51,6 +53,12 @@ public sealed unsafe class JailedSpawn
 
     /// <summary>Numbers (CAP_*) of the capabilities that are kept within the user namespace.</summary>
     public IReadOnlyList<int> Capabilities { get; init; } = [];
+
+    /// <summary>
+    /// User and group that the program runs as, 0 for root. Its capabilities stay as they are when a thread of it changes its
+    /// ids (SECBIT_NO_SETUID_FIXUP of capabilities(7)), whatever the user.
+    /// </summary>
+    public uint User { get; init; }
 
     /// <summary>How many descriptors the program may have open (RLIMIT_NOFILE), where the host allows so many; else as many as this process.</summary>
     public ulong? OpenFiles { get; init; }
@@ -80,9 +88,10 @@ public sealed unsafe class JailedSpawn
         SafeFd reportWrite = Raise(low, _descriptors.Count);
         low.Dispose();
         using ChildProgram program = new(reportWrite.Value, sharedMemory: false);
+        int dumpable = Libc.prctl(Libc.PR_GET_DUMPABLE, 0, 0, 0, 0);
         try
         {
-            Prepare(program, goRead.Value, goWrite.Value, high);
+            Prepare(program, goRead.Value, goWrite.Value, reportWrite.Value, high);
             Libc.clone_args args = new()
             {
                 flags = (ulong)Namespaces | Libc.CLONE_VM | Libc.CLONE_CLEAR_SIGHAND,
@@ -106,10 +115,13 @@ public sealed unsafe class JailedSpawn
             goWrite.Dispose();
             reportRead.Dispose();
             reportWrite.Dispose();
+
+            // A change of user makes the memory that the child shares with this process unreadable for others.
+            _ = Libc.prctl(Libc.PR_SET_DUMPABLE, (nuint)dumpable, 0, 0, 0);
         }
     }
 
-    private void Prepare(ChildProgram program, int goRead, int goWrite, List<SafeFd> high)
+    private void Prepare(ChildProgram program, int goRead, int goWrite, int report, List<SafeFd> high)
     {
         int count = _descriptors.Count;
         Add(program, Step.DieWithParent, Libc.SYS_prctl, Libc.PR_SET_PDEATHSIG, Libc.SIGKILL);
@@ -133,6 +145,12 @@ public sealed unsafe class JailedSpawn
                 program.Add((uint)Step.Capabilities, StepMode.Ignore, Libc.SYS_prctl, Libc.PR_CAPBSET_DROP, capability);
             }
         }
+
+        AddUser(program);
+
+        // A change of user cleared it. A parent that ended in between does not read the report, whose other end is its alone.
+        Add(program, Step.Alive, Libc.SYS_prctl, Libc.PR_SET_PDEATHSIG, Libc.SIGKILL);
+        program.AddReport((uint)Step.Alive, report);
 
         // The report pipe, which has to last until then, is closed by the exec itself.
         const int cloexec = 4;
@@ -160,6 +178,29 @@ public sealed unsafe class JailedSpawn
             ChildStep* place = Add(program, Step.ProcSelfFd, Libc.SYS_dup3, NoFd, target, 0);
             open->Store = (nint*)&raise->Arguments[0];
             raise->Store = (nint*)&place->Arguments[0];
+        }
+    }
+
+    private void AddUser(ChildProgram program)
+    {
+        // Locked: what changes its ids later cannot gain or lose by it.
+        const int fixedIds = Libc.SECBIT_NO_SETUID_FIXUP | Libc.SECBIT_NO_SETUID_FIXUP_LOCKED;
+        Add(program, Step.User, Libc.SYS_prctl, Libc.PR_SET_SECUREBITS, fixedIds);
+        Add(program, Step.User, Libc.SYS_setresgid, (nint)User, (nint)User, (nint)User);
+        Add(program, Step.User, Libc.SYS_setresuid, (nint)User, (nint)User, (nint)User);
+        ulong kept = Capabilities.Aggregate(0ul, (set, capability) => set | (1ul << capability));
+        uint low = (uint)kept, highHalf = (uint)(kept >> 32);
+        nint header = program.Record([new Libc.__user_cap_header_struct { version = Libc._LINUX_CAPABILITY_VERSION_3 }]);
+        nint sets = program.Record(
+        [
+            new Libc.__user_cap_data_struct { effective = low, permitted = low, inheritable = low },
+            new Libc.__user_cap_data_struct { effective = highHalf, permitted = highHalf, inheritable = highHalf },
+        ]);
+        Add(program, Step.Capabilities, Libc.SYS_capset, header, sets);
+        foreach (int capability in Capabilities)
+        {
+            // Else the program would start without it unless it is root.
+            Add(program, Step.Capabilities, Libc.SYS_prctl, Libc.PR_CAP_AMBIENT, Libc.PR_CAP_AMBIENT_RAISE, capability);
         }
     }
 
@@ -194,7 +235,7 @@ public sealed unsafe class JailedSpawn
             {
                 n = Libc.read(report.Value, record, 8);
             }
-            while (Check.Retry(n));
+            while (Check.Retry(n) || (n == 8 && record[1] == 0));
             if (n == 8)
             {
                 throw new LinuxException((Errno)record[1], $"jail: {Describe((Step)record[0])}", Name);

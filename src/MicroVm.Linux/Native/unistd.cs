@@ -153,6 +153,9 @@ public static unsafe partial class Libc
     public static partial uint geteuid();
 
     [LibraryImport("libc")]
+    public static partial uint getegid();
+
+    [LibraryImport("libc")]
     public static partial uint getgid();
 
     [LibraryImport("libc", SetLastError = true)]

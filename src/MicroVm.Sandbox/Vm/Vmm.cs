@@ -17,6 +17,10 @@ internal sealed unsafe class Vmm : IDisposable
     // A guest that walks a large tree makes its VMM hold a descriptor for each file.
     private const ulong OpenFiles = 1 << 20;
 
+    // A VMM's own user, to which no account belongs: above every range that subordinate ids and systemd's containers are taken
+    // from. A process has one VMM, so its id tells them apart.
+    private const uint FirstUser = 0x7000_0000;
+
     // What the virtio-fs server needs to make files for any user of the guest; within the VMM's user namespace only.
     private static readonly int[] Capabilities =
     [
@@ -76,6 +80,7 @@ internal sealed unsafe class Vmm : IDisposable
                 Arguments = arguments,
                 Root = Path.GetDirectoryName(vsockPath)!,
                 Capabilities = Capabilities,
+                User = FirstUser + (uint)Environment.ProcessId,
                 OpenFiles = OpenFiles,
             };
             spawn.Add(nothing);

@@ -8,11 +8,11 @@ namespace MicroVm.Vmm.Fs;
 /// alone, by raw system calls, since libc's wrappers change all threads of the process.
 /// </summary>
 /// <remarks>
-/// <para>What the process needs, all in one place. As root (or root of a user namespace) with CAP_SETUID and CAP_SETGID,
-/// new files belong to the guest's user; CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH make the guest's kernel the judge of
+/// <para>What the process needs, all in one place. With CAP_SETUID and CAP_SETGID, as root or as a user whose capabilities
+/// do not change with its ids (SECBIT_NO_SETUID_FIXUP), new files belong to the guest's user; CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH make the guest's kernel the judge of
 /// permissions; CAP_CHOWN and CAP_FOWNER serve chown, chmod and utimens; CAP_FSETID keeps set-id bits where the guest's
 /// caller may keep them; CAP_SETFCAP serves security.capability, and CAP_SYS_ADMIN trusted.* attributes; no CAP_MKNOD
-/// (a whiteout needs none). Without CAP_SETUID nothing is switched and files belong to the process's own user.</para>
+/// (a whiteout needs none). Without these nothing is switched and files belong to the process's own user.</para>
 /// <para>/proc must be mounted when the device is made, not later: only the descriptor of /proc/self/fd is used.
 /// Made and used on one thread.</para>
 /// </remarks>
@@ -20,6 +20,8 @@ internal sealed unsafe class ThreadCredentials
 {
     private const uint NoUmask = uint.MaxValue;
     private readonly bool _canSwitch;
+    private readonly uint _user = Libc.geteuid();
+    private readonly uint _group = Libc.getegid();
     private readonly uint _effective;
     private readonly uint _effectiveHigh;
     private readonly uint _permitted;
@@ -40,7 +42,8 @@ internal sealed unsafe class ThreadCredentials
         (_effective, _permitted) = (caps[0].effective, caps[0].permitted);
         (_effectiveHigh, _permittedHigh) = (caps[1].effective, caps[1].permitted);
         const uint SetIds = (1u << Libc.CAP_SETUID) | (1u << Libc.CAP_SETGID);
-        _canSwitch = Libc.geteuid() == 0 && (_effective & SetIds) == SetIds;
+        bool capabilitiesStay = (Libc.prctl(Libc.PR_GET_SECUREBITS, 0, 0, 0, 0) & Libc.SECBIT_NO_SETUID_FIXUP) != 0;
+        _canSwitch = (_user == 0 || capabilitiesStay) && (_effective & SetIds) == SetIds;
         if (_canSwitch)
         {
             Check.Result(Libc.syscall((nint)Libc.SYS_setgroups, 0, 0, 0, 0, 0, 0), "setgroups");
@@ -54,39 +57,38 @@ internal sealed unsafe class ThreadCredentials
     /// <returns>0, or a negative errno: the id is not mapped here.</returns>
     public int Enter(uint uid, uint gid)
     {
-        // -1 would mean "leave it as it is": the file would be root's.
+        // -1 would mean "leave it as it is": the file would be this process's user's.
         if (uid == uint.MaxValue || gid == uint.MaxValue)
         {
             return -(int)Errno.EOVERFLOW;
         }
 
-        if (!_canSwitch || (uid | gid) == 0)
+        if (!_canSwitch)
         {
             return 0;
         }
 
-        if (gid != 0 && SetId(Libc.SYS_setresgid, gid) != 0)
+        if (gid != _group && SetId(Libc.SYS_setresgid, gid) != 0)
         {
             return -(int)Check.LastErrno;
         }
 
+        if (uid != _user && SetId(Libc.SYS_setresuid, uid) != 0)
+        {
+            int errno = (int)Check.LastErrno;
+            Leave(_user, gid);
+            return -errno;
+        }
+
         if (uid != 0)
         {
-            if (SetId(Libc.SYS_setresuid, uid) != 0)
-            {
-                int errno = (int)Check.LastErrno;
-                Leave(0, gid);
-                return -errno;
-            }
-
-            // The kernel dropped all effective capabilities with the change from root.
             SetEffective(_effective & (1u << Libc.CAP_DAC_OVERRIDE), 0);
         }
 
         return 0;
     }
 
-    /// <summary>Becomes root again.</summary>
+    /// <summary>Becomes the process's own user again.</summary>
     public void Leave(uint uid, uint gid)
     {
         if (!_canSwitch)
@@ -94,16 +96,20 @@ internal sealed unsafe class ThreadCredentials
             return;
         }
 
+        if (uid != _user)
+        {
+            MustSucceed(SetId(Libc.SYS_setresuid, _user));
+        }
+
         if (uid != 0)
         {
-            MustSucceed(SetId(Libc.SYS_setresuid, 0));
             SetEffective(_effective, _effectiveHigh);
             _fsetidDropped = false;
         }
 
-        if (gid != 0)
+        if (gid != _group)
         {
-            MustSucceed(SetId(Libc.SYS_setresgid, 0));
+            MustSucceed(SetId(Libc.SYS_setresgid, _group));
         }
     }
 
@@ -143,7 +149,7 @@ internal sealed unsafe class ThreadCredentials
         if (result != 0)
         {
             // Going on would serve the next request as the wrong user.
-            Environment.FailFast($"virtio-fs: cannot take root's credentials back: {LinuxException.Text(Check.LastErrno)}");
+            Environment.FailFast($"virtio-fs: cannot take its own credentials back: {LinuxException.Text(Check.LastErrno)}");
         }
     }
 

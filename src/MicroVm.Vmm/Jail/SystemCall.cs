@@ -61,6 +61,7 @@ public enum SystemCall
     sysinfo = 99,
     getuid = 102,
     geteuid = 107,
+    getegid = 108,
     setgroups = 116,
     setresuid = 117,
     setresgid = 119,

@@ -70,7 +70,7 @@ public static class SystemCallSets
         SystemCall.utimensat, SystemCall.copy_file_range, SystemCall.syncfs, SystemCall.statfs, SystemCall.fstatfs,
         SystemCall.flock, SystemCall.getxattr, SystemCall.setxattr, SystemCall.listxattr, SystemCall.removexattr,
         SystemCall.fgetxattr, SystemCall.fsetxattr, SystemCall.flistxattr, SystemCall.fremovexattr,
-        SystemCall.geteuid, SystemCall.getuid, SystemCall.setresuid, SystemCall.setresgid, SystemCall.setgroups,
+        SystemCall.geteuid, SystemCall.getegid, SystemCall.getuid, SystemCall.setresuid, SystemCall.setresgid, SystemCall.setgroups,
         SystemCall.capget, SystemCall.capset, SystemCall.umask, SystemCall.fchdir, SystemCall.faccessat,
         SystemCall.faccessat2,
     ];
@@ -119,7 +119,7 @@ public static class SystemCallSets
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mmap, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mprotect, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.tgkill, 0, uint.MaxValue, (uint)process));
-        rules.Add(SystemCallRule.WhenArgument(SystemCall.prctl, 0, uint.MaxValue, Libc.PR_SET_NAME));
+        rules.Add(SystemCallRule.WhenArgument(SystemCall.prctl, 0, uint.MaxValue, Libc.PR_SET_NAME, Libc.PR_GET_SECUREBITS));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.clone, 0, ThreadFlags, ThreadFlags));
 
         // clone3's flags lie in memory, where a filter cannot see them; libc then takes clone.

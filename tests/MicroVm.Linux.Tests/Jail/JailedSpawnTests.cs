@@ -60,6 +60,37 @@ public sealed class JailedSpawnTests : IDisposable
     }
 
     [SkippableFact]
+    public void It_runs_as_its_own_user_who_has_the_capabilities_and_ends_with_its_parent()
+    {
+        SkipUnlessPossible();
+        (SafeFd read, SafeFd write) = Pipe.Create();
+        using SafeFd stdin = read, end = write, shell = Open(Shell, Libc.O_RDONLY);
+        JailedSpawn spawn = Jail(shell, "read line", [Libc.CAP_CHOWN, Libc.CAP_SETFCAP], user: 0x7000_0001);
+        spawn.Add(stdin);
+        int dumpable = Libc.prctl(Libc.PR_GET_DUMPABLE, 0, 0, 0, 0);
+        SpawnedProcess child = null!;
+        Thread starter = new(() => child = spawn.Start());
+        starter.Start();
+        starter.Join();
+        using SpawnedProcess started = child;
+
+        // The parent of the child is the thread that started it.
+        Assert.Equal(new ExitStatus(0, Libc.SIGKILL), child.Wait(TimeSpan.FromSeconds(30)));
+        Assert.Equal(dumpable, Libc.prctl(Libc.PR_GET_DUMPABLE, 0, 0, 0, 0));
+
+        using SpawnedProcess other = spawn.Start();
+        string[] status = File.ReadAllLines($"/proc/{other.Pid}/status");
+        Assert.Contains("Uid:\t1879048193\t1879048193\t1879048193\t1879048193", status);
+        Assert.Contains("Gid:\t1879048193\t1879048193\t1879048193\t1879048193", status);
+        foreach (string set in (string[])["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"])
+        {
+            Assert.Contains($"{set}:\t0000000080000001", status);
+        }
+
+        other.Kill();
+    }
+
+    [SkippableFact]
     public void Nothing_above_a_detached_mount_is_reached()
     {
         SkipUnlessPossible();
@@ -101,13 +132,14 @@ public sealed class JailedSpawnTests : IDisposable
 
     private static SafeFd Open(string path, int flags) => SafeFd.From(Libc.open(path, flags | Libc.O_CLOEXEC, 0), "open", path);
 
-    private JailedSpawn Jail(SafeFd shell, string script, IReadOnlyList<int> capabilities) => new()
+    private JailedSpawn Jail(SafeFd shell, string script, IReadOnlyList<int> capabilities, uint user = 0) => new()
     {
         Program = shell,
         Name = "shell",
         Arguments = ["sh", "-c", script],
         Root = _root,
         Capabilities = capabilities,
+        User = user,
     };
 
     private string Run(string script)
