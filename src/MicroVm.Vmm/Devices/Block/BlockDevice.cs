@@ -97,7 +97,6 @@ public sealed class BlockDevice : VirtioDevice, ICounterSource
             ?? throw new InvalidOperationException("the driver left the request queue disabled (5.2.2)");
         _requests.WriteThrough = (activation.DriverFeatures & BlockFeature.Flush) == 0;
         _worker = new BlockWorker(Name, queue, activation.Interrupt, _requests);
-        _worker.Start();
     }
 
     /// <inheritdoc/>

@@ -6,16 +6,12 @@ using MicroVm.Vmm.Virtio;
 namespace MicroVm.Vmm.Devices.Entropy;
 
 /// <summary>virtio-rng (virtio 1.2, 5.4), fed by getrandom(2) straight into the guest's buffers.</summary>
-public sealed unsafe class EntropyDevice : VirtioDevice, ICounterSource, IEventHandler, IDeferredWork
+public sealed unsafe class EntropyDevice : VirtioDevice, ICounterSource, IRequestHandler
 {
     /// <summary>Most bytes written for one request, however large its buffer: a guest cannot keep the device thread busy.</summary>
     public const int MaxBytesPerRequest = 4096;
 
-    private const int TurnBudget = 16;
-    private VirtioActivation? _activation;
-    private Virtqueue? _queue;
-    private DescriptorChain? _chain;
-    private bool _turnQueued;
+    private RequestQueue? _queue;
     private long _requests;
     private long _bytes;
     private long _errors;
@@ -39,23 +35,14 @@ public sealed unsafe class EntropyDevice : VirtioDevice, ICounterSource, IEventH
         ArgumentNullException.ThrowIfNull(activation);
         Virtqueue queue = activation.Queues[0]
             ?? throw new InvalidOperationException("the driver left the request queue disabled (5.4.2)");
-        activation.Loop.Add(queue.Kick.Fd, Libc.EPOLLIN, this);
-        _activation = activation;
-        _queue = queue;
-        _chain = new DescriptorChain(queue.Size);
-        ScheduleTurn();
+        _queue = new RequestQueue(queue, activation.Interrupt, activation.Loop, this);
     }
 
     /// <inheritdoc/>
     public override void Reset()
     {
-        if (_activation is { } activation)
-        {
-            activation.Loop.Remove(_queue!.Kick.Fd);
-            _chain!.Dispose();
-            _activation = null;
-            _queue = null;
-        }
+        _queue?.Dispose();
+        _queue = null;
     }
 
     /// <inheritdoc/>
@@ -74,40 +61,7 @@ public sealed unsafe class EntropyDevice : VirtioDevice, ICounterSource, IEventH
         base.Dispose();
     }
 
-    void IEventHandler.OnReady(SafeFd fd, uint events)
-    {
-        _ = _queue?.Kick.Drain();
-        ScheduleTurn();
-    }
-
-    void IDeferredWork.RunDeferred()
-    {
-        _turnQueued = false;
-        if (_activation is not { } activation || _queue is not { } queue || _chain is not { } chain)
-        {
-            return;
-        }
-
-        queue.DisableNotifications();
-        int taken = 0;
-        while (taken < TurnBudget && queue.TryPop(chain))
-        {
-            queue.PushUsed(chain.Head, Fill(chain));
-            taken++;
-        }
-
-        if (queue.Publish())
-        {
-            activation.Interrupt.SignalUsed();
-        }
-
-        if (!queue.ReportIfBroken(activation.Interrupt) && (taken == TurnBudget || queue.EnableNotifications()))
-        {
-            ScheduleTurn();
-        }
-    }
-
-    private uint Fill(DescriptorChain chain)
+    uint IRequestHandler.Serve(Virtqueue queue, DescriptorChain chain)
     {
         // The segments were checked to lie in guest RAM; the bytes written there are nobody's secret.
         uint done = 0;
@@ -146,14 +100,5 @@ public sealed unsafe class EntropyDevice : VirtioDevice, ICounterSource, IEventH
         }
 
         return done;
-    }
-
-    private void ScheduleTurn()
-    {
-        if (!_turnQueued && _activation is { } activation)
-        {
-            _turnQueued = true;
-            activation.Loop.Defer(this);
-        }
     }
 }

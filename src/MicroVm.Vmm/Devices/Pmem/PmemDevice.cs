@@ -14,14 +14,10 @@ namespace MicroVm.Vmm.Devices.Pmem;
 /// A guest that mounts a file system on it with DAX runs programs from the host's page cache: nothing is copied, and all
 /// VMs share the pages. The range is no RAM to the other devices, which refuse buffers in it.
 /// </remarks>
-public sealed class PmemDevice : VirtioDevice, ICounterSource, IEventHandler, IDeferredWork
+public sealed class PmemDevice : VirtioDevice, ICounterSource, IRequestHandler
 {
-    private const int TurnBudget = 16;
     private readonly FileImage _image;
-    private VirtioActivation? _activation;
-    private Virtqueue? _queue;
-    private DescriptorChain? _chain;
-    private bool _turnQueued;
+    private RequestQueue? _queue;
     private long _flushes;
     private long _errors;
 
@@ -78,23 +74,14 @@ public sealed class PmemDevice : VirtioDevice, ICounterSource, IEventHandler, ID
         ArgumentNullException.ThrowIfNull(activation);
         Virtqueue queue = activation.Queues[0]
             ?? throw new InvalidOperationException("the driver left the request queue disabled (5.19.2)");
-        activation.Loop.Add(queue.Kick.Fd, Libc.EPOLLIN, this);
-        _activation = activation;
-        _queue = queue;
-        _chain = new DescriptorChain(queue.Size);
-        ScheduleTurn();
+        _queue = new RequestQueue(queue, activation.Interrupt, activation.Loop, this);
     }
 
     /// <inheritdoc/>
     public override void Reset()
     {
-        if (_activation is { } activation)
-        {
-            activation.Loop.Remove(_queue!.Kick.Fd);
-            _chain!.Dispose();
-            _activation = null;
-            _queue = null;
-        }
+        _queue?.Dispose();
+        _queue = null;
     }
 
     /// <inheritdoc/>
@@ -113,48 +100,15 @@ public sealed class PmemDevice : VirtioDevice, ICounterSource, IEventHandler, ID
         base.Dispose();
     }
 
-    void IEventHandler.OnReady(SafeFd fd, uint events)
+    uint IRequestHandler.Serve(Virtqueue queue, DescriptorChain chain)
     {
-        _ = _queue?.Kick.Drain();
-        ScheduleTurn();
-    }
-
-    void IDeferredWork.RunDeferred()
-    {
-        _turnQueued = false;
-        if (_activation is not { } activation || _queue is not { } queue || _chain is not { } chain)
+        if (chain.WritableLength < PmemRequest.Size)
         {
-            return;
+            // 5.19.6: without room for virtio_pmem_resp there is no way to answer.
+            _ = queue.Break("a request without room for its answer (5.19.6)");
+            return 0;
         }
 
-        queue.DisableNotifications();
-        int taken = 0;
-        while (taken < TurnBudget && queue.TryPop(chain))
-        {
-            if (chain.WritableLength < PmemRequest.Size)
-            {
-                // 5.19.6: without room for virtio_pmem_resp there is no way to answer.
-                _ = queue.Break("a request without room for its answer (5.19.6)");
-                break;
-            }
-
-            taken++;
-            queue.PushUsed(chain.Head, Answer(chain));
-        }
-
-        if (queue.Publish())
-        {
-            activation.Interrupt.SignalUsed();
-        }
-
-        if (!queue.ReportIfBroken(activation.Interrupt) && (taken == TurnBudget || queue.EnableNotifications()))
-        {
-            ScheduleTurn();
-        }
-    }
-
-    private uint Answer(DescriptorChain chain)
-    {
         Span<byte> bytes = stackalloc byte[PmemRequest.Size];
         bool flush = chain.CopyFromReadable(0, bytes) == bytes.Length && BinaryPrimitives.ReadUInt32LittleEndian(bytes) == PmemRequest.Flush;
         if (flush)
@@ -168,14 +122,5 @@ public sealed class PmemDevice : VirtioDevice, ICounterSource, IEventHandler, ID
 
         BinaryPrimitives.WriteUInt32LittleEndian(bytes, flush ? PmemRequest.Ok : PmemRequest.Failed);
         return (uint)chain.CopyToWritable(0, bytes);
-    }
-
-    private void ScheduleTurn()
-    {
-        if (!_turnQueued && _activation is { } activation)
-        {
-            _turnQueued = true;
-            activation.Loop.Defer(this);
-        }
     }
 }
