@@ -10,7 +10,7 @@ export DOTNET_CLI_TELEMETRY_OPTOUT := 1
 export DOTNET_NOLOGO := 1
 export MSBUILDDISABLENODEREUSE := 1
 
-.PHONY: help deps build kernel binaries run test lab bench install clean
+.PHONY: help deps build kernel binaries run test lint lab bench install clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ run: build ## run a container in a micro-VM: the demo bundle
 
 test: build ## build and run every test; TESTS=Pattern keeps the test projects whose name matches
 	@eng/run-tests $(OUT) "$(TESTS)"
+
+lint: ## check that the code is formatted and named as .editorconfig says
+	dotnet format MicroVm.sln --verify-no-changes
 
 lab: build ## start the lab: a machine with an ordinary KVM, emulated by QEMU (then tests/lab/lab run CMD..., shell, stop)
 	@tests/lab/lab start
