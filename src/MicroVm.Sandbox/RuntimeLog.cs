@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
@@ -83,6 +84,10 @@ public sealed class RuntimeLog : IDisposable
             }
         }
     }
+
+    /// <summary>A line of a command's progress: what was done, and when, since <paramref name="began"/> in <see cref="Stopwatch"/> ticks.</summary>
+    internal static string Stamped(string text, long began) =>
+        string.Create(CultureInfo.InvariantCulture, $"{text} (+{Stopwatch.GetElapsedTime(began).TotalMilliseconds:0.00} ms)");
 
     /// <inheritdoc/>
     public void Dispose() => _fd.Dispose();

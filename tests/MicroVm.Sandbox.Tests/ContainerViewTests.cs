@@ -42,6 +42,7 @@ public sealed class ContainerViewTests
                 {
                     using ContainerView view = ContainerView.Open(spec, folder.Path, rootfs);
                     first.Do(view.Enter);
+                    first.Do(view.AttachVolumes);
                     first.Do(() =>
                     {
                         entries = [.. Directory.EnumerateFileSystemEntries("/").Order(StringComparer.Ordinal)];

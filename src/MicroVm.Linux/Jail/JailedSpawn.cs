@@ -60,6 +60,9 @@ public sealed unsafe class JailedSpawn
     /// </summary>
     public uint User { get; init; }
 
+    /// <summary>Folder of the cgroup (version 2) to start in; that of the calling thread when null.</summary>
+    public SafeFd? Cgroup { get; init; }
+
     /// <summary>How many descriptors the program may have open (RLIMIT_NOFILE), where the host allows so many; else as many as this process.</summary>
     public ulong? OpenFiles { get; init; }
 
@@ -94,8 +97,9 @@ public sealed unsafe class JailedSpawn
             Prepare(program, goRead.Value, goWrite.Value, reportWrite.Value, high);
             Libc.clone_args args = new()
             {
-                flags = (ulong)Namespaces | Libc.CLONE_VM | Libc.CLONE_CLEAR_SIGHAND,
+                flags = (ulong)Namespaces | Libc.CLONE_VM | Libc.CLONE_CLEAR_SIGHAND | (Cgroup is null ? 0 : Libc.CLONE_INTO_CGROUP),
                 exit_signal = Libc.SIGCHLD,
+                cgroup = (ulong)(Cgroup?.Value ?? 0),
             };
             nint pid = ChildCode.Spawn(&args, program.Steps);
             if (pid < 0)

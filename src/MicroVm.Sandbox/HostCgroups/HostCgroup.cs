@@ -14,11 +14,16 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
     private const uint Mode = 0b111_101_101;
     private const int RemoveAttempts = 100, MaxFile = 1 << 20;
 
-    /// <summary>The cgroup of a container; nothing is made yet.</summary>
+    /// <summary>Where version 2 is mounted; null when it is not.</summary>
+    private string? UnifiedMount { get; init; }
+
+    /// <summary>The cgroup of a container, of which nothing is made yet, and the one that this process is in.</summary>
     /// <exception cref="Oci.SpecException">The path is malformed.</exception>
-    internal static HostCgroup Of(string? cgroupsPath, string id, bool systemd) => new(new SortedDictionary<string, string>(
-        CgroupHierarchy.Find().ToDictionary(h => string.Join(',', h.Controllers), h => CgroupPath.Folder(h, cgroupsPath, id, systemd)),
-        StringComparer.Ordinal));
+    internal static (HostCgroup Container, HostCgroup Own) Of(string? cgroupsPath, string id, bool systemd)
+    {
+        IReadOnlyList<CgroupHierarchy> hierarchies = CgroupHierarchy.Find();
+        return (In(hierarchies, h => CgroupPath.Folder(h, cgroupsPath, id, systemd)), In(hierarchies, CgroupPath.OwnFolder));
+    }
 
     /// <summary>Makes the folders that are missing.</summary>
     /// <exception cref="SandboxException">One cannot be made.</exception>
@@ -31,7 +36,7 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
                 HostFile.MakeFolder(folder, Mode);
                 if (controllers.Length == 0)
                 {
-                    Delegate(folder);
+                    Delegate(folder, UnifiedMount!);
                 }
                 else if (controllers.Split(',').Contains("cpuset"))
                 {
@@ -49,11 +54,38 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
         }
     }
 
-    /// <summary>The cgroups that this process is in.</summary>
-    internal static HostCgroup OfThisProcess() => new(new SortedDictionary<string, string>(
-        CgroupHierarchy.Find().ToDictionary(h => string.Join(',', h.Controllers), h => CgroupPath.OwnFolder(h)), StringComparer.Ordinal));
+    /// <summary>
+    /// Moves the calling thread there, and so what it starts from now on: unlike a process, a thread that moves itself waits for no
+    /// other CPU (in version 1; where the kernel is older than 5.17 it does).
+    /// </summary>
+    /// <returns>The cgroup of version 2, to start a process in (CLONE_INTO_CGROUP); null when the host has none.</returns>
+    /// <exception cref="SandboxException">The kernel refuses.</exception>
+    internal SafeFd? JoinThread()
+    {
+        SafeFd? unified = null;
+        foreach ((string controllers, string folder) in Folders)
+        {
+            try
+            {
+                if (controllers.Length == 0)
+                {
+                    unified = SafeFd.From(Libc.open(folder, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", folder);
+                }
+                else
+                {
+                    Write(folder, "tasks", "0");
+                }
+            }
+            catch (LinuxException e)
+            {
+                Refused(controllers, e);
+            }
+        }
 
-    /// <summary>Moves this process there; what it starts is there from its beginning.</summary>
+        return unified;
+    }
+
+    /// <summary>Moves this process there.</summary>
     /// <exception cref="SandboxException">The kernel refuses.</exception>
     internal void Join()
     {
@@ -65,10 +97,7 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
             }
             catch (LinuxException e)
             {
-                if (controllers.Length > 0 || Folders.Count == 1)
-                {
-                    throw new SandboxException($"the container's cgroup cannot be joined: {e.Message}", e);
-                }
+                Refused(controllers, e);
             }
         }
     }
@@ -98,6 +127,21 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
     /// <summary>Removes the folders, once nothing runs there. What cannot be removed is told, and stays.</summary>
     /// <returns>The folders that stay.</returns>
     internal IReadOnlyList<string> Remove() => [.. Folders.Values.Where(f => !TryRemove(f))];
+
+    private static HostCgroup In(IReadOnlyList<CgroupHierarchy> hierarchies, Func<CgroupHierarchy, string> folder) => new(new SortedDictionary<string, string>(
+        hierarchies.ToDictionary(h => string.Join(',', h.Controllers), folder), StringComparer.Ordinal))
+    {
+        UnifiedMount = hierarchies.FirstOrDefault(h => h.IsUnified)?.MountPoint,
+    };
+
+    // In a hybrid set-up version 2 has no controllers: without it nothing is missing.
+    private void Refused(string controllers, LinuxException e)
+    {
+        if (controllers.Length > 0 || Folders.Count == 1)
+        {
+            throw new SandboxException($"the container's cgroup cannot be joined: {e.Message}", e);
+        }
+    }
 
     private static bool TryRemove(string folder)
     {
@@ -129,9 +173,8 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
         Folders.FirstOrDefault(f => f.Key.Split(',').Contains(controller)) is { Value: { } folder } && Directory.Exists(folder) ? folder : null;
 
     /// <summary>Version 2: a controller works in a cgroup when every one above passes it on.</summary>
-    private static void Delegate(string folder)
+    private static void Delegate(string folder, string mount)
     {
-        string mount = CgroupHierarchy.Find().First(h => h.IsUnified).MountPoint;
         List<string> above = [];
         for (string? f = Path.GetDirectoryName(folder); f is not null && f.Length >= mount.Length; f = Path.GetDirectoryName(f))
         {

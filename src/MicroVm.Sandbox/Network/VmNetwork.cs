@@ -82,11 +82,14 @@ internal sealed class VmNetwork : IDisposable
         _waiting = [];
     }
 
-    /// <summary>Has the agent set up what the VM was started with.</summary>
-    internal void SetUp(AgentClient agent)
+    /// <summary>What the agent is to set up, as the namespace is now.</summary>
+    /// <exception cref="SandboxException">The namespace cannot be read.</exception>
+    internal NetworkPlan ReadPlan() => _network.ReadPlan();
+
+    /// <summary>Has the agent set up a plan.</summary>
+    internal void SetUp(AgentClient agent, NetworkPlan plan)
     {
         // Each of the guest's calls costs, where its kernel is emulated: what has not changed is not sent again.
-        NetworkPlan plan = _network.ReadPlan();
         if (!plan.Equals(_applied))
         {
             agent.ConfigureNetwork(plan);
@@ -109,7 +112,7 @@ internal sealed class VmNetwork : IDisposable
             _used++;
         }
 
-        SetUp(agent);
+        SetUp(agent, ReadPlan());
     }
 
     public void Dispose()

@@ -63,7 +63,9 @@ public sealed partial class ContainerRuntime
             Transient = foreground && !request.Keep,
             ConsoleSocket = request.ConsoleSocket is null ? null : Path.GetFullPath(request.ConsoleSocket),
         };
-        return StandInProcess.Start(standIn, _log);
+        StandInProcess process = StandInProcess.Start(standIn, _log);
+        Done("the container's process is started");
+        return process;
     }
 
     // The stand-in's working folder is another one.

@@ -67,17 +67,20 @@ public sealed partial class ContainerRuntime
     private void Destroy(ContainerState state)
     {
         End(state);
+        Done("its processes have ended");
         foreach (string folder in new HostCgroup(state.Cgroups ?? []).Remove())
         {
             _log.Write(LogLevel.Warning, $"cgroup {folder} could not be removed");
         }
 
+        Done("its cgroups are removed");
         if (state.NetworkNamespace is { } network)
         {
             Network.ContainerNetwork.CleanUp(network);
         }
 
         _store.Delete(state.Id);
+        Done("deleted");
         WarnOnly(() => HookRunner.Run("poststop", state.Hooks?.Poststop, state.ToOci(ContainerStatus.Stopped)));
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using MicroVm.Linux;
@@ -17,7 +18,7 @@ public sealed partial class ContainerRuntime
     private readonly RuntimeOptions _options;
     private readonly RuntimeLog _log;
     private readonly ContainerStore _store;
-    private readonly long _began = Environment.TickCount64;
+    private readonly long _began = Stopwatch.GetTimestamp();
 
     /// <summary>Works on the containers of one state folder.</summary>
     public ContainerRuntime(RuntimeOptions options, RuntimeLog log)
@@ -106,6 +107,8 @@ public sealed partial class ContainerRuntime
             throw new SandboxException($"the pid file cannot be written: {e.Message}", e);
         }
     }
+
+    private void Done(string step) => _log.Write(LogLevel.Debug, RuntimeLog.Stamped(step, _began));
 
     private void StartCreated(ContainerState state)
     {

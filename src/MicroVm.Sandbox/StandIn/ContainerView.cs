@@ -40,7 +40,7 @@ internal sealed unsafe class ContainerView : IDisposable
         return view;
     }
 
-    /// <summary>Makes the namespace, of the calling thread alone. The guest has made the mount points by then.</summary>
+    /// <summary>Makes the namespace, of the calling thread alone, with the root file system.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     internal void Enter()
     {
@@ -59,6 +59,11 @@ internal sealed unsafe class ContainerView : IDisposable
         }
 
         Check.Result(Libc.umount2(".", Libc.MNT_DETACH), "umount2", "host's root");
+    }
+
+    /// <summary>Attaches the volumes, on the same thread, once the guest has made their mount points.</summary>
+    internal void AttachVolumes()
+    {
         foreach ((string destination, SafeFd tree) in _volumes)
         {
             // One that lies in a file system of the guest has no place here.

@@ -85,6 +85,7 @@ internal sealed class InitStandIn : IDisposable
 
     private bool Create()
     {
+        _caller.Log(LogLevel.Debug, "the container's process runs");
         string bundle = _request.Bundle!;
         Spec spec = SpecReader.ReadBundle(bundle);
         string rootfs = SpecValidator.Validate(spec, bundle);
@@ -94,10 +95,12 @@ internal sealed class InitStandIn : IDisposable
         List<string> warnings = [];
         VmShape shape = VmShape.Resolve(spec, _request.Vm!, Host.MemoryMiB, Environment.ProcessorCount);
         RuntimeFiles files = RuntimeFiles.Locate(_request.Vm!.Kernel, _request.Vm.Initramfs);
-        HostCgroup cgroup = HostCgroup.Of(spec.Linux?.CgroupsPath, _request.Id, _request.SystemdCgroup);
+        (HostCgroup cgroup, _before) = HostCgroup.Of(spec.Linux?.CgroupsPath, _request.Id, _request.SystemdCgroup);
         using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
+        _caller.Log(LogLevel.Debug, "the configuration is resolved");
         VmNetwork network = _network = VmNetwork.Prepare(spec);
+        _caller.Log(LogLevel.Debug, "the network is connected");
         ContainerState state = new()
         {
             OciVersion = spec.OciVersion!,
@@ -117,30 +120,36 @@ internal sealed class InitStandIn : IDisposable
         };
         _store.Create(state);
         _state = state;
-        KeepSpec(bundle);
-        EnterHost(cgroup, spec, shape);
-        StartVm(files, shape, plan);
-        CreateInGuest(plan);
-        using (ContainerView view = ContainerView.Open(spec, bundle, rootfs))
-        {
-            _first.Do(view.Enter);
-        }
-
-        _control = ControlServer.Start(_store.FolderOf(_request.Id), Answer);
-        return HandOver();
-    }
-
-    /// <summary>
-    /// Enters the container's cgroup, in which the VMM then is, too. The network namespace is the first thread's alone: there
-    /// callers look for it, and the jailed VMM has one of its own.
-    /// </summary>
-    private void EnterHost(HostCgroup cgroup, Spec spec, VmShape shape)
-    {
-        _before = HostCgroup.OfThisProcess();
         cgroup.Create();
         HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB);
+        using SafeFd? unified = cgroup.JoinThread();
+        _caller.Log(LogLevel.Debug, "the cgroup is made");
+        string vsock = _store.VsockOf(_request.Id);
+        HostFile.MakeFolder(Path.GetDirectoryName(vsock)!, 0b111_000_000);
+        using GuestReady ready = GuestReady.Listen(vsock);
+        Vmm vmm = StartVm(files, shape, plan, unified);
+
+        // What needs no guest is done while it boots.
         cgroup.Join();
-        _first.Do(_network!.Enter);
+        Change(s => s with { Vmm = ProcessIdentity.Of(vmm.Process.Pid) });
+        KeepSpec(bundle);
+        using ContainerView view = ContainerView.Open(spec, bundle, rootfs);
+        _first.Do(() =>
+        {
+            network.Enter();
+            view.Enter();
+        });
+        NetworkPlan networkPlan = network.ReadPlan();
+        CreateContainerRequest create = new() { ContainerId = _request.Id, Spec = plan.Spec };
+        _caller.Log(LogLevel.Debug, "everything but the guest is ready");
+        ready.Wait(vmm);
+        _guest = Guest.Connect(vmm, vsock);
+        _caller.Log(LogLevel.Debug, "the agent is ready");
+        CreateInGuest(create, networkPlan);
+        _caller.Log(LogLevel.Debug, "the guest has the container");
+        _first.Do(view.AttachVolumes);
+        _control = ControlServer.Start(_store.FolderOf(_request.Id), Answer);
+        return HandOver();
     }
 
     /// <summary>Later commands look at the configuration as it was now.</summary>
@@ -168,12 +177,9 @@ internal sealed class InitStandIn : IDisposable
         }
     }
 
-    private void StartVm(RuntimeFiles files, VmShape shape, ContainerPlan plan)
+    private Vmm StartVm(RuntimeFiles files, VmShape shape, ContainerPlan plan, SafeFd? cgroup)
     {
-        string vsock = _store.VsockOf(_request.Id);
-        HostFile.MakeFolder(Path.GetDirectoryName(vsock)!, 0b111_000_000);
-        using GuestReady ready = GuestReady.Listen(vsock);
-        Vmm vmm = Vmm.Start(files, shape, vsock, plan.Exports, _network!, _request.Vm!.ConsoleLog);
+        Vmm vmm = Vmm.Start(files, shape, _store.VsockOf(_request.Id), plan.Exports, _network!, _request.Vm!.ConsoleLog, cgroup);
         _network!.Inherited();
         lock (_vmLock)
         {
@@ -186,26 +192,21 @@ internal sealed class InitStandIn : IDisposable
         }
 
         _caller.Log(LogLevel.Debug, $"started microvm-vmm {vmm.Process.Pid}: {shape.MemoryMiB} MiB, {shape.Vcpus} vCPUs");
-        Change(s => s with { Vmm = ProcessIdentity.Of(vmm.Process.Pid) });
-        ready.Wait(vmm);
-        _guest = Guest.Connect(vmm, vsock);
-        _caller.Log(LogLevel.Debug, "the agent is ready");
+        return vmm;
     }
 
-    private void CreateInGuest(ContainerPlan plan)
+    private void CreateInGuest(CreateContainerRequest create, NetworkPlan networkPlan)
     {
         string vsock = _store.VsockOf(_request.Id);
         _guest!.Call("set up the network", agent =>
         {
-            _network!.SetUp(agent);
+            _network!.SetUp(agent, networkPlan);
             return 0;
         });
-        CreateContainerRequest create = new() { ContainerId = _request.Id, Spec = plan.Spec };
         create.Stdio = _guest.Call("create container", _ => _process.Connect(vsock, create.Spec.Process));
         _guest.Call("create container", agent => agent.CreateContainer(create));
         _process.Attach(_guest.Agent);
         _process.StartStreams();
-        _caller.Log(LogLevel.Debug, "the guest has the container");
     }
 
     /// <summary>The caller runs hooks and writes the pid file; a caller that dies over it takes the container with it.</summary>
@@ -221,6 +222,7 @@ internal sealed class InitStandIn : IDisposable
 
         // The terminal's new owner may have set its size before.
         _process.Deliver(Libc.SIGWINCH);
+        _caller.Log(LogLevel.Debug, "created");
         _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
         if (_request.Foreground)
         {
@@ -301,6 +303,8 @@ internal sealed class InitStandIn : IDisposable
             throw new SandboxException("cannot start an already running container");
         }
 
+        _caller.Log(LogLevel.Debug, "the start was asked for");
+
         // As it is now: it may have been updated since.
         Spec spec = SpecReader.ReadBundle(_store.FolderOf(_request.Id));
         HostLimits.ApplyAtStart(new HostCgroup(_state.Cgroups!), spec.Linux?.Resources);
@@ -308,9 +312,12 @@ internal sealed class InitStandIn : IDisposable
         {
             // Some callers add interfaces between create and start.
             _network!.Refresh(_vmm!, agent);
+            _caller.Log(LogLevel.Debug, "everything but the guest is ready");
             return agent.StartContainer(_request.Id);
         });
+        _caller.Log(LogLevel.Debug, "the guest has started the container");
         Change(s => s with { Status = ContainerStatus.Running });
+        _caller.Log(LogLevel.Debug, "started");
     }
 
     private T Call<T>(Func<AgentClient, T> call)

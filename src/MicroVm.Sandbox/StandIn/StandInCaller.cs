@@ -29,7 +29,7 @@ internal sealed class StandInCaller : IDisposable
                 return;
             }
 
-            text = $"{text} (+{Environment.TickCount64 - _began} ms)";
+            text = RuntimeLog.Stamped(text, _began);
         }
 
         if (_gone || !Send(new StandInMessage { Kind = StandInMessageKind.Log, Level = level, Text = text }))

@@ -44,7 +44,7 @@ internal sealed record StandInRequest
     /// <summary>Debug lines are wanted.</summary>
     public bool Debug { get; set; }
 
-    /// <summary>CLOCK_MONOTONIC milliseconds at which the command began, for the log.</summary>
+    /// <summary><see cref="System.Diagnostics.Stopwatch"/> ticks at which the command began, for the log.</summary>
     public long Began { get; set; }
 }
 

@@ -54,7 +54,7 @@ internal sealed unsafe class Vmm : IDisposable
     /// over anything but the files it is given.
     /// </summary>
     /// <exception cref="SandboxException">A file cannot be opened, or the VMM cannot be executed.</exception>
-    internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, VmNetwork? network, string? consoleLog)
+    internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, VmNetwork? network, string? consoleLog, SafeFd? cgroup = null)
     {
         ConsoleTail? console = null;
         SafeFd? errorsRead = null;
@@ -82,6 +82,7 @@ internal sealed unsafe class Vmm : IDisposable
                 Capabilities = Capabilities,
                 User = FirstUser + (uint)Environment.ProcessId,
                 OpenFiles = OpenFiles,
+                Cgroup = cgroup,
             };
             spawn.Add(nothing);
             spawn.Add(nothing);
