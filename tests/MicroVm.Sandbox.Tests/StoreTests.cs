@@ -27,6 +27,39 @@ public sealed class StoreTests : IDisposable
     }
 
     [Fact]
+    public void EveryMemberOfAStateIsKept()
+    {
+        ContainerStore store = new(_folder.Path);
+        ContainerState full = State("one") with
+        {
+            FormatVersion = 3,
+            Bundle = "/b\"\\\u00e4\n",
+            Owner = uint.MaxValue,
+            Vmm = new ProcessIdentity(7, ulong.MaxValue),
+            Status = ContainerStatus.Paused,
+            NetworkNamespace = "/n",
+            Annotations = new() { ["k"] = "", ["\u20ac"] = "v" },
+            Hooks = new Oci.Config.Hooks { Poststop = [new Oci.Config.Hook { Path = "/h", Args = ["h", "a"], Env = ["A=b"], Timeout = 5 }] },
+            Cgroups = new() { [""] = "/c" },
+            VmMemoryMiB = 77,
+            Transient = true,
+        };
+        store.Create(full);
+        ContainerState kept = store.Get("one");
+        Assert.Equal(full.Annotations, kept.Annotations);
+        Assert.Equal(full.Cgroups, kept.Cgroups);
+        Assert.Equal(full.Hooks.Poststop![0].Args, Assert.Single(kept.Hooks!.Poststop!).Args);
+        Assert.Equal(5, kept.Hooks.Poststop![0].Timeout);
+        Assert.Equal(
+            full with { Annotations = null, Cgroups = null, Hooks = null }, kept with { Annotations = null, Cgroups = null, Hooks = null });
+        Assert.All(Enum.GetValues<ContainerStatus>(), s =>
+        {
+            store.Update(full with { Status = s });
+            Assert.Equal(s, store.Get("one").Status);
+        });
+    }
+
+    [Fact]
     public void UsedIdIsRefused()
     {
         ContainerStore store = new(_folder.Path);

@@ -17,8 +17,8 @@ internal static class ControlClient
     internal static ControlReply Call(string folder, ControlCall call)
     {
         using LineChannel channel = new(UnixSocket.Connect(Path.Combine(folder, SocketName)));
-        if (!channel.Send(call, StandInJson.Default.ControlCall)
-            || channel.Receive(StandInJson.Default.ControlReply, Timeout) is not { } reply)
+        if (!channel.Send(call)
+            || channel.Receive<ControlReply>(Timeout) is not { } reply)
         {
             throw new LinuxException(Errno.ECONNRESET, "ask the container's process", folder);
         }

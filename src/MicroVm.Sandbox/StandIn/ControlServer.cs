@@ -50,7 +50,7 @@ internal sealed unsafe class ControlServer : IDisposable
     private void Serve(SafeFd connection)
     {
         using LineChannel channel = new(connection);
-        if (channel.Receive(StandInJson.Default.ControlCall, Patience) is not { } call)
+        if (channel.Receive<ControlCall>(Patience) is not { } call)
         {
             return;
         }
@@ -65,6 +65,6 @@ internal sealed unsafe class ControlServer : IDisposable
             reply = new ControlReply { Error = e.Message };
         }
 
-        _ = channel.Send(reply, StandInJson.Default.ControlReply);
+        _ = channel.Send(reply);
     }
 }

@@ -1,7 +1,7 @@
 using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.StandIn;
 
@@ -18,11 +18,12 @@ internal sealed unsafe class LineChannel : IDisposable
     internal LineChannel(SafeFd fd) => _fd = fd;
 
     /// <summary>Sends a line; false when the other side is gone, or the channel was closed here.</summary>
-    internal bool Send<T>(T message, JsonTypeInfo<T> type)
+    internal bool Send<T>(T message)
+        where T : class, IHandJson<T>
     {
         try
         {
-            return SendLine(message, type);
+            return SendLine(message);
         }
         catch (ObjectDisposedException)
         {
@@ -31,12 +32,12 @@ internal sealed unsafe class LineChannel : IDisposable
     }
 
     /// <summary>The next line; null when the other side is gone, sent no JSON, or <paramref name="timeout"/> is over.</summary>
-    internal T? Receive<T>(JsonTypeInfo<T> type, TimeSpan? timeout = null)
-        where T : class
+    internal T? Receive<T>(TimeSpan? timeout = null)
+        where T : class, IHandJson<T>
     {
         try
         {
-            return ReceiveLine(type, timeout);
+            return ReceiveLine<T>(timeout);
         }
         catch (ObjectDisposedException)
         {
@@ -46,9 +47,10 @@ internal sealed unsafe class LineChannel : IDisposable
 
     public void Dispose() => _fd.Dispose();
 
-    private bool SendLine<T>(T message, JsonTypeInfo<T> type)
+    private bool SendLine<T>(T message)
+        where T : class, IHandJson<T>
     {
-        byte[] line = [.. JsonSerializer.SerializeToUtf8Bytes(message, type), (byte)'\n'];
+        byte[] line = [.. HandJson.Write(message), (byte)'\n'];
         lock (_write)
         {
             int sent = 0;
@@ -76,8 +78,8 @@ internal sealed unsafe class LineChannel : IDisposable
         return true;
     }
 
-    private T? ReceiveLine<T>(JsonTypeInfo<T> type, TimeSpan? timeout)
-        where T : class
+    private T? ReceiveLine<T>(TimeSpan? timeout)
+        where T : class, IHandJson<T>
     {
         long deadline = timeout is null ? long.MaxValue : Environment.TickCount64 + (long)timeout.Value.TotalMilliseconds;
         while (true)
@@ -89,7 +91,7 @@ internal sealed unsafe class LineChannel : IDisposable
                 _start += newline + 1;
                 try
                 {
-                    return JsonSerializer.Deserialize(line, type);
+                    return HandJson.Read<T>(line);
                 }
                 catch (JsonException)
                 {

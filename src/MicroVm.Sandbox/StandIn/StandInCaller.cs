@@ -39,7 +39,7 @@ internal sealed class StandInCaller : IDisposable
     }
 
     /// <summary>Sends a message; false when the caller is gone.</summary>
-    internal bool Send(StandInMessage message) => _channel.Send(message, StandInJson.Default.StandInMessage);
+    internal bool Send(StandInMessage message) => _channel.Send(message);
 
     /// <summary>Tells why it failed: to the caller, else to the log's file.</summary>
     internal void Fail(string text)
@@ -52,12 +52,12 @@ internal sealed class StandInCaller : IDisposable
 
     /// <summary>Waits until the caller has done its part; false when it is gone.</summary>
     internal bool WaitForProceed() =>
-        _channel.Receive(StandInJson.Default.StandInMessage) is { Kind: StandInMessageKind.Proceed };
+        _channel.Receive<StandInMessage>() is { Kind: StandInMessageKind.Proceed };
 
     /// <summary>Calls <paramref name="ended"/> when the caller ends, on a thread of its own.</summary>
     internal void Watch(Action ended) => new Thread(() =>
     {
-        while (_channel.Receive(StandInJson.Default.StandInMessage) is not null)
+        while (_channel.Receive<StandInMessage>() is not null)
         {
         }
 

@@ -78,7 +78,7 @@ internal sealed class StandInProcess : IDisposable
     }
 
     /// <summary>Tells the stand-in that the caller has done its part.</summary>
-    internal void Proceed() => _ = _channel.Send(new StandInMessage { Kind = StandInMessageKind.Proceed }, StandInJson.Default.StandInMessage);
+    internal void Proceed() => _ = _channel.Send(new StandInMessage { Kind = StandInMessageKind.Proceed });
 
     /// <summary>Goes without a word: the stand-in then undoes everything, which is waited for.</summary>
     internal void Abandon()
@@ -113,7 +113,7 @@ internal sealed class StandInProcess : IDisposable
 
     private StandInMessage? Next()
     {
-        while (_channel.Receive(StandInJson.Default.StandInMessage) is { } message)
+        while (_channel.Receive<StandInMessage>() is { } message)
         {
             if (message.Kind != StandInMessageKind.Log)
             {

@@ -1,6 +1,6 @@
 using System.Text.Json.Serialization;
 using MicroVm.Oci.Config;
-using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Runtime;
 using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Sandbox.StandIn;
@@ -48,47 +48,9 @@ internal sealed record StandInRequest
     public long Began { get; set; }
 }
 
-/// <summary>Kinds of <see cref="StandInMessage"/>.</summary>
-[JsonConverter(typeof(JsonStringEnumConverter<StandInMessageKind>))]
-internal enum StandInMessageKind
-{
-    /// <summary>A line for the caller's log.</summary>
-    Log,
-
-    /// <summary>To the caller: everything is there; hooks and the pid file are the caller's part.</summary>
-    Created,
-
-    /// <summary>To the stand-in: the caller has done its part.</summary>
-    Proceed,
-
-    /// <summary>To the caller: the new state is written, the caller may end.</summary>
-    Ready,
-
-    /// <summary>To the caller: it failed, and nothing is left.</summary>
-    Failed,
-}
-
-/// <summary>A line between a command and the stand-in that it started.</summary>
-internal sealed record StandInMessage
-{
-    /// <summary>What it is.</summary>
-    public required StandInMessageKind Kind { get; init; }
-
-    /// <summary>For Log: the severity.</summary>
-    public LogLevel Level { get; set; }
-
-    /// <summary>For Log and Failed.</summary>
-    public string? Text { get; set; }
-
-    /// <summary>For Created: the container's state.</summary>
-    public ContainerState? State { get; set; }
-}
-
-/// <summary>Source-generated JSON between commands and stand-ins.</summary>
+/// <summary>Source-generated JSON between commands and stand-ins, for what is not sent often.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(StandInRequest))]
-[JsonSerializable(typeof(StandInMessage))]
-[JsonSerializable(typeof(ControlCall))]
-[JsonSerializable(typeof(ControlReply))]
+[JsonSerializable(typeof(List<InterfaceCounters>))]
 internal sealed partial class StandInJson : JsonSerializerContext;

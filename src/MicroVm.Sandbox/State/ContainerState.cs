@@ -4,7 +4,7 @@ using MicroVm.Oci.Config;
 namespace MicroVm.Sandbox.State;
 
 /// <summary>state.json of a container: enough for any later command to find its processes and sockets.</summary>
-public sealed record ContainerState
+public sealed partial record ContainerState : IHandJson<ContainerState>
 {
     /// <summary>Version of this format.</summary>
     public int FormatVersion { get; init; } = 1;
@@ -113,9 +113,9 @@ public sealed record OciState
 #pragma warning restore CS1591
 }
 
-/// <summary>Source-generated JSON of the state files.</summary>
+/// <summary>Source-generated JSON of the specification's state and of hooks.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
-[JsonSerializable(typeof(ContainerState))]
+[JsonSerializable(typeof(Hooks))]
 [JsonSerializable(typeof(OciState))]
 public sealed partial class StateJson : JsonSerializerContext;

@@ -121,7 +121,7 @@ public sealed class ContainerStore
     {
         try
         {
-            return JsonSerializer.Deserialize(HostFile.ReadAllBytes(Path.Combine(folder, StateFile), MaxStateBytes), StateJson.Default.ContainerState);
+            return HandJson.Read<ContainerState>(HostFile.ReadAllBytes(Path.Combine(folder, StateFile), MaxStateBytes));
         }
         catch (Exception e) when (e is LinuxException or JsonException)
         {
@@ -131,7 +131,7 @@ public sealed class ContainerStore
     }
 
     private static void Write(string folder, ContainerState state) =>
-        HostFile.Replace(Path.Combine(folder, StateFile), JsonSerializer.SerializeToUtf8Bytes(state, StateJson.Default.ContainerState), 0b110_000_000);
+        HostFile.Replace(Path.Combine(folder, StateFile), HandJson.Write(state), 0b110_000_000);
 
     private static void RemoveFolder(string folder)
     {

@@ -1,12 +1,13 @@
 using System.Globalization;
 using System.Text;
+using System.Text.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 
 namespace MicroVm.Sandbox.State;
 
 /// <summary>A process told from a later one with the same number: its id and its start in clock ticks since boot.</summary>
-public sealed record ProcessIdentity(int Pid, ulong StartTime)
+public sealed record ProcessIdentity(int Pid, ulong StartTime) : IHandJson<ProcessIdentity>
 {
     /// <summary>This process.</summary>
     public static ProcessIdentity Current => Of(Environment.ProcessId)
@@ -61,6 +62,35 @@ public sealed record ProcessIdentity(int Pid, ulong StartTime)
         }
         while (Check.Retry(ready));
         return ready > 0;
+    }
+
+    void IHandJson<ProcessIdentity>.WriteMembers(Utf8JsonWriter writer)
+    {
+        writer.WriteNumber("pid"u8, Pid);
+        writer.WriteNumber("startTime"u8, StartTime);
+    }
+
+    static ProcessIdentity IHandJson<ProcessIdentity>.ReadMembers(ref Utf8JsonReader reader)
+    {
+        int pid = 0;
+        ulong startTime = 0;
+        while (HandJson.NextMember(ref reader))
+        {
+            if (HandJson.Is(ref reader, "pid"u8))
+            {
+                pid = reader.GetInt32();
+            }
+            else if (HandJson.Is(ref reader, "startTime"u8))
+            {
+                startTime = reader.GetUInt64();
+            }
+            else
+            {
+                HandJson.Pass(ref reader);
+            }
+        }
+
+        return new ProcessIdentity(pid, startTime);
     }
 
     /// <summary>A pidfd, opened before it is known whose: the process that is alive afterwards is the one held.</summary>

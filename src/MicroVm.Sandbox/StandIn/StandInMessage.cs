@@ -1,0 +1,84 @@
+using System.Text.Json;
+using MicroVm.Sandbox.State;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>Kinds of <see cref="StandInMessage"/>.</summary>
+internal enum StandInMessageKind
+{
+    /// <summary>A line for the caller's log.</summary>
+    Log,
+
+    /// <summary>To the caller: everything is there; hooks and the pid file are the caller's part.</summary>
+    Created,
+
+    /// <summary>To the stand-in: the caller has done its part.</summary>
+    Proceed,
+
+    /// <summary>To the caller: the new state is written, the caller may end.</summary>
+    Ready,
+
+    /// <summary>To the caller: it failed, and nothing is left.</summary>
+    Failed,
+}
+
+/// <summary>A line between a command and the stand-in that it started.</summary>
+internal sealed record StandInMessage : IHandJson<StandInMessage>
+{
+    /// <summary>What it is.</summary>
+    public required StandInMessageKind Kind { get; init; }
+
+    /// <summary>For Log: the severity.</summary>
+    public LogLevel Level { get; set; }
+
+    /// <summary>For Log and Failed.</summary>
+    public string? Text { get; set; }
+
+    /// <summary>For Created: the container's state.</summary>
+    public ContainerState? State { get; set; }
+
+    public void WriteMembers(Utf8JsonWriter writer)
+    {
+        writer.WriteNumber("kind"u8, (int)Kind);
+        writer.WriteNumber("level"u8, (int)Level);
+        HandJson.WriteOptional(writer, "text"u8, Text);
+        if (State is not null)
+        {
+            writer.WritePropertyName("state"u8);
+            HandJson.WriteObject(writer, State);
+        }
+    }
+
+    public static StandInMessage ReadMembers(ref Utf8JsonReader reader)
+    {
+        StandInMessageKind? kind = null;
+        LogLevel level = default;
+        string? text = null;
+        ContainerState? state = null;
+        while (HandJson.NextMember(ref reader))
+        {
+            if (HandJson.Is(ref reader, "kind"u8))
+            {
+                kind = (StandInMessageKind)reader.GetInt32();
+            }
+            else if (HandJson.Is(ref reader, "level"u8))
+            {
+                level = (LogLevel)reader.GetInt32();
+            }
+            else if (HandJson.Is(ref reader, "text"u8))
+            {
+                text = reader.GetString();
+            }
+            else if (HandJson.Is(ref reader, "state"u8))
+            {
+                state = HandJson.ReadObject<ContainerState>(ref reader);
+            }
+            else
+            {
+                HandJson.Pass(ref reader);
+            }
+        }
+
+        return new StandInMessage { Kind = kind ?? throw new JsonException("no kind"), Level = level, Text = text, State = state };
+    }
+}
