@@ -12,6 +12,14 @@ public static unsafe class HostFile
     public static byte[] ReadAllBytes(string path, int maxBytes)
     {
         using SafeFd fd = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
+        return ReadToEnd(fd, maxBytes, path);
+    }
+
+    /// <summary>Reads at most <paramref name="maxBytes"/> from a descriptor, up to its end.</summary>
+    /// <exception cref="LinuxException">A read failed, or there is more (EFBIG).</exception>
+    public static byte[] ReadToEnd(SafeFd fd, int maxBytes, string path)
+    {
+        ArgumentNullException.ThrowIfNull(fd);
         byte[] buffer = new byte[Math.Min(Chunk, maxBytes + 1)];
         int length = 0;
         while (true)

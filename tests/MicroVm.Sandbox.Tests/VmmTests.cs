@@ -127,7 +127,7 @@ public sealed class VmmTests : IDisposable
             #include <unistd.h>
             static int field(const char *number, const char *name) {
                 static char text[65536];
-                pread(atoi(number), text, sizeof text - 1, 0);
+                for (long n, at = strlen(text); (n = read(atoi(number), text + at, sizeof text - 1 - at)) > 0; at += n);
                 return atoi(strstr(strstr(text, name), "\"fd\":") + 5);
             }
             int main(int argc, char **argv) { (void)field; {{body}} return 0; }

@@ -1,6 +1,6 @@
-using System.Text.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 
 namespace MicroVm.Sandbox.StandIn;
@@ -53,10 +53,10 @@ public static unsafe class StandInMain
 
     private static StandInRequest ReadRequest()
     {
-        byte[] json = HostFile.ReadAllBytes($"/proc/self/fd/{RequestFd}", MaxRequest);
-        _ = Libc.close(RequestFd);
+        using SafeFd pipe = new(RequestFd);
+        byte[] json = HostFile.ReadToEnd(pipe, MaxRequest, "request");
         _ = Libc.fcntl(CallerFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
-        return JsonSerializer.Deserialize(json, StandInJson.Default.StandInRequest)!;
+        return HandJson.Read<StandInRequest>(json);
     }
 
     /// <summary>Ends by a signal, so that who waits for this process is told what ended the one in the guest.</summary>

@@ -1,7 +1,7 @@
 using System.Collections;
-using System.Text.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.StandIn;
 
@@ -27,7 +27,8 @@ internal sealed class StandInProcess : IDisposable
     {
         try
         {
-            using SafeFd file = MemoryFile.Create("stand-in", JsonSerializer.SerializeToUtf8Bytes(request, StandInJson.Default.StandInRequest));
+            (SafeFd read, SafeFd write) = Pipe.Create();
+            using SafeFd itsRequest = read, ourRequest = write;
             (SafeFd mine, SafeFd other) = UnixSocket.Pair();
             using SafeFd its = other;
             Spawn spawn = new()
@@ -41,9 +42,12 @@ internal sealed class StandInProcess : IDisposable
             spawn.Add(Streams.HostStreams.Input);
             spawn.Add(Streams.HostStreams.Output);
             spawn.Add(Streams.HostStreams.Error);
-            spawn.Add(file);
+            spawn.Add(itsRequest);
             spawn.Add(its);
-            return new StandInProcess(spawn.Start(), new LineChannel(mine), log);
+            StandInProcess process = new(spawn.Start(), new LineChannel(mine), log);
+            itsRequest.Dispose();
+            Hand(request, ourRequest);
+            return process;
         }
         catch (LinuxException e)
         {
@@ -109,6 +113,19 @@ internal sealed class StandInProcess : IDisposable
     {
         _channel.Dispose();
         Process.Dispose();
+    }
+
+    /// <summary>Hands the request over, which is put into words while the program starts.</summary>
+    private static void Hand(StandInRequest request, SafeFd pipe)
+    {
+        try
+        {
+            HostFile.WriteAll(pipe, HandJson.Write(request), "request");
+        }
+        catch (LinuxException)
+        {
+            // It has ended, as whoever expects its answer will be told.
+        }
     }
 
     private StandInMessage? Next()

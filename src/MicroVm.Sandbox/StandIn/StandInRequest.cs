@@ -1,12 +1,13 @@
 using System.Text.Json.Serialization;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Runtime;
+using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Sandbox.StandIn;
 
-/// <summary>What a stand-in is told at its start, in a memory file.</summary>
-internal sealed record StandInRequest
+/// <summary>What a stand-in is told at its start, through a pipe.</summary>
+internal sealed partial record StandInRequest : IHandJson<StandInRequest>
 {
     /// <summary>Folder of the containers' states.</summary>
     public required string Root { get; init; }
@@ -51,6 +52,5 @@ internal sealed record StandInRequest
 /// <summary>Source-generated JSON between commands and stand-ins, for what is not sent often.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
-[JsonSerializable(typeof(StandInRequest))]
 [JsonSerializable(typeof(List<InterfaceCounters>))]
 internal sealed partial class StandInJson : JsonSerializerContext;

@@ -90,6 +90,15 @@ internal static class HandJson
     }
 
     /// <summary>Writes a member that need not be there.</summary>
+    internal static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, int? value)
+    {
+        if (value is not null)
+        {
+            writer.WriteNumber(name, value.Value);
+        }
+    }
+
+    /// <summary>Writes a member that need not be there.</summary>
     internal static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, SortedDictionary<string, string>? values)
     {
         if (values is not null)

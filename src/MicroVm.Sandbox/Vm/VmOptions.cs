@@ -1,7 +1,10 @@
+using System.Text.Json;
+using MicroVm.Sandbox.State;
+
 namespace MicroVm.Sandbox.Vm;
 
 /// <summary>What the caller asks of the VM; null leaves it to the bundle's annotations and limits.</summary>
-public sealed record VmOptions
+public sealed record VmOptions : IHandJson<VmOptions>
 {
     /// <summary>Guest memory in MiB.</summary>
     public int? MemoryMiB { get; init; }
@@ -20,4 +23,61 @@ public sealed record VmOptions
 
     /// <summary>Where the serial console is appended.</summary>
     public string? ConsoleLog { get; init; }
+
+    void IHandJson<VmOptions>.WriteMembers(Utf8JsonWriter writer)
+    {
+        HandJson.WriteOptional(writer, "memoryMiB"u8, MemoryMiB);
+        HandJson.WriteOptional(writer, "vcpus"u8, Vcpus);
+        HandJson.WriteOptional(writer, "kernel"u8, Kernel);
+        HandJson.WriteOptional(writer, "initramfs"u8, Initramfs);
+        HandJson.WriteOptional(writer, "kernelArguments"u8, KernelArguments);
+        HandJson.WriteOptional(writer, "consoleLog"u8, ConsoleLog);
+    }
+
+    static VmOptions IHandJson<VmOptions>.ReadMembers(ref Utf8JsonReader reader)
+    {
+        int? memoryMiB = null, vcpus = null;
+        string? kernel = null, initramfs = null, kernelArguments = null, consoleLog = null;
+        while (HandJson.NextMember(ref reader))
+        {
+            if (HandJson.Is(ref reader, "memoryMiB"u8))
+            {
+                memoryMiB = reader.GetInt32();
+            }
+            else if (HandJson.Is(ref reader, "vcpus"u8))
+            {
+                vcpus = reader.GetInt32();
+            }
+            else if (HandJson.Is(ref reader, "kernel"u8))
+            {
+                kernel = reader.GetString();
+            }
+            else if (HandJson.Is(ref reader, "initramfs"u8))
+            {
+                initramfs = reader.GetString();
+            }
+            else if (HandJson.Is(ref reader, "kernelArguments"u8))
+            {
+                kernelArguments = reader.GetString();
+            }
+            else if (HandJson.Is(ref reader, "consoleLog"u8))
+            {
+                consoleLog = reader.GetString();
+            }
+            else
+            {
+                HandJson.Pass(ref reader);
+            }
+        }
+
+        return new VmOptions
+        {
+            MemoryMiB = memoryMiB,
+            Vcpus = vcpus,
+            Kernel = kernel,
+            Initramfs = initramfs,
+            KernelArguments = kernelArguments,
+            ConsoleLog = consoleLog,
+        };
+    }
 }

@@ -111,10 +111,14 @@ internal sealed unsafe class Vmm : IDisposable
                 Control = FileReference.FromFd(spawn.Add(controlOfVmm)),
                 DieWithParent = true,
             };
-            using SafeFd configuration = MemoryFile.Create("vmm-config", JsonSerializer.SerializeToUtf8Bytes(config, VmmJson.Default.VmmConfig));
-            arguments[2] = spawn.Add(configuration).ToString(System.Globalization.CultureInfo.InvariantCulture);
+            (SafeFd configurationRead, SafeFd configurationWrite) = Pipe.Create();
+            using SafeFd itsConfiguration = configurationRead, ourConfiguration = configurationWrite;
+            arguments[2] = spawn.Add(itsConfiguration).ToString(System.Globalization.CultureInfo.InvariantCulture);
+            SpawnedProcess process = Affinity.With(shape.HostCpus, spawn.Start);
+            itsConfiguration.Dispose();
+            Hand(config, ourConfiguration);
             return new Vmm(
-                Affinity.With(shape.HostCpus, spawn.Start),
+                process,
                 errorsRead,
                 console,
                 new VmmControlClient(control),
@@ -169,6 +173,19 @@ internal sealed unsafe class Vmm : IDisposable
         Control.Dispose();
         _errors.Dispose();
         _console.Dispose();
+    }
+
+    /// <summary>Hands the configuration over, which is put into words while the program starts.</summary>
+    private static void Hand(VmmConfig config, SafeFd pipe)
+    {
+        try
+        {
+            HostFile.WriteAll(pipe, JsonSerializer.SerializeToUtf8Bytes(config, VmmJson.Default.VmmConfig), "configuration");
+        }
+        catch (LinuxException)
+        {
+            // It has ended, as whoever waits for its agent will be told.
+        }
     }
 
     private static SafeFd OpenKvm()

@@ -65,6 +65,39 @@ public sealed class ControlTests : IDisposable
     }
 
     [Fact]
+    public void EveryMemberOfARequestArrives()
+    {
+        StandInRequest full = new()
+        {
+            Root = "/r",
+            Id = "i",
+            Bundle = "/b",
+            Vm = new Vm.VmOptions { MemoryMiB = 0, Vcpus = 2, Kernel = "/k", Initramfs = "/i", KernelArguments = "a b", ConsoleLog = "/c" },
+            Foreground = true,
+            Transient = true,
+            ConsoleSocket = "/s",
+            SystemdCgroup = true,
+            LogFile = "/l",
+            LogJson = true,
+            Debug = true,
+            Began = long.MaxValue,
+        };
+        Assert.Equal(full, HandJson.Read<StandInRequest>(HandJson.Write(full)));
+        StandInRequest exec = new() { Root = "/r", Id = "i", Process = new Oci.Config.Process { Args = ["a"], Cwd = "/" } };
+        StandInRequest read = HandJson.Read<StandInRequest>(HandJson.Write(exec));
+        Assert.Equal(["a"], read.Process!.Args!);
+        Assert.Equal(exec with { Process = null }, read with { Process = null });
+
+        ControlCall call = new() { Verb = ControlVerb.Update, Signal = 9, All = true, Update = [1, 2] };
+        ControlCall called = HandJson.Read<ControlCall>(HandJson.Write(call));
+        Assert.Equal(call.Update, called.Update);
+        Assert.Equal(call with { Update = null }, called with { Update = null });
+        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{\"verb\":\"Start\"}"u8));
+        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{}"u8));
+        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{\"verb\":1}{}"u8));
+    }
+
+    [Fact]
     public void TheConsoleSocketGetsTheMaster()
     {
         using SafeFd listener = UnixSocket.Listen(_folder["console"]);
