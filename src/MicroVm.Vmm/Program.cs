@@ -33,7 +33,14 @@ public static class Program
 
             VmmConfig config = ConfigReader.Read(options);
             ProcessSetup.Apply(config, parent);
-            return (int)Run(config, clock);
+            VmmExitCode code = Run(config, clock, out string? reason);
+            if (reason is not null)
+            {
+                // The last line, after what closing the devices had to say.
+                VmmLog.Write(reason);
+            }
+
+            return (int)code;
         }
         catch (Exception e) when (e is ConfigException or BootException or IOException or ArgumentException)
         {
@@ -43,7 +50,7 @@ public static class Program
         }
     }
 
-    private static VmmExitCode Run(VmmConfig config, StartClock clock)
+    private static VmmExitCode Run(VmmConfig config, StartClock clock, out string? reason)
     {
         using VirtualMachine machine = MachineBuilder.Build(config);
         _ = new TerminationSignals(machine.Loop, () => machine.End(VmmExitCode.Stopped));
@@ -55,7 +62,9 @@ public static class Program
             SystemCallFilter.TurnOn();
         }
 
-        return machine.Run();
+        VmmExitCode code = machine.Run();
+        reason = machine.EndReason;
+        return code;
     }
 
     private static unsafe void Print(string text)

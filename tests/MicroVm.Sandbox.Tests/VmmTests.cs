@@ -57,6 +57,7 @@ public sealed class VmmTests : IDisposable
     [InlineData("return 3;", "test: the guest kernel panicked or reset the VM")]
     [InlineData("return 4;", "test: the guest triple-faulted")]
     [InlineData("dprintf(2, \"rip 5\\n\"); return 5;", "test: the guest cannot run on: rip 5")]
+    [InlineData("for (int i = 0; i < 300; i++) dprintf(2, \"the driver broke a rule\\n\"); dprintf(2, \"rip 5\\n\"); return 5;", "test: the guest cannot run on: rip 5")]
     [InlineData("return 99;", "test: microvm-vmm exited with status 99")]
     public void ItsEndIsTold(string program, string told)
     {

@@ -14,6 +14,9 @@ internal sealed unsafe class Vmm : IDisposable
     private const int ConsoleLines = 8;
     private const int SigSys = 31;
 
+    // A pipe holds no more.
+    private const int MaxErrors = 64 << 10;
+
     // A guest that walks a large tree makes its VMM hold a descriptor for each file.
     private const ulong OpenFiles = 1 << 20;
 
@@ -211,22 +214,30 @@ internal sealed unsafe class Vmm : IDisposable
         return fd;
     }
 
+    /// <summary>The last line of the VMM's standard error: the one that tells why it ended. What its guest was up to comes before.</summary>
     private string ErrorLine()
     {
         _ = Libc.fcntl(_errors.Value, Libc.F_SETFL, Libc.O_NONBLOCK);
-        byte[] buffer = new byte[4096];
+        byte[] buffer = new byte[MaxErrors];
+        int length = 0;
         fixed (byte* p = buffer)
         {
-            nint n = Libc.read(_errors.Value, p, (nuint)buffer.Length);
-            string line = Encoding.UTF8.GetString(buffer, 0, (int)Math.Max(0, n)).Trim();
-
-            // The VMM knows its files by number only.
-            foreach ((int number, string path) in _names)
+            nint n;
+            while (length < MaxErrors && (n = Libc.read(_errors.Value, p + length, (nuint)(MaxErrors - length))) > 0)
             {
-                line = line.Replace($"(descriptor {number})", path, StringComparison.Ordinal);
+                length += (int)n;
             }
-
-            return line;
         }
+
+        string text = Encoding.UTF8.GetString(buffer, 0, length).Trim();
+        string line = text[(text.LastIndexOf('\n') + 1)..];
+
+        // The VMM knows its files by number only.
+        foreach ((int number, string path) in _names)
+        {
+            line = line.Replace($"(descriptor {number})", path, StringComparison.Ordinal);
+        }
+
+        return line;
     }
 }

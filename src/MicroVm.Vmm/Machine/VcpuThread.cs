@@ -259,8 +259,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
             // The vCPU is beyond being asked; what is known already is reported.
         }
 
-        VmmLog.Write(text.ToString());
-        _machine.End(VmmExitCode.GuestError);
+        _machine.End(VmmExitCode.GuestError, text.ToString());
         return false;
     }
 }

@@ -59,6 +59,9 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     /// <summary>Value of <see cref="Stopwatch.GetTimestamp"/> just before the first KVM_RUN; 0 before that.</summary>
     public long FirstRunTimestamp => Volatile.Read(ref _firstRun);
 
+    /// <summary>Why the machine ended, once <see cref="Run"/> has returned; null when its exit code tells it all.</summary>
+    public string? EndReason { get; private set; }
+
     /// <summary>True between <see cref="Pause"/> and <see cref="Resume"/>.</summary>
     public bool IsPaused => _paused;
 
@@ -95,10 +98,13 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     }
 
     /// <summary>Ends the machine; the first call decides how. Any thread may call it.</summary>
-    public void End(VmmExitCode code)
+    /// <param name="code">How it ended.</param>
+    /// <param name="reason">Why, when the code does not tell it all.</param>
+    public void End(VmmExitCode code, string? reason = null)
     {
         if (Interlocked.CompareExchange(ref _endCode, (int)code, NotEnded) == NotEnded)
         {
+            EndReason = reason;
             Loop.Stop();
         }
     }

@@ -73,7 +73,7 @@ public interface IVirtioInterrupt
     void SignalConfigChange();
 
     /// <summary>
-    /// The driver broke a rule: sets DEVICE_NEEDS_RESET (2.1.2), counts it and logs <paramref name="reason"/> once.
+    /// The driver broke a rule: sets DEVICE_NEEDS_RESET (2.1.2), counts it, and logs each <paramref name="reason"/> once (<see cref="Counters.DriverFaultLog"/>).
     /// </summary>
     void SignalNeedsReset(string reason);
 }

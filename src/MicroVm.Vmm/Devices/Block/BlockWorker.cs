@@ -1,5 +1,4 @@
 using MicroVm.Linux;
-using MicroVm.Vmm.Counters;
 using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 
@@ -55,8 +54,7 @@ internal sealed class BlockWorker : IRequestHandler, IDisposable
         catch (Exception e) when (e is IOException or InvalidOperationException)
         {
             // A disk that cannot be served any more ends its device, not the machine.
-            VmmLog.Write($"{_thread.Name}: {e.Message}");
-            _interrupt.SignalNeedsReset(e.Message);
+            _interrupt.SignalNeedsReset($"{_thread.Name}: {e.Message}");
         }
     }
 }

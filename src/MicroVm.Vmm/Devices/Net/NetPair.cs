@@ -193,8 +193,7 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
         }
         catch (Exception e) when (e is IOException or InvalidOperationException)
         {
-            VmmLog.Write($"{_thread.Name}: {e.Message}");
-            _interrupt.SignalNeedsReset(e.Message);
+            _interrupt.SignalNeedsReset($"{_thread.Name}: {e.Message}");
         }
     }
 

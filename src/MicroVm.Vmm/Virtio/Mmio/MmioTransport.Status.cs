@@ -1,5 +1,4 @@
 using MicroVm.Linux;
-using MicroVm.Vmm.Counters;
 
 namespace MicroVm.Vmm.Virtio.Mmio;
 
@@ -174,7 +173,7 @@ public sealed partial class MmioTransport
             }
             catch (Exception e) when (e is IOException or InvalidOperationException or ArgumentException)
             {
-                VmmLog.Write($"{Device.Name}: reset: {e.Message}");
+                _faults.Add($"reset: {e.Message}");
             }
         }
 
@@ -188,7 +187,6 @@ public sealed partial class MmioTransport
         _driverFeaturesSel = 0;
         _queueSel = 0;
         _shmSel = 0;
-        Volatile.Write(ref _needsResetLogged, 0);
         Interlocked.Exchange(ref _interruptStatus, 0);
         Interlocked.Exchange(ref _status, 0);
     }

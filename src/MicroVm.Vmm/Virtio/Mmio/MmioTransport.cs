@@ -23,6 +23,7 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     private readonly EventLoop _loop;
     private readonly IEventRouting _routing;
     private readonly MmioQueue[] _queues;
+    private readonly DriverFaultLog _faults;
     private EventFd? _interrupt;
     private ulong _driverFeatures;
     private uint _deviceFeaturesSel;
@@ -33,7 +34,6 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     private int _status;
     private int _interruptStatus;
     private int _configGeneration;
-    private int _needsResetLogged;
     private long _kicks;
     private long _interrupts;
     private long _violations;
@@ -51,6 +51,7 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     {
         ArgumentNullException.ThrowIfNull(device);
         Device = device;
+        _faults = new DriverFaultLog(device.Name);
         _memory = memory;
         _loop = loop;
         _routing = routing;
@@ -150,10 +151,7 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     {
         int before = Interlocked.Or(ref _status, (int)VirtioStatus.NeedsReset);
         Interlocked.Increment(ref _needsResets);
-        if (Interlocked.Exchange(ref _needsResetLogged, 1) == 0)
-        {
-            VmmLog.Write($"{Device.Name}: the guest's driver broke a rule, device stopped until it is reset: {reason}");
-        }
+        _faults.Add(reason);
 
         // 2.1.2: after DRIVER_OK the driver is told by a configuration change notification.
         if ((before & (int)VirtioStatus.DriverOk) != 0)
@@ -182,6 +180,7 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
             ResetDevice();
         }
 
+        _faults.End();
         Device.Dispose();
         _interrupt?.Dispose();
         foreach (MmioQueue queue in _queues)
