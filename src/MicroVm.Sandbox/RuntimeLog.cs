@@ -130,8 +130,18 @@ public sealed class RuntimeLog : IDisposable
             _ => ("ERRO", 31),
         };
         return string.Create(
-            CultureInfo.InvariantCulture, $"\u001b[{color}m{name}\u001b[0m[{(Environment.TickCount64 - _start) / 1000:0000}] {message} \n");
+            CultureInfo.InvariantCulture, $"\u001b[{color}m{name}\u001b[0m[{(Environment.TickCount64 - _start) / 1000:0000}] {Printable(message)} \n");
     }
+
+    // A message may hold what a guest wrote, which must not drive the reader's terminal.
+    private static string Printable(string message) =>
+        string.Create(message.Length, message, (printable, text) =>
+        {
+            for (int i = 0; i < text.Length; i++)
+            {
+                printable[i] = char.IsControl(text[i]) && text[i] is not ('\n' or '\t') ? '?' : text[i];
+            }
+        });
 
     private static string Quote(string message)
     {

@@ -11,6 +11,8 @@ namespace MicroVm.Ttrpc;
 /// </summary>
 public sealed unsafe class TtrpcClient : IDisposable
 {
+    // A server's message ends up in logs and on terminals: no honest one is longer.
+    private const int MaxStatusMessage = 4096;
     private readonly SafeFd _fd;
     private readonly EventFd _wake = new();
     private readonly Lock _sendLock = new();
@@ -51,7 +53,8 @@ public sealed unsafe class TtrpcClient : IDisposable
     /// <param name="parser">Parser of the response message.</param>
     /// <param name="timeout">How long to wait; <see cref="Timeout.InfiniteTimeSpan"/> for ever.</param>
     /// <exception cref="TtrpcException">
-    /// The server's status; DeadlineExceeded after <paramref name="timeout"/>; Unavailable when the connection ended.
+    /// The server's status; DeadlineExceeded after <paramref name="timeout"/>; Unavailable when the connection ended; DataLoss
+    /// when the server broke the protocol, which ends the connection.
     /// </exception>
     public T Call<T>(string service, string method, IMessage request, MessageParser<T> parser, TimeSpan timeout)
         where T : IMessage<T>
@@ -86,7 +89,8 @@ public sealed unsafe class TtrpcClient : IDisposable
 
         if (call.Response.Code != StatusCode.Ok)
         {
-            throw new TtrpcException(call.Response.Code, call.Response.Message);
+            string message = call.Response.Message;
+            throw new TtrpcException(call.Response.Code, message.Length <= MaxStatusMessage ? message : message[..MaxStatusMessage] + "...");
         }
 
         try
@@ -95,7 +99,7 @@ public sealed unsafe class TtrpcClient : IDisposable
         }
         catch (InvalidProtocolBufferException e)
         {
-            throw new TtrpcException(StatusCode.Internal, $"{method}: the answer is malformed: {e.Message}", e);
+            throw new TtrpcException(StatusCode.DataLoss, $"{method}: the answer is malformed: {e.Message}", e);
         }
     }
 
@@ -153,7 +157,7 @@ public sealed unsafe class TtrpcClient : IDisposable
                 }
             }
 
-            _nextStreamId = checked(id + 2);
+            Volatile.Write(ref _nextStreamId, checked(id + 2));
             try
             {
                 WriteAll(frame, deadline);
@@ -238,16 +242,24 @@ public sealed unsafe class TtrpcClient : IDisposable
         FrameResult result;
         while ((result = decoder.Read(out FrameHeader header, out ArraySegment<byte> payload)) != FrameResult.Incomplete)
         {
-            TtrpcResponse response;
+            if (header.Type != FrameType.Response)
+            {
+                Fail(new TtrpcException(StatusCode.DataLoss, $"ttrpc: the server sent a frame of type {(byte)header.Type}, which is no response"));
+                return;
+            }
+
+            // The answer to a call that was given up may still come; one to a call that was never made may not.
+            if ((header.StreamId & 1) == 0 || header.StreamId >= Volatile.Read(ref _nextStreamId))
+            {
+                Fail(new TtrpcException(StatusCode.DataLoss, $"ttrpc: the server answered call {header.StreamId}, which was not made"));
+                return;
+            }
+
+            TtrpcResponse response = default;
             TtrpcException? failure = null;
             if (result == FrameResult.TooLarge)
             {
-                response = default;
-                failure = new TtrpcException(StatusCode.ResourceExhausted, $"ttrpc: an answer of {header.Length} bytes is too large");
-            }
-            else if (header.Type != FrameType.Response)
-            {
-                continue;
+                failure = new TtrpcException(StatusCode.ResourceExhausted, $"ttrpc: an answer of {header.Length} bytes is larger than {FrameHeader.MaxPayload}");
             }
             else
             {
@@ -257,7 +269,7 @@ public sealed unsafe class TtrpcClient : IDisposable
                 }
                 catch (InvalidProtocolBufferException e)
                 {
-                    Fail(new TtrpcException(StatusCode.Internal, $"ttrpc: malformed response: {e.Message}"));
+                    Fail(new TtrpcException(StatusCode.DataLoss, $"ttrpc: malformed response: {e.Message}"));
                     return;
                 }
             }

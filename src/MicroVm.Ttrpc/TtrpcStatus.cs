@@ -47,9 +47,12 @@ public enum StatusCode
 
     /// <summary>The connection is gone.</summary>
     Unavailable = 14,
+
+    /// <summary>What came is not what the protocol allows.</summary>
+    DataLoss = 15,
 }
 
-/// <summary>A call failed: by a server's status, or on the way (<see cref="StatusCode.Unavailable"/>, DeadlineExceeded).</summary>
+/// <summary>A call failed: by a server's status, or on the way (<see cref="StatusCode.Unavailable"/>, DeadlineExceeded, DataLoss).</summary>
 public sealed class TtrpcException : Exception
 {
     /// <summary>Creates the exception.</summary>

@@ -38,6 +38,32 @@ public sealed unsafe class StreamTests
     }
 
     [Fact]
+    public void AnEndedProcessWhoseOutputNeverEndsIsGivenUp()
+    {
+        (SafeFd vmm, SafeFd guest) = UnixSocket.Pair();
+        using SafeFd a = vmm, b = guest, nothing = new(Libc.open("/dev/null", Libc.O_WRONLY, 0));
+        using StreamPump pump = StreamPump.FromGuest(guest, nothing, "test");
+        Task flood = Task.Run(() =>
+        {
+            try
+            {
+                while (true)
+                {
+                    HostFile.WriteAll(vmm, new byte[1 << 16], "test");
+                }
+            }
+            catch (LinuxException)
+            {
+                // The pump closed the stream.
+            }
+        });
+        Assert.False(pump.Drain(Quiet));
+        pump.Dispose();
+        guest.Dispose();
+        flood.Wait();
+    }
+
+    [Fact]
     public void EverythingFromTheHostArrivesAndItsEndToo()
     {
         byte[] data = RandomNumberGenerator.GetBytes(1 << 20);

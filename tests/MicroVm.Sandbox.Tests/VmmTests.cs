@@ -88,7 +88,7 @@ public sealed class VmmTests : IDisposable
     {
         using GuestReady ready = GuestReady.Listen(_folder["vsock"]);
         using Vmm vmm = Start("return 4;");
-        Assert.Equal("the VM did not start: the guest triple-faulted", Assert.Throws<SandboxException>(() => ready.Wait(vmm)).Message);
+        Assert.Equal("the VM did not start: the guest triple-faulted", Assert.Throws<SandboxException>(() => ready.Wait(vmm, TimeSpan.FromSeconds(60))).Message);
     }
 
     [SkippableFact]

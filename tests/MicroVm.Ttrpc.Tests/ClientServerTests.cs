@@ -52,6 +52,48 @@ public sealed class ClientServerTests : IDisposable
         Assert.Equal("at last", late!.Value);
     }
 
+    [Theory]
+    [InlineData(1u, FrameType.Request, "no response")]
+    [InlineData(1u, FrameType.Data, "no response")]
+    [InlineData(1u, (FrameType)200, "no response")]
+    [InlineData(2u, FrameType.Response, "call 2, which was not made")]
+    [InlineData(3u, FrameType.Response, "call 3, which was not made")]
+    [InlineData(uint.MaxValue, FrameType.Response, "which was not made")]
+    public void A_server_that_breaks_the_protocol_ends_the_connection(uint stream, FrameType type, string told)
+    {
+        TtrpcException e = AnsweredBy(stream, type, []);
+        Assert.Equal(StatusCode.DataLoss, e.Code);
+        Assert.Contains(told, e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Garbage_for_an_answer_is_malformed() => Assert.Equal(StatusCode.DataLoss, AnsweredBy(1, FrameType.Response, [0x0a, 0xff]).Code);
+
+    [Fact]
+    public void A_status_of_a_megabyte_is_cut()
+    {
+        byte[] frame = TtrpcResponse.EncodeError(1, StatusCode.Internal, new string('x', 1 << 20));
+        Assert.InRange(AnsweredBy(1, FrameType.Response, frame[FrameHeader.Size..]).Message.Length, 1000, 5000);
+    }
+
+    private static unsafe TtrpcException AnsweredBy(uint stream, FrameType type, byte[] payload)
+    {
+        (SafeFd mine, SafeFd server) = UnixSocket.Pair();
+        using SafeFd its = server;
+        using TtrpcClient client = new(mine);
+        byte[] frame = [.. new byte[FrameHeader.Size], .. payload];
+        new FrameHeader((uint)payload.Length, stream, type, 0).Write(frame);
+        Task answer = Task.Run(() =>
+        {
+            byte request;
+            _ = Libc.recv(its.Value, &request, 1, 0);
+            HostFile.WriteAll(its, frame, "test");
+        });
+        TtrpcException e = Assert.Throws<TtrpcException>(() => Echo(client, "x"));
+        answer.Wait();
+        return e;
+    }
+
     [Fact]
     public void Many_threads_on_many_connections_get_their_own_answers()
     {

@@ -24,6 +24,7 @@ internal static class LifecycleCommands
         new("kernel", "FILE", "guest kernel, vmlinux or bzImage"),
         new("initramfs", "FILE", "initial RAM file system to boot in place of the agent's image"),
         new("kernel-args", "TEXT", "added to the kernel's command line"),
+        new("start-timeout", "SECONDS", $"how long the guest may take for each step of the start (default: {VmOptions.DefaultStartTimeoutSeconds})"),
         new("console-log", "FILE", "file to append the VM's serial console to"),
     ];
 
@@ -125,6 +126,7 @@ internal static class LifecycleCommands
                 Kernel = flags.Text("kernel"),
                 Initramfs = flags.Text("initramfs"),
                 KernelArguments = flags.Text("kernel-args"),
+                StartTimeoutSeconds = flags.Number("start-timeout"),
                 ConsoleLog = flags.Text("console-log"),
             },
         };

@@ -8,11 +8,19 @@ public static class CpuSet
     // CONFIG_NR_CPUS of the largest kernels.
     private const int MaxNumber = 8191;
 
+    // Every number of these, one by one.
+    private const int MaxText = 64 << 10;
+
     /// <summary>Parses a list; an empty text is an empty list.</summary>
     /// <exception cref="SpecException">The text is malformed. <paramref name="where"/> names it.</exception>
     public static IReadOnlyList<int> Parse(string? text, string where)
     {
-        SortedSet<int> numbers = [];
+        if (text?.Length > MaxText)
+        {
+            throw new SpecException($"{where}: a list of {text.Length} characters is too long");
+        }
+
+        bool[] members = new bool[MaxNumber + 1];
         foreach (string part in (text ?? "").Split(',', StringSplitOptions.TrimEntries))
         {
             if (part.Length == 0)
@@ -28,13 +36,10 @@ public static class CpuSet
                 throw new SpecException($"{where}: \"{text}\" is not a list such as 0-3,6");
             }
 
-            for (int i = first; i <= last; i++)
-            {
-                numbers.Add(i);
-            }
+            members.AsSpan(first, last - first + 1).Fill(true);
         }
 
-        return [.. numbers];
+        return [.. Enumerable.Range(0, members.Length).Where(i => members[i])];
     }
 
     private static bool TryNumber(string text, out int number) =>

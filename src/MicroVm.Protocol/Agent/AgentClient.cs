@@ -31,10 +31,16 @@ public sealed class AgentClient : IDisposable
     public TimeSpan DefaultTimeout { get; init; } = TimeSpan.FromSeconds(120);
 
     /// <summary>Connects to the agent behind a VMM's hybrid vsock socket.</summary>
+    /// <param name="vsockPath">The socket.</param>
+    /// <param name="timeout">How long the agent may take to accept.</param>
+    /// <param name="calls">The connection's <see cref="DefaultTimeout"/>; null for the usual one.</param>
     /// <exception cref="Linux.LinuxException">The VMM's socket does not exist or does not listen.</exception>
     /// <exception cref="TtrpcException">The agent does not listen (Unavailable) or answer in time (DeadlineExceeded).</exception>
-    public static AgentClient Connect(string vsockPath, TimeSpan timeout) =>
-        new(new TtrpcClient(HybridVsock.Connect(vsockPath, ServicePort, timeout, out _)));
+    public static AgentClient Connect(string vsockPath, TimeSpan timeout, TimeSpan? calls = null)
+    {
+        TtrpcClient client = new(HybridVsock.Connect(vsockPath, ServicePort, timeout, out _));
+        return calls is null ? new AgentClient(client) : new AgentClient(client) { DefaultTimeout = calls.Value };
+    }
 
     /// <summary>What the guest is: versions, memory, CPUs, controllers.</summary>
     public GuestDetails GetGuestDetails(TimeSpan? timeout = null) =>

@@ -118,10 +118,15 @@ internal sealed class ExecStandIn : IDisposable
 
     private ExitStatus WaitForEnd()
     {
-        WaitProcessResponse end;
+        ExitStatus exit;
         try
         {
-            end = _agent!.WaitProcess(new ProcessId { ContainerId = _request.Id, ExecId = _execId });
+            exit = ProcessEnd.Of(_agent!.WaitProcess(new ProcessId { ContainerId = _request.Id, ExecId = _execId }));
+        }
+        catch (SandboxException e)
+        {
+            _caller.Fail(e.Message);
+            return new ExitStatus(0, Libc.SIGKILL);
         }
         catch (Exception e) when (e is TtrpcException or LinuxException)
         {
@@ -132,6 +137,6 @@ internal sealed class ExecStandIn : IDisposable
         }
 
         _process.Drain();
-        return new ExitStatus(end.ExitStatus & 0xff, (int)end.Signal);
+        return exit;
     }
 }

@@ -2,6 +2,7 @@ using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.Streams;
+using MicroVm.Sandbox.Vm;
 using MicroVm.Ttrpc;
 using Process = MicroVm.Protocol.Agent.Process;
 
@@ -53,7 +54,7 @@ internal sealed unsafe class GuestProcess : IDisposable
             }
         }
 
-        _streams = ContainerStreams.Connect(vsockPath, process.Terminal, host);
+        _streams = ContainerStreams.Connect(vsockPath, process.Terminal, host, (_request.Vm ?? new VmOptions()).StartTimeout);
         return _streams.Ports;
     }
 
@@ -94,7 +95,7 @@ internal sealed unsafe class GuestProcess : IDisposable
     {
         if (!_streams!.Drain(QuietAfterExit))
         {
-            _caller.Log(LogLevel.Warning, "the container's output streams were left open in the guest; the last of the output may be missing");
+            _caller.Log(LogLevel.Warning, "the container's output streams were not ended by the guest; the last of the output may be missing");
         }
     }
 

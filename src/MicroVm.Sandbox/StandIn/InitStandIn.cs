@@ -142,8 +142,8 @@ internal sealed class InitStandIn : IDisposable
         NetworkPlan networkPlan = network.ReadPlan();
         CreateContainerRequest create = new() { ContainerId = _request.Id, Spec = plan.Spec };
         _caller.Log(LogLevel.Debug, "everything but the guest is ready");
-        ready.Wait(vmm);
-        _guest = Guest.Connect(vmm, vsock);
+        ready.Wait(vmm, _request.Vm!.StartTimeout);
+        _guest = Guest.Connect(vmm, vsock, _request.Vm.StartTimeout);
         _caller.Log(LogLevel.Debug, "the agent is ready");
         CreateInGuest(create, networkPlan);
         _caller.Log(LogLevel.Debug, "the guest has the container");
@@ -243,9 +243,11 @@ internal sealed class InitStandIn : IDisposable
     private ExitStatus WaitForEnd()
     {
         WaitProcessResponse end;
+        ExitStatus exit;
         try
         {
             end = _guest!.WaitProcess(_request.Id);
+            exit = ProcessEnd.Of(end);
         }
         catch (SandboxException e)
         {
@@ -265,7 +267,7 @@ internal sealed class InitStandIn : IDisposable
             _caller.Log(LogLevel.Warning, $"container {_request.Id} was killed: out of memory (linux.resources.memory.limit, or the VM's memory)");
         }
 
-        return new ExitStatus(end.ExitStatus & 0xff, (int)end.Signal);
+        return exit;
     }
 
     private ControlReply Answer(ControlCall call)

@@ -7,7 +7,6 @@ namespace MicroVm.Sandbox.Streams;
 /// <summary>The vsock streams of one process, and their copying to and from streams of the host.</summary>
 internal sealed class ContainerStreams : IDisposable
 {
-    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(120);
     private readonly (SafeFd Input, SafeFd Output, SafeFd Error) _host;
     private readonly SafeFd? _input;
     private readonly SafeFd? _output;
@@ -29,14 +28,14 @@ internal sealed class ContainerStreams : IDisposable
     /// <summary>Connects what is not /dev/null. With a terminal there is no standard error. The host's streams are borrowed.</summary>
     /// <exception cref="TtrpcException">The agent does not take streams.</exception>
     /// <exception cref="LinuxException">The VMM is gone.</exception>
-    internal static ContainerStreams Connect(string vsockPath, bool terminal, (SafeFd Input, SafeFd Output, SafeFd Error) host)
+    internal static ContainerStreams Connect(string vsockPath, bool terminal, (SafeFd Input, SafeFd Output, SafeFd Error) host, TimeSpan timeout)
     {
         (SafeFd?, uint) input = default, output = default;
         try
         {
-            input = ConnectOne(vsockPath, host.Input, always: terminal);
-            output = ConnectOne(vsockPath, host.Output, always: terminal);
-            return new ContainerStreams(host, input, output, terminal ? default : ConnectOne(vsockPath, host.Error, always: false));
+            input = ConnectOne(vsockPath, host.Input, always: terminal, timeout);
+            output = ConnectOne(vsockPath, host.Output, always: terminal, timeout);
+            return new ContainerStreams(host, input, output, terminal ? default : ConnectOne(vsockPath, host.Error, always: false, timeout));
         }
         catch
         {
@@ -66,7 +65,7 @@ internal sealed class ContainerStreams : IDisposable
     }
 
     /// <summary>Waits for the rest of the output, once the process has ended.</summary>
-    /// <returns>False when a stream stayed open without a word for <paramref name="quiet"/>.</returns>
+    /// <returns>False when a stream stayed open without a word for <paramref name="quiet"/>, or without an end.</returns>
     internal bool Drain(TimeSpan quiet) => _outputs.TrueForAll(p => p.Drain(quiet));
 
     public void Dispose()
@@ -78,14 +77,14 @@ internal sealed class ContainerStreams : IDisposable
         _error?.Dispose();
     }
 
-    private static (SafeFd? Fd, uint Port) ConnectOne(string vsockPath, SafeFd host, bool always)
+    private static (SafeFd? Fd, uint Port) ConnectOne(string vsockPath, SafeFd host, bool always, TimeSpan timeout)
     {
         if (!always && HostStreams.IsNull(host))
         {
             return default;
         }
 
-        SafeFd fd = HybridVsock.Connect(vsockPath, AgentClient.StreamPort, ConnectTimeout, out uint port);
+        SafeFd fd = HybridVsock.Connect(vsockPath, AgentClient.StreamPort, timeout, out uint port);
         return (fd, port);
     }
 }

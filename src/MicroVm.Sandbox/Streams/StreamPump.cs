@@ -10,12 +10,16 @@ namespace MicroVm.Sandbox.Streams;
 internal sealed unsafe class StreamPump : IDisposable
 {
     private const int BufferSize = 64 * 1024;
+
+    // What pipes, agent and vsock can hold of an ended process is less; a guest that sends more makes it up.
+    private const long MaxAfterEnd = 64L << 20;
     private readonly SafeFd _from;
     private readonly SafeFd _to;
     private readonly bool _toGuest;
     private readonly EventFd _stop = new();
     private readonly Thread _thread;
     private long _progress = Environment.TickCount64;
+    private long _copied;
     private volatile bool _writing;
     private bool _disposed;
 
@@ -35,15 +39,17 @@ internal sealed unsafe class StreamPump : IDisposable
 
     /// <summary>
     /// Waits until everything was copied. Gives up when the guest sends nothing for <paramref name="quiet"/> and does not
-    /// end the stream either; while the host's reader is slow it waits on.
+    /// end the stream either, or sends more than an ended process can have left; while the host's reader is slow it waits on.
     /// </summary>
     /// <returns>False when it gave up.</returns>
     internal bool Drain(TimeSpan quiet)
     {
         Interlocked.Exchange(ref _progress, Environment.TickCount64);
+        long most = Interlocked.Read(ref _copied) + MaxAfterEnd;
         while (!_thread.Join(TimeSpan.FromMilliseconds(500)))
         {
-            if (!_writing && Environment.TickCount64 - Interlocked.Read(ref _progress) > quiet.TotalMilliseconds)
+            if (Interlocked.Read(ref _copied) > most
+                || (!_writing && Environment.TickCount64 - Interlocked.Read(ref _progress) > quiet.TotalMilliseconds))
             {
                 return false;
             }
@@ -108,6 +114,7 @@ internal sealed unsafe class StreamPump : IDisposable
                 }
 
                 Interlocked.Exchange(ref _progress, Environment.TickCount64);
+                Interlocked.Add(ref _copied, n);
             }
         }
 

@@ -8,8 +8,6 @@ namespace MicroVm.Sandbox.Vm;
 /// <summary>The agent of a running VM. A call that the VM's end cuts short says how the VM ended.</summary>
 internal sealed unsafe class Guest : IDisposable
 {
-    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(120);
-
     // How long a VMM that closed its sockets may take to end.
     private const int EndMilliseconds = 2000;
     private readonly Vmm _vmm;
@@ -23,13 +21,13 @@ internal sealed unsafe class Guest : IDisposable
     /// <summary>For calls that may fail.</summary>
     internal AgentClient Agent { get; }
 
-    /// <summary>Connects to the agent.</summary>
+    /// <summary>Connects to the agent, which may take <paramref name="timeout"/> for this and for each call.</summary>
     /// <exception cref="SandboxException">The agent does not answer, or the VM ended.</exception>
-    internal static Guest Connect(Vmm vmm, string vsockPath)
+    internal static Guest Connect(Vmm vmm, string vsockPath, TimeSpan timeout)
     {
         try
         {
-            return new Guest(vmm, AgentClient.Connect(vsockPath, ConnectTimeout));
+            return new Guest(vmm, AgentClient.Connect(vsockPath, timeout, timeout));
         }
         catch (Exception e) when (e is TtrpcException or LinuxException)
         {
@@ -60,6 +58,11 @@ internal sealed unsafe class Guest : IDisposable
 
     private static SandboxException Failure(Vmm vmm, string doing, Exception e)
     {
+        if (e is TtrpcException { Code: StatusCode.DataLoss })
+        {
+            return new SandboxException($"{doing}: the agent broke the protocol: {e.Message}", e);
+        }
+
         bool lost = e is LinuxException or TtrpcException { Code: StatusCode.Unavailable };
         if (!lost)
         {

@@ -8,8 +8,6 @@ namespace MicroVm.Sandbox.Vm;
 /// <summary>The socket to which the agent's first connection comes.</summary>
 internal sealed unsafe class GuestReady : IDisposable
 {
-    // Ten times what the slowest hosts known take.
-    private const int TimeoutMilliseconds = 180_000;
     private readonly SafeFd _listener;
 
     private GuestReady(SafeFd listener) => _listener = listener;
@@ -31,18 +29,18 @@ internal sealed unsafe class GuestReady : IDisposable
 
     /// <summary>Waits until the agent is ready.</summary>
     /// <exception cref="SandboxException">The VM ended first, or the time is up.</exception>
-    internal void Wait(Vmm vmm)
+    internal void Wait(Vmm vmm, TimeSpan timeout)
     {
         Libc.pollfd* fds = stackalloc Libc.pollfd[2];
         fds[0] = new Libc.pollfd { fd = _listener.Value, events = Libc.POLLIN };
         fds[1] = new Libc.pollfd { fd = vmm.Process.Fd.Value, events = Libc.POLLIN };
-        long deadline = Environment.TickCount64 + TimeoutMilliseconds;
+        long deadline = Environment.TickCount64 + (long)timeout.TotalMilliseconds;
         while (true)
         {
-            int ready = Libc.poll(fds, 2, (int)Math.Max(0, deadline - Environment.TickCount64));
+            int ready = Libc.poll(fds, 2, (int)Math.Clamp(deadline - Environment.TickCount64, 0, int.MaxValue));
             if (ready == 0)
             {
-                throw new SandboxException(vmm.Describe($"the agent was not ready within {TimeoutMilliseconds / 1000} s"));
+                throw new SandboxException(vmm.Describe($"the agent was not ready within {timeout.TotalSeconds} s"));
             }
 
             if (ready > 0 && fds[1].revents != 0)

@@ -6,6 +6,9 @@ namespace MicroVm.Sandbox.Vm;
 /// <summary>What the caller asks of the VM; null leaves it to the bundle's annotations and limits.</summary>
 public sealed record VmOptions : IHandJson<VmOptions>
 {
+    /// <summary>Ten times what the slowest hosts known take.</summary>
+    public const int DefaultStartTimeoutSeconds = 180;
+
     /// <summary>Guest memory in MiB.</summary>
     public int? MemoryMiB { get; init; }
 
@@ -21,8 +24,13 @@ public sealed record VmOptions : IHandJson<VmOptions>
     /// <summary>Added to the kernel's command line.</summary>
     public string? KernelArguments { get; init; }
 
+    /// <summary>Seconds that the guest may take for each step of a start; null for <see cref="DefaultStartTimeoutSeconds"/>.</summary>
+    public int? StartTimeoutSeconds { get; init; }
+
     /// <summary>Where the serial console is appended.</summary>
     public string? ConsoleLog { get; init; }
+
+    internal TimeSpan StartTimeout => TimeSpan.FromSeconds(StartTimeoutSeconds ?? DefaultStartTimeoutSeconds);
 
     void IHandJson<VmOptions>.WriteMembers(Utf8JsonWriter writer)
     {
@@ -31,12 +39,13 @@ public sealed record VmOptions : IHandJson<VmOptions>
         HandJson.WriteOptional(writer, "kernel"u8, Kernel);
         HandJson.WriteOptional(writer, "initramfs"u8, Initramfs);
         HandJson.WriteOptional(writer, "kernelArguments"u8, KernelArguments);
+        HandJson.WriteOptional(writer, "startTimeoutSeconds"u8, StartTimeoutSeconds);
         HandJson.WriteOptional(writer, "consoleLog"u8, ConsoleLog);
     }
 
     static VmOptions IHandJson<VmOptions>.ReadMembers(ref Utf8JsonReader reader)
     {
-        int? memoryMiB = null, vcpus = null;
+        int? memoryMiB = null, vcpus = null, startTimeoutSeconds = null;
         string? kernel = null, initramfs = null, kernelArguments = null, consoleLog = null;
         while (HandJson.NextMember(ref reader))
         {
@@ -60,6 +69,10 @@ public sealed record VmOptions : IHandJson<VmOptions>
             {
                 kernelArguments = reader.GetString();
             }
+            else if (HandJson.Is(ref reader, "startTimeoutSeconds"u8))
+            {
+                startTimeoutSeconds = reader.GetInt32();
+            }
             else if (HandJson.Is(ref reader, "consoleLog"u8))
             {
                 consoleLog = reader.GetString();
@@ -77,6 +90,7 @@ public sealed record VmOptions : IHandJson<VmOptions>
             Kernel = kernel,
             Initramfs = initramfs,
             KernelArguments = kernelArguments,
+            StartTimeoutSeconds = startTimeoutSeconds,
             ConsoleLog = consoleLog,
         };
     }
