@@ -6,8 +6,8 @@ namespace MicroVm.Vmm.Serial;
 
 /// <summary>
 /// Writes bytes to a descriptor, a line at a time, without ever waiting for its reader: what does not fit into the
-/// descriptor now is kept, up to a bound, and what does not fit there is dropped and counted. Any thread; owns the
-/// descriptor.
+/// descriptor now is kept, up to a bound, and what does not fit there is dropped and counted. A regular file gets no more
+/// than <see cref="FileCapacity"/>, for a guest writes without end if it likes. Any thread; owns the descriptor.
 /// </summary>
 /// <remarks>
 /// The descriptor may be shared with other processes, so it is not switched to non-blocking. A pipe that poll(2) calls
@@ -18,12 +18,16 @@ public sealed unsafe class BoundedOutput : IEventHandler, ICounterSource, IDispo
     /// <summary>How many bytes are kept for a slow reader.</summary>
     public const int Capacity = 64 << 10;
 
+    /// <summary>How many bytes a regular file is given, beside a line that says so.</summary>
+    public const long FileCapacity = 16 << 20;
+
     private const int ChunkSize = 4096;
     private const int LongestLine = 1024;
     private readonly Lock _lock = new();
     private readonly SafeFd? _fd;
     private readonly EventLoop _loop;
     private readonly string _name;
+    private readonly bool _isFile;
     private byte[] _buffer = new byte[LongestLine];
     private int _count;
     private int _sinceFlush;
@@ -38,6 +42,7 @@ public sealed unsafe class BoundedOutput : IEventHandler, ICounterSource, IDispo
         _fd = fd;
         _loop = loop;
         _name = name;
+        _isFile = fd is not null && IsFile(fd);
     }
 
     /// <summary>Bytes that were dropped because the reader is too slow or gone.</summary>
@@ -108,6 +113,13 @@ public sealed unsafe class BoundedOutput : IEventHandler, ICounterSource, IDispo
         }
     }
 
+    private static bool IsFile(SafeFd fd)
+    {
+        Libc.statx_t stat;
+        byte empty = 0;
+        return Libc.statx(fd.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_TYPE, &stat) == 0 && (stat.stx_mode & Libc.S_IFMT) == Libc.S_IFREG;
+    }
+
     private bool Grow()
     {
         if (_buffer.Length >= Capacity)
@@ -125,6 +137,12 @@ public sealed unsafe class BoundedOutput : IEventHandler, ICounterSource, IDispo
         int done = 0;
         while (done < _count && !_failed)
         {
+            if (_isFile && _written + done >= FileCapacity)
+            {
+                CloseFile();
+                break;
+            }
+
             if (!IsWritable())
             {
                 Watch();
@@ -149,6 +167,17 @@ public sealed unsafe class BoundedOutput : IEventHandler, ICounterSource, IDispo
 
         _buffer.AsSpan(done, _count - done).CopyTo(_buffer);
         _count -= done;
+    }
+
+    private void CloseFile()
+    {
+        ReadOnlySpan<byte> notice = "\n[microvm-vmm: the guest wrote more than 16 MiB here; the rest is dropped]\n"u8;
+        fixed (byte* p = notice)
+        {
+            _ = Libc.write(_fd!.Value, p, (nuint)notice.Length);
+        }
+
+        _failed = true;
     }
 
     private bool IsWritable()

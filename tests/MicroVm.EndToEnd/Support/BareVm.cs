@@ -87,6 +87,9 @@ internal sealed class BareVm : IDisposable
     /// <summary>How many descriptors the VMM has open.</summary>
     public int Descriptors() => Directory.GetFiles($"/proc/{_process.Id}/fd").Length;
 
+    /// <summary>How many threads the VMM has.</summary>
+    public int Threads() => Directory.GetDirectories($"/proc/{_process.Id}/task").Length;
+
     public void Dispose()
     {
         if (!_process.HasExited)

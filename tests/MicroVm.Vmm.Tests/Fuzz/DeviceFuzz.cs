@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Tests.Shared.Fuzz;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;

@@ -1,4 +1,4 @@
-using System.Buffers.Binary;
+using MicroVm.Tests.Shared.Fuzz;
 using MicroVm.Vmm.Boot;
 using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Tests.Boot;
@@ -18,7 +18,7 @@ public sealed class KernelFuzz
 
     private static void Fuzz(string target, byte[] image) => Fuzzing.Run(target, random =>
     {
-        byte[] spoilt = Spoil(image, random);
+        byte[] spoilt = Spoiling.Bytes(image, random, HeaderBytes);
         using GuestMemory memory = GuestMemory.Create(32 << 20);
         using BootFile file = ElfBuilder.File(spoilt);
         try
@@ -31,20 +31,4 @@ public sealed class KernelFuzz
             Assert.StartsWith("kernel test: ", e.Message, StringComparison.Ordinal);
         }
     });
-
-    private static byte[] Spoil(byte[] image, Random random)
-    {
-        byte[] spoilt = image[..(random.Next(4) == 0 ? random.Next(image.Length) : image.Length)];
-        Span<byte> bytes = stackalloc byte[8];
-        for (int n = random.Next(1, 5); n > 0; n--)
-        {
-            int at = random.Next(Math.Min(spoilt.Length, HeaderBytes) + 1);
-            ulong value = random.Next(4) switch { 0 => ulong.MaxValue, 1 => 0, 2 => (ulong)random.Next(), _ => (ulong)random.NextInt64(long.MinValue, long.MaxValue) };
-            BinaryPrimitives.WriteUInt64LittleEndian(bytes, value);
-            int width = Math.Min(1 << random.Next(4), spoilt.Length - at);
-            bytes[..width].CopyTo(spoilt.AsSpan(at));
-        }
-
-        return spoilt;
-    }
 }

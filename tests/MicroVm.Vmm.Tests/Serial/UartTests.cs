@@ -43,6 +43,25 @@ public sealed unsafe class UartTests : IDisposable
     }
 
     [Fact]
+    public void A_file_is_given_a_bounded_amount_and_told_so()
+    {
+        string path = Path.GetTempFileName();
+        using (BoundedOutput output = new(SafeFd.From(Libc.open(path, Libc.O_WRONLY | Libc.O_APPEND, 0), "open", path), _loop, "serial"))
+        {
+            for (long i = 0; i < BoundedOutput.FileCapacity + 100_000; i++)
+            {
+                output.Write(i % 100 == 99 ? (byte)'\n' : (byte)'x');
+            }
+
+            Assert.InRange(output.Dropped, 90_000, 110_000);
+        }
+
+        Assert.InRange(new FileInfo(path).Length, BoundedOutput.FileCapacity, BoundedOutput.FileCapacity + 4096);
+        Assert.EndsWith("the rest is dropped]\n", File.ReadAllText(path), StringComparison.Ordinal);
+        File.Delete(path);
+    }
+
+    [Fact]
     public void A_reader_that_does_not_read_stops_nobody_and_costs_a_bounded_amount()
     {
         string line = new string('x', 99) + "\n";

@@ -1,18 +1,19 @@
 using System.Diagnostics;
 using System.Globalization;
+using Xunit;
 
-namespace MicroVm.Vmm.Tests.Fuzz;
+namespace MicroVm.Tests.Shared.Fuzz;
 
 /// <summary>
 /// Runs a target on random input: first on the seeds of <c>seeds.txt</c>, which once found something, then on new ones for
-/// MICROVM_FUZZ_SECONDS (2 by default). A failure names its seed: add it to the file.
+/// MICROVM_FUZZ_SECONDS (1 by default). A failure names its seed: add it to the file.
 /// </summary>
 internal static class Fuzzing
 {
     private const long GrowthBound = 96 << 10;
 
     private static TimeSpan Budget { get; } = TimeSpan.FromSeconds(
-        double.TryParse(Environment.GetEnvironmentVariable("MICROVM_FUZZ_SECONDS"), CultureInfo.InvariantCulture, out double s) ? s : 2);
+        double.TryParse(Environment.GetEnvironmentVariable("MICROVM_FUZZ_SECONDS"), CultureInfo.InvariantCulture, out double s) ? s : 1);
 
     /// <summary>Runs <paramref name="attempt"/> again and again; it throws when something is wrong. The process must not grow.</summary>
     public static void Run(string target, Action<Random> attempt)
@@ -47,7 +48,7 @@ internal static class Fuzzing
         }
         catch (Exception e)
         {
-            throw new InvalidOperationException($"fuzzing failed; to keep it, add to tests/MicroVm.Vmm.Tests/Fuzz/seeds.txt: {target} {seed}", e);
+            throw new InvalidOperationException($"fuzzing failed; to keep it, add to tests/Shared/Fuzz/seeds.txt: {target} {seed}", e);
         }
     }
 
