@@ -133,8 +133,8 @@ public sealed class RuntimeLog : IDisposable
             CultureInfo.InvariantCulture, $"\u001b[{color}m{name}\u001b[0m[{(Environment.TickCount64 - _start) / 1000:0000}] {Printable(message)} \n");
     }
 
-    // A message may hold what a guest wrote, which must not drive the reader's terminal.
-    private static string Printable(string message) =>
+    /// <summary>A message as a terminal may show it: it may hold what a guest wrote, which must not drive the reader's terminal.</summary>
+    internal static string Printable(string message) =>
         string.Create(message.Length, message, (printable, text) =>
         {
             for (int i = 0; i < text.Length; i++)

@@ -23,6 +23,9 @@ public sealed class LogTests
     }
 
     [Fact]
+    public void WhatAGuestWroteDrivesNoTerminal() => Assert.Equal("a?]0;title?\tb\n?[31mü?", RuntimeLog.Printable("a\u001b]0;title\a\tb\n\u001b[31mü\u009b"));
+
+    [Fact]
     public void TextLinesAreLogrus()
     {
         using TempFolder folder = new();
