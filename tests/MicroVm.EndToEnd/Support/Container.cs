@@ -28,7 +28,7 @@ internal sealed class Container : IDisposable
         configure?.Invoke(start);
         Process = Process.Start(start)!;
         _stderr = Process.StandardError.ReadToEndAsync();
-        _stdoutPump = Process.StandardOutput.BaseStream.CopyToAsync(_stdout);
+        _stdoutPump = Task.Run(Pump);
     }
 
     public string Id { get; }
@@ -64,18 +64,35 @@ internal sealed class Container : IDisposable
     }
 
     /// <summary>Waits until the output holds <paramref name="text"/>.</summary>
-    public void WaitForOutput(string text)
+    public void WaitForOutput(string text) => WaitForOutput(text, 0, out _);
+
+    /// <summary>Waits until the output holds <paramref name="text"/> from <paramref name="start"/> on.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="start">Where to begin to look.</param>
+    /// <param name="at">Where it was found.</param>
+    /// <returns>The output so far.</returns>
+    public string WaitForOutput(string text, int start, out int at)
     {
         Stopwatch watch = Stopwatch.StartNew();
-        while (!OutputSoFar.Contains(text, StringComparison.Ordinal))
+        string output;
+        while ((at = (output = OutputSoFar).IndexOf(text, start, StringComparison.Ordinal)) < 0)
         {
-            if (Process.HasExited || watch.Elapsed > Installation.RunDeadline)
+            // Its last words may still be on their way.
+            bool ended = Process.HasExited && _stdoutPump.Wait(Installation.RunDeadline);
+            if (ended && OutputSoFar.IndexOf(text, start, StringComparison.Ordinal) >= 0)
             {
-                throw new InvalidOperationException($"no '{text}' in the output: {(Process.HasExited ? Wait() : OutputSoFar)}\n{Console()}");
+                continue;
+            }
+
+            if (ended || watch.Elapsed > Installation.RunDeadline)
+            {
+                throw new InvalidOperationException($"no '{text}' in the output: {(ended ? Wait() : OutputSoFar)}\n{Console()}");
             }
 
             Thread.Sleep(20);
         }
+
+        return output;
     }
 
     /// <summary>Waits for the end.</summary>
@@ -112,6 +129,18 @@ internal sealed class Container : IDisposable
         Process.Dispose();
         Directory.Delete(Root, recursive: true);
         File.Delete(ConsoleLog);
+    }
+
+    private void Pump()
+    {
+        byte[] buffer = new byte[65536];
+        while (Process.StandardOutput.BaseStream.Read(buffer) is int n and > 0)
+        {
+            lock (_stdout)
+            {
+                _stdout.Write(buffer, 0, n);
+            }
+        }
     }
 
     private string Console() => File.Exists(ConsoleLog) ? "--- console\n" + File.ReadAllText(ConsoleLog) : "";

@@ -1,0 +1,49 @@
+using MicroVm.EndToEnd.Support;
+
+namespace MicroVm.EndToEnd;
+
+/// <summary>What is sent comes, from and to containers, whole and in order.</summary>
+public sealed class NetworkTrafficTests(TwoContainers network) : IClassFixture<TwoContainers>
+{
+    private const int Port = TwoContainers.Port;
+    private static readonly long Bulk = Installation.KernelCodeIsEmulated ? 64 << 20 : 1 << 30;
+
+    [SkippableTheory]
+    [InlineData('L', "10.77.0.2")]
+    [InlineData('L', "fd77::2")]
+    [InlineData('C', "10.88.0.2")]
+    [InlineData('C', "fd88::2")]
+    [InlineData('C', "10.77.0.3")]
+    [InlineData('D', "fd77::2")]
+    public void StreamsAndDatagramsPass(char from, string to)
+    {
+        network.Require();
+        foreach (string which in (string[])["get", "put"])
+        {
+            Assert.Contains("4194304 bytes, sums equal", network.On(from, $"net-peer {which} {to} {Port} 4194304"), StringComparison.Ordinal);
+        }
+
+        Assert.Equal("50 datagrams of 1300 bytes, 0 lost\n", network.On(from, $"net-peer datagrams {to} {Port} 50 1300"));
+    }
+
+    [SkippableTheory]
+    [InlineData("get")]
+    [InlineData("put")]
+    public void AGibibytePassesWhole(string which)
+    {
+        network.Require();
+        string said = network.On('C', $"net-peer {which} 10.77.0.1 {Port} {Bulk}");
+        Assert.Contains($"{Bulk} bytes, sums equal", said, StringComparison.Ordinal);
+    }
+
+    [SkippableTheory]
+    [InlineData('C', "10.77.0.1", 1)]
+    [InlineData('R', "10.77.0.2", 1)]
+    [InlineData('C', "10.77.0.1", 16)]
+    [InlineData('R', "10.77.0.2", 16)]
+    public void AThousandShortConnectionsAreAllAnswered(char from, string to, int parallel)
+    {
+        network.Require();
+        Assert.Equal("1000 connections, 0 lost\n", network.On(from, $"net-peer short {to} {Port} 1000 {parallel}"));
+    }
+}
