@@ -199,6 +199,7 @@ static void drive(struct sockaddr_in *address, unsigned milliseconds)
     socklen_t length = sizeof other;
     int control = check(accept(listener, (void *)&other, &length), "accept");
     setsockopt(control, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    printf("connected 1\n");
     for (int down = 0; down <= 1; down++) {
         order(control, down ? TCP_TO_PEER : TCP_TO_DRIVER, milliseconds);
         int fd = check(accept(listener, NULL, NULL), "accept");
@@ -228,6 +229,9 @@ static void drive(struct sockaddr_in *address, unsigned milliseconds)
     struct result ready;
     transfer(control, &ready, sizeof ready, 0);
     ping(fd, milliseconds);
+
+    /* Who reads these lines looks at the other end's process, which ends with this order. */
+    usleep(300000);
     order(control, END, 0);
 }
 
