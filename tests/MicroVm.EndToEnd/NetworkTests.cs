@@ -17,7 +17,7 @@ public sealed class NetworkTests
         using NetworkLab lab = NetworkLab.Create();
         using Bundle bundle = Bundle.Create(
             """
-            ip -o addr; ip route; ip -6 route; ip neigh; cat /sys/class/net/eth0/address /sys/class/net/net1/mtu
+            echo interfaces $(ls /sys/class/net); ip -o addr; ip route; ip -6 route; ip neigh; cat /sys/class/net/eth0/address /sys/class/net/net1/mtu
             httpd -p 80 -h /mnt
             ip link add link eth0 name spoof address 02:66:66:66:66:66 type macvlan && ip link set spoof up && ip addr add 10.77.0.66/24 dev spoof
             ping -c 1 -W 2 -I spoof 10.77.0.1 >/dev/null && echo spoofed
@@ -57,7 +57,7 @@ public sealed class NetworkTests
         container.WaitForOutput("ready");
         string seen = container.OutputSoFar;
         foreach (string part in (string[])[
-            "inet 10.77.0.2/24 brd 10.77.0.255 scope global eth0", "inet6 fd77::2/64", "inet 10.99.0.2/24", "default via 10.77.0.1 dev eth0",
+            "interfaces eth0 lo net1\n", "inet 10.77.0.2/24 brd 10.77.0.255 scope global eth0", "inet6 fd77::2/64", "inet 10.99.0.2/24", "default via 10.77.0.1 dev eth0",
             "default via fd77::1 dev eth0", "10.77.0.200 dev eth0 lladdr 02:aa:00:00:00:01", NetworkLab.ContainerMac, "\n9000\n", "inet 127.0.0.1/8"])
         {
             Assert.Contains(part, seen, StringComparison.Ordinal);

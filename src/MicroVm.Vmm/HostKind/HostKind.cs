@@ -21,9 +21,9 @@ public sealed class HostKind
     /// (clac and stac around each user access), pku, popcnt and cx16 (not emulated: each one is a round trip to the VMM),
     /// erms and fsrm (a rep movsb is emulated byte by byte, rep movsq by eight). XSAVE stays: user space sees AVX and uses
     /// it whatever the kernel believes, so the kernel must save it. The rest leaves out what our kernel would do at boot for
-    /// seconds and containers do not need: /sys/kernel/slab, /sys/module, and the interface dummy0.
+    /// seconds and containers do not need: /sys/kernel/slab and /sys/module.
     /// </remarks>
-    public static readonly HostKind Pvm = new("pvm", "clearcpuid=smap,smep,umip,pku,cx16,popcnt,erms,fsrm microvm.lean_sysfs dummy.numdummies=0");
+    public static readonly HostKind Pvm = new("pvm", "clearcpuid=smap,smep,umip,pku,cx16,popcnt,erms,fsrm microvm.lean_sysfs");
 
     /// <summary>
     /// What the kernel made for PVM hosts needs in place of <see cref="CommandLine"/>: it knows by itself which features it
