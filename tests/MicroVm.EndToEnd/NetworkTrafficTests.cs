@@ -1,3 +1,4 @@
+using System.Globalization;
 using MicroVm.EndToEnd.Support;
 
 namespace MicroVm.EndToEnd;
@@ -32,8 +33,13 @@ public sealed class NetworkTrafficTests(TwoContainers network) : IClassFixture<T
     public void AGibibytePassesWhole(string which)
     {
         network.Require();
+        char receiver = which == "get" ? 'C' : 'R';
+        long before = OutOfOrder(receiver);
         string said = network.On('C', $"net-peer {which} 10.77.0.1 {Port} {Bulk}");
         Assert.Contains($"{Bulk} bytes, sums equal", said, StringComparison.Ordinal);
+
+        // TCP would have mended it: no segment was missing or came before another.
+        Assert.Equal(before, OutOfOrder(receiver));
     }
 
     [SkippableTheory]
@@ -45,5 +51,14 @@ public sealed class NetworkTrafficTests(TwoContainers network) : IClassFixture<T
     {
         network.Require();
         Assert.Equal("1000 connections, 0 lost\n", network.On(from, $"net-peer short {to} {Port} 1000 {parallel}"));
+    }
+
+    // A line of names is followed by one of values.
+    private long OutOfOrder(char where)
+    {
+        const string Show = "grep ^TcpExt: /proc/net/netstat";
+        string[] lines = (where == 'C' ? network.C.Run(Show) : network.Lab.In(where, Show)).Split('\n');
+        int column = Array.IndexOf(lines[0].Split(' '), "TCPOFOQueue");
+        return long.Parse(lines[1].Split(' ')[column], CultureInfo.InvariantCulture);
     }
 }

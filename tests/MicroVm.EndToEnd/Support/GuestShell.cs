@@ -33,15 +33,16 @@ internal sealed class GuestShell : IDisposable
             }
 
             configure?.Invoke(bundle);
-            GuestShell shell = new(bundle, Container.Start(bundle));
+            Container container = Container.Start(bundle);
             try
             {
+                GuestShell shell = new(bundle, container);
                 shell.Run("true");
                 return shell;
             }
             catch
             {
-                shell.Dispose();
+                container.Dispose();
                 throw;
             }
         }
@@ -62,8 +63,16 @@ internal sealed class GuestShell : IDisposable
     /// <summary>Runs a line of shell to its end; its exit status and what it printed.</summary>
     public (int Status, string Output) Try(string line)
     {
-        _container.Input.Write(System.Text.Encoding.UTF8.GetBytes(line + "\n"));
-        _container.Input.Flush();
+        try
+        {
+            _container.Input.Write(System.Text.Encoding.UTF8.GetBytes(line + "\n"));
+            _container.Input.Flush();
+        }
+        catch (IOException)
+        {
+            // It ended; what it said of that comes next.
+        }
+
         string output = _container.WaitForOutput("@@ ", _read, out int at);
         _ = _container.WaitForOutput("\n", at, out int end);
         int status = int.Parse(_container.OutputSoFar[(at + 3)..end], CultureInfo.InvariantCulture);
