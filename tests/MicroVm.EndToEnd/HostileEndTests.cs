@@ -17,11 +17,12 @@ public sealed class HostileEndTests
     public void TheEndIsTold(string attack, string told)
     {
         Installation.RequireKvm();
+        Skip.If(Installation.IsLab && attack == "fault", "the lab's QEMU does not end a nested guest that triple-faults: NOT tested there");
         using Bundle bundle = Bundle.Create("echo must not run");
         CommandResult result = HostileRun.ToItsEnd(bundle, "--kernel", Installation.GuestProgram("endings.kernel"), "--kernel-args", $"attack={attack}", "--start-timeout", "2");
         Assert.True(result.ExitCode == 1, result.ToString());
         Assert.Equal("", result.StandardOutput);
-        Assert.Contains(told, result.StandardError, StringComparison.Ordinal);
+        Assert.True(result.StandardError.Contains(told, StringComparison.Ordinal), result.ToString());
         Assert.Single(result.StandardError.Split('\n', StringSplitOptions.RemoveEmptyEntries));
         Assert.InRange(result.StandardError.Length, 1, StandardErrorBound);
         Assert.DoesNotContain('\u001b', result.StandardError);

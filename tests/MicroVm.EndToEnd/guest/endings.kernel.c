@@ -12,7 +12,7 @@ void kernel(uint32_t start_info)
     if (asked(start_info, "attack=poweroff"))
         out8(0x600, 0x34);
     if (asked(start_info, "attack=fault"))
-        __asm__ volatile("lidt %0; ud2" : : "m"(none));
+        __asm__ volatile("lidt %0; xor %%eax, %%eax; div %%al" : : "m"(none) : "eax");
     if (asked(start_info, "attack=flood")) {
         for (unsigned i = 32; i < sizeof(line); i++)
             line[i] = i % 64 ? 'x' : '\n';

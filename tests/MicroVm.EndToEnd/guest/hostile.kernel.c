@@ -77,12 +77,14 @@ static void scribble(int d, int q)
         available[d][q][1] += rnd();
 }
 
-/* Waits until the device has used what was offered. */
+/* Waits until the device has used what was offered: some seconds, as each look at a register leaves the guest. */
 static int answered(int d, int q, uint16_t before)
 {
-    for (int i = 0; i < 3000000; i++)
+    for (int i = 0; i < 2000000; i++) {
         if ((uint16_t)(*(volatile uint32_t *)used[d][q] >> 16) != before)
             return 1;
+        rd(WINDOW(d) + 0x60);
+    }
     say("NO ANSWER\n");
     return 0;
 }

@@ -1,7 +1,10 @@
+using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Plan;
+using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
 using MicroVm.Tests.Shared.Fuzz;
@@ -75,6 +78,50 @@ public sealed class CallerFuzz : IDisposable
             }
 
             _ = store.Find("c1");
+        });
+    }
+
+    [Fact]
+    public void MessagesBetweenCommandsAndStandIns()
+    {
+        ContainerState state = new()
+        {
+            OciVersion = "1.0.2",
+            Id = "c1",
+            Bundle = "/b",
+            Rootfs = "/b/rootfs",
+            Created = DateTimeOffset.UnixEpoch,
+            Owner = 0,
+            Init = new ProcessIdentity(int.MaxValue, 1),
+            Status = ContainerStatus.Created,
+        };
+        StandInRequest request = new()
+        {
+            Root = "/run/microvm",
+            Id = "c1",
+            Bundle = "/b",
+            Vm = new VmOptions { MemoryMiB = 128, Vcpus = 1, Kernel = "/k", StartTimeoutSeconds = 7 },
+            Foreground = true,
+            LogFile = "/log",
+            Began = 12345,
+        };
+        StandInMessage message = new() { Kind = StandInMessageKind.Created, Level = LogLevel.Warning, Text = "text", State = state };
+        Assert.Equal(request.Vm, HandJson.Read<StandInRequest>(HandJson.Write(request)).Vm);
+        string[] templates = [Encoding.UTF8.GetString(HandJson.Write(request)), Encoding.UTF8.GetString(HandJson.Write(message))];
+        Fuzzing.Run("stand-in", random =>
+        {
+            byte[] spoilt = Spoiling.Json(templates[random.Next(2)], random);
+            foreach (Action read in (Action[])[() => HandJson.Read<StandInRequest>(spoilt), () => HandJson.Read<StandInMessage>(spoilt)])
+            {
+                try
+                {
+                    read();
+                }
+                catch (JsonException e)
+                {
+                    Assert.NotEqual("", e.Message);
+                }
+            }
         });
     }
 
