@@ -1,3 +1,4 @@
+using MicroVm.Agent.Boot;
 using MicroVm.Agent.Cgroups;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
@@ -8,7 +9,7 @@ namespace MicroVm.Agent.Network;
 
 /// <summary>
 /// Carries a network plan out by rtnetlink, in the network namespace of the socket and the calling thread. What is there
-/// already is left or replaced, so that a plan can be carried out again.
+/// already is left or replaced, so that a plan can be carried out again. One part that fails does not keep the others back.
 /// </summary>
 public sealed class NetworkSetup
 {
@@ -18,6 +19,7 @@ public sealed class NetworkSetup
     private readonly string _sysctls;
     private Dictionary<string, int> _indexes = [];
     private List<Link> _links = [];
+    private LinuxException? _failure;
 
     /// <summary>Prepares.</summary>
     /// <param name="socket">A socket of the namespace, borrowed.</param>
@@ -38,7 +40,7 @@ public sealed class NetworkSetup
     }
 
     /// <summary>Carries <paramref name="plan"/> out.</summary>
-    /// <exception cref="LinuxException">The kernel refused; the message names what.</exception>
+    /// <exception cref="LinuxException">The kernel refused something; the message names what. The rest is done.</exception>
     public void Apply(NetworkPlan plan)
     {
         ArgumentNullException.ThrowIfNull(plan);
@@ -51,32 +53,27 @@ public sealed class NetworkSetup
             }
         }
 
-        foreach (NetworkInterface planned in plan.Interfaces)
+        if (plan.Removed is { } removed)
         {
-            Configure(planned);
+            Remove(removed);
         }
 
-        _indexes = _links.ToDictionary(l => l.Name, l => l.Index);
-        foreach (NetworkRoute route in plan.Routes.OrderBy(Dependency))
+        Each(plan.Interfaces, Configure);
+        IndexLinks();
+        Each(plan.Routes.OrderBy(Dependency), AddRoute);
+        Each(plan.Rules, AddRule);
+        Each(plan.Neighbours, n => _socket.Execute(
+            NetworkMessages.Neighbour(Libc.RTM_NEWNEIGH, Make | Libc.NLM_F_REPLACE, IndexOf(n.Interface, "neighbour"), n),
+            "add neighbour",
+            $"{new System.Net.IPAddress(n.Address.Span)} on {n.Interface}"));
+        if (_failure is not null)
         {
-            AddRoute(route);
-        }
-
-        foreach (NetworkRule rule in plan.Rules)
-        {
-            AddRule(rule);
-        }
-
-        foreach (NetworkNeighbour neighbour in plan.Neighbours)
-        {
-            AddNeighbour(neighbour);
+            throw _failure;
         }
     }
 
     // A gateway must be reachable by a route that is there already.
     private static int Dependency(NetworkRoute route) => route.NextHops.Any(h => h.Gateway.Length > 0) ? 1 : 0;
-
-    private static byte Family(int length) => length == 4 ? (byte)Libc.AF_INET : (byte)Libc.AF_INET6;
 
     private static Libc.ifinfomsg Body(int index, uint flags = 0, uint change = 0) => new() { ifi_index = index, ifi_flags = flags, ifi_change = change };
 
@@ -96,8 +93,13 @@ public sealed class NetworkSetup
     // By address, since the guest's own names say nothing; several with one address by name, else in order.
     private Link? Find(NetworkInterface planned)
     {
-        Link[] same = [.. _links.Where(l => planned.Mac.Span.SequenceEqual(l.Mac) && (l.Flags & Libc.IFF_LOOPBACK) == 0)];
-        return same.Length == 0 ? null : same.FirstOrDefault(l => l.Name == planned.Name, same[0]);
+        return planned.OldMac.Length > 0 && By(planned.OldMac) is { } before ? before : By(planned.Mac);
+
+        Link? By(Google.Protobuf.ByteString mac)
+        {
+            Link[] same = [.. _links.Where(l => mac.Span.SequenceEqual(l.Mac) && (l.Flags & Libc.IFF_LOOPBACK) == 0)];
+            return same.Length == 0 ? null : same.FirstOrDefault(l => l.Name == planned.Name, same[0]);
+        }
     }
 
     private void Configure(NetworkInterface planned)
@@ -114,7 +116,12 @@ public sealed class NetworkSetup
 
         if (planned.Removed)
         {
-            SetFlags(link.Index, 0, Libc.IFF_UP, link.Name);
+            if (!NetworkDrivers.Unbind(link.Name))
+            {
+                SetFlags(link.Index, 0, Libc.IFF_UP, link.Name);
+            }
+
+            _links.Remove(link);
             return;
         }
 
@@ -132,15 +139,20 @@ public sealed class NetworkSetup
         NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWLINK, Change)
             .Append(Body(link.Index, planned.NoArp ? Libc.IFF_NOARP : 0u, Libc.IFF_NOARP))
             .Add(Libc.IFLA_MTU, planned.Mtu);
-        _socket.Execute(request, "set MTU and flags of", planned.Name);
+        if (!planned.Mac.Span.SequenceEqual(link.Mac))
+        {
+            request.Add(Libc.IFLA_ADDRESS, planned.Mac.Span);
+        }
+
+        _socket.Execute(request, "set address, MTU and flags of", planned.Name);
         NetlinkRequest mode = new NetlinkRequest(Libc.RTM_NEWLINK, Change).Append(Body(link.Index)).Nest(
             Libc.IFLA_AF_SPEC, s => s.Nest((ushort)Libc.AF_INET6, v6 => v6.Add(Libc.IFLA_INET6_ADDR_GEN_MODE, [Libc.IN6_ADDR_GEN_MODE_NONE])));
         _ = _socket.TryExecute(mode, out _);
         SetFlags(link.Index, planned.Up ? (uint)Libc.IFF_UP : 0u, Libc.IFF_UP, planned.Name);
-        foreach (NetworkAddress address in planned.Addresses)
-        {
-            AddAddress(link.Index, planned.Name, address);
-        }
+        Each(planned.Addresses, a => _socket.Execute(
+            NetworkMessages.Address(Libc.RTM_NEWADDR, Make | Libc.NLM_F_REPLACE, link.Index, a),
+            "add address",
+            $"{new System.Net.IPAddress(a.Local.Span)}/{a.PrefixLength} to {planned.Name}"));
     }
 
     private void Rename(Link link, string name)
@@ -181,198 +193,82 @@ public sealed class NetworkSetup
         }
     }
 
-    private void AddAddress(int index, string name, NetworkAddress address)
-    {
-        byte family = Family(address.Local.Length);
-
-        // The address is in use by this container alone, on a link where the host had it: nobody needs to be asked.
-        uint flags = address.Flags | (family == Libc.AF_INET6 ? Libc.IFA_F_NODAD : 0);
-        NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWADDR, Make | Libc.NLM_F_REPLACE)
-            .Append(new Libc.ifaddrmsg
-            {
-                ifa_family = family,
-                ifa_prefixlen = (byte)address.PrefixLength,
-                ifa_scope = (byte)address.Scope,
-                ifa_index = (uint)index,
-            })
-            .Add(Libc.IFA_LOCAL, address.Local.Span)
-            .Add(Libc.IFA_ADDRESS, address.Peer.Length > 0 ? address.Peer.Span : address.Local.Span)
-            .Add(Libc.IFA_FLAGS, flags);
-        if (address.Broadcast.Length > 0)
-        {
-            request.Add(Libc.IFA_BROADCAST, address.Broadcast.Span);
-        }
-
-        if (address.Label.Length > 0)
-        {
-            request.Add(Libc.IFA_LABEL, address.Label);
-        }
-
-        if (address.Metric > 0)
-        {
-            request.Add(Libc.IFA_RT_PRIORITY, address.Metric);
-        }
-
-        if (address.ValidLifetime > 0)
-        {
-            request.Add(Libc.IFA_CACHEINFO, new Libc.ifa_cacheinfo_t { ifa_prefered = address.PreferredLifetime, ifa_valid = address.ValidLifetime });
-        }
-
-        _socket.Execute(request, "add address", $"{new System.Net.IPAddress(address.Local.Span)}/{address.PrefixLength} to {name}");
-    }
+    private void IndexLinks() => _indexes = _links.ToDictionary(l => l.Name, l => l.Index);
 
     private int IndexOf(string name, string what) => _indexes.TryGetValue(name, out int index)
         ? index
         : throw new LinuxException(Errno.ENODEV, what, $"by {name}: there is no such interface in the guest");
 
-    private void AddRoute(NetworkRoute route)
+    private void Each<T>(IEnumerable<T> items, Action<T> action)
     {
-        byte hopFlags(NetworkNextHop h) => h.OnLink ? (byte)Libc.RTNH_F_ONLINK : (byte)0;
-        NetworkNextHop? single = route.NextHops.Count == 1 ? route.NextHops[0] : null;
-        NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWROUTE, Make | Libc.NLM_F_REPLACE)
-            .Append(new Libc.rtmsg
+        foreach (T item in items)
+        {
+            try
             {
-                rtm_family = (byte)route.Family,
-                rtm_dst_len = (byte)route.DestinationLength,
-                rtm_src_len = (byte)route.SourceLength,
-                rtm_tos = (byte)route.Tos,
-                rtm_protocol = (byte)route.Protocol,
-                rtm_scope = (byte)route.Scope,
-                rtm_type = (byte)route.Type,
-                rtm_flags = single is null ? 0u : hopFlags(single),
-            })
-            .Add(Libc.RTA_TABLE, route.Table);
-        AddBytes(request, Libc.RTA_DST, route.Destination);
-        AddBytes(request, Libc.RTA_SRC, route.Source);
-        AddBytes(request, Libc.RTA_PREFSRC, route.PreferredSource);
-        if (route.Priority > 0)
-        {
-            request.Add(Libc.RTA_PRIORITY, route.Priority);
-        }
-
-        if (route.Preference > 0)
-        {
-            request.Add(Libc.RTA_PREF, [(byte)route.Preference]);
-        }
-
-        if (route.Metrics.Count > 0)
-        {
-            request.Nest(Libc.RTA_METRICS, m =>
+                action(item);
+            }
+            catch (LinuxException e)
             {
-                foreach ((uint key, uint value) in route.Metrics)
-                {
-                    m.Add((ushort)key, value);
-                }
-            });
+                Log.Warn(e.Message);
+                _failure ??= e;
+            }
         }
-
-        if (single is not null)
-        {
-            request.Add(Libc.RTA_OIF, IndexOf(single.Interface, "route"));
-            AddGateway(request, route, single);
-        }
-        else if (route.NextHops.Count > 1)
-        {
-            request.Nest(Libc.RTA_MULTIPATH, m =>
-            {
-                foreach (NetworkNextHop hop in route.NextHops)
-                {
-                    m.AppendNextHop(hopFlags(hop), (byte)hop.Hops, IndexOf(hop.Interface, "route"), h => AddGateway(h, route, hop));
-                }
-            });
-        }
-
-        _socket.Execute(request, "add route", Describe(route));
     }
 
-    private static string Describe(NetworkRoute route)
+    // What the container took away itself, or what went with something else, is gone already.
+    private void Remove(NetworkPlan removed)
     {
-        string to = route.Destination.Length == 0 ? "default" : $"{new System.Net.IPAddress(route.Destination.Span)}/{route.DestinationLength}";
-        string by = string.Join(", ", route.NextHops.Select(h => (h.Gateway.Length == 0 ? "" : $"via {new System.Net.IPAddress(h.Gateway.Span)} ") + $"dev {h.Interface}"));
-        return $"{to} {by} table {route.Table}";
+        IndexLinks();
+        Each(removed.Neighbours, n => Delete(() => NetworkMessages.Neighbour(Libc.RTM_DELNEIGH, Change, IndexOf(n.Interface, ""), n), "remove neighbour"));
+        Each(removed.Rules, r => Delete(() => NetworkMessages.Rule(Libc.RTM_DELRULE, Change, r), "remove rule"));
+        Each(removed.Routes.OrderByDescending(Dependency), r => Delete(
+            () => NetworkMessages.Route(Libc.RTM_DELROUTE, Change, r, i => IndexOf(i, "")), $"remove route {NetworkMessages.Describe(r)}"));
+        foreach (NetworkInterface planned in removed.Interfaces)
+        {
+            if (Find(planned) is { } link)
+            {
+                Each(planned.Addresses, a => Delete(() => NetworkMessages.Address(Libc.RTM_DELADDR, Change, link.Index, a), "remove address"));
+            }
+        }
     }
 
-    private static void AddGateway(NetlinkRequest request, NetworkRoute route, NetworkNextHop hop)
+    private void Delete(Func<NetlinkRequest> request, string what)
     {
-        if (hop.Gateway.Length == 0)
+        Errno errno;
+        string? text = null;
+        try
+        {
+            errno = _socket.TryExecute(request(), out text);
+        }
+        catch (LinuxException e) when (e.Errno == Errno.ENODEV)
         {
             return;
         }
 
-        if (hop.GatewayFamily != 0 && hop.GatewayFamily != route.Family)
+        if (errno is not (Errno.OK or Errno.ESRCH or Errno.ENOENT or Errno.EADDRNOTAVAIL or Errno.ENODEV))
         {
-            // struct rtvia: family, address.
-            request.Add(Libc.RTA_VIA, [(byte)hop.GatewayFamily, 0, .. hop.Gateway.Span]);
-        }
-        else
-        {
-            request.Add(Libc.RTA_GATEWAY, hop.Gateway.Span);
+            throw new LinuxException(errno, what, text);
         }
     }
 
-    private static void AddBytes(NetlinkRequest request, ushort type, Google.Protobuf.ByteString value)
+    private void AddRoute(NetworkRoute route)
     {
-        if (value.Length > 0)
+        // IPv6 takes any route of the same metric for the one to be replaced, by whatever interface: those are only added.
+        bool v6 = route.Family == Libc.AF_INET6;
+        ushort flags = (ushort)(Make | (v6 ? Libc.NLM_F_APPEND : Libc.NLM_F_REPLACE));
+        Errno errno = _socket.TryExecute(NetworkMessages.Route(Libc.RTM_NEWROUTE, flags, route, i => IndexOf(i, "route")), out string? text);
+        if (errno != Errno.OK && !(v6 && errno == Errno.EEXIST))
         {
-            request.Add(type, value.Span);
+            throw new LinuxException(errno, "add route", $"{NetworkMessages.Describe(route)} {text}".TrimEnd());
         }
     }
 
     private void AddRule(NetworkRule rule)
     {
-        NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWRULE, Make | Libc.NLM_F_EXCL)
-            .Append(new Libc.fib_rule_hdr
-            {
-                family = (byte)rule.Family,
-                dst_len = (byte)rule.DestinationLength,
-                src_len = (byte)rule.SourceLength,
-                tos = (byte)rule.Tos,
-                action = (byte)rule.Action,
-                flags = rule.Flags,
-            })
-            .Add(Libc.FRA_PRIORITY, rule.Priority)
-            .Add(Libc.FRA_TABLE, rule.Table);
-        AddBytes(request, Libc.FRA_DST, rule.Destination);
-        AddBytes(request, Libc.FRA_SRC, rule.Source);
-        if (rule.InputInterface.Length > 0)
-        {
-            request.Add(Libc.FRA_IIFNAME, rule.InputInterface);
-        }
-
-        if (rule.OutputInterface.Length > 0)
-        {
-            request.Add(Libc.FRA_OIFNAME, rule.OutputInterface);
-        }
-
-        if (rule.MarkMask > 0)
-        {
-            request.Add(Libc.FRA_FWMARK, rule.Mark).Add(Libc.FRA_FWMASK, rule.MarkMask);
-        }
-
-        if (rule.SuppressPrefix > 0)
-        {
-            request.Add(Libc.FRA_SUPPRESS_PREFIXLEN, rule.SuppressPrefix - 1);
-        }
-
-        Errno errno = _socket.TryExecute(request, out string? text);
+        Errno errno = _socket.TryExecute(NetworkMessages.Rule(Libc.RTM_NEWRULE, Make | Libc.NLM_F_EXCL, rule), out string? text);
         if (errno is not (Errno.OK or Errno.EEXIST))
         {
             throw new LinuxException(errno, "add rule", $"of priority {rule.Priority} {text}");
         }
-    }
-
-    private void AddNeighbour(NetworkNeighbour neighbour)
-    {
-        NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWNEIGH, Make | Libc.NLM_F_REPLACE)
-            .Append(new Libc.ndmsg
-            {
-                ndm_family = Family(neighbour.Address.Length),
-                ndm_ifindex = IndexOf(neighbour.Interface, "neighbour"),
-                ndm_state = Libc.NUD_PERMANENT,
-                ndm_flags = neighbour.Proxy ? Libc.NTF_PROXY : (byte)0,
-            })
-            .Add(Libc.NDA_DST, neighbour.Address.Span);
-        AddBytes(request, Libc.NDA_LLADDR, neighbour.LinkLayerAddress);
-        _socket.Execute(request, "add neighbour", $"{new System.Net.IPAddress(neighbour.Address.Span)} on {neighbour.Interface}");
     }
 }

@@ -23,7 +23,7 @@ public sealed record ControlRequest
     /// <summary>For AddExport: how the guest may cache it.</summary>
     public FsCache Cache { get; set; } = FsCache.Exclusive;
 
-    /// <summary>For <see cref="ControlOperation.AttachNet"/> and SetNetLink: index in <see cref="VmmConfig.Net"/>.</summary>
+    /// <summary>For <see cref="ControlOperation.AttachNet"/>, DetachNet and SetNetLink: index in <see cref="VmmConfig.Net"/>.</summary>
     public int Index { get; set; }
 
     /// <summary>For AttachNet: the interface; its tap comes by SCM_RIGHTS, a descriptor for each queue pair.</summary>
@@ -31,6 +31,12 @@ public sealed record ControlRequest
 
     /// <summary>For SetNetLink.</summary>
     public bool Up { get; set; }
+
+    /// <summary>For SetNetLink: the interface's address, where it is another now.</summary>
+    public string? Mac { get; set; }
+
+    /// <summary>For SetNetLink: the interface's MTU, where it is another now.</summary>
+    public int? Mtu { get; set; }
 }
 
 /// <summary>The operations of the control socket.</summary>
@@ -58,8 +64,11 @@ public enum ControlOperation
     /// <summary>Puts a network interface behind a window that has none; the guest's driver is then to be bound to it.</summary>
     AttachNet,
 
-    /// <summary>Tells the guest that a network interface's link is up or down.</summary>
+    /// <summary>Tells the guest that a network interface's link is up or down; and keeps to another address or MTU from now on.</summary>
     SetNetLink,
+
+    /// <summary>Takes a network interface away, which leaves a free window. The guest's driver must have let go of it.</summary>
+    DetachNet,
 }
 
 /// <summary>The answer to a <see cref="ControlRequest"/>.</summary>

@@ -28,6 +28,12 @@ public sealed record NetAttachment
     /// <summary>Its MTU, 68 to 65535; 0 leaves it to the guest.</summary>
     public int Mtu { get; set; }
 
+    /// <summary>
+    /// The MTU may be raised later: the guest is not told it by the device (its driver would refuse a larger one ever after),
+    /// but by who configures the interface in it.
+    /// </summary>
+    public bool MtuMayChange { get; set; }
+
     /// <summary>Limits what the guest receives.</summary>
     public RateLimit? Receive { get; set; }
 

@@ -52,6 +52,22 @@ public sealed class OutputTests
     }
 
     [Fact]
+    public void AddressesAreALastColumnOrMemberWhereTheyAreAskedFor()
+    {
+        string[] addresses = ["10.0.0.2/24", "fd00::2/64"];
+        string table = StateOutput.List([(State, ContainerStatus.Running), (State, ContainerStatus.Stopped)], "table", quiet: false, _ => addresses);
+        string[] lines = table.Split('\n');
+        Assert.EndsWith("OWNER       ADDRESSES", lines[0], StringComparison.Ordinal);
+        Assert.EndsWith("root        10.0.0.2/24,fd00::2/64", lines[1], StringComparison.Ordinal);
+        Assert.EndsWith("root", lines[2].TrimEnd(), StringComparison.Ordinal);
+        Assert.EndsWith(
+            "\"owner\":\"root\",\"addresses\":[\"10.0.0.2/24\",\"fd00::2/64\"]}]\n",
+            StateOutput.List([(State, ContainerStatus.Running)], "json", quiet: false, _ => addresses), StringComparison.Ordinal);
+        Assert.DoesNotContain("addresses", StateOutput.List([(State, ContainerStatus.Running)], "json", quiet: false), StringComparison.Ordinal);
+        Assert.Equal("c1\n", StateOutput.List([(State, ContainerStatus.Running)], "table", quiet: true, _ => throw new InvalidOperationException()));
+    }
+
+    [Fact]
     public void StatsHaveRuncsMembers()
     {
         ContainerFigures figures = new(

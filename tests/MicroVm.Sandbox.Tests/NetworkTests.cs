@@ -14,7 +14,7 @@ namespace MicroVm.Sandbox.Tests;
 /// </summary>
 public sealed partial class NetworkTests
 {
-    private static readonly string? Missing =
+    internal static readonly string? Missing =
         Libc.geteuid() != 0 ? "NOT ROOT: no network namespace can be made" : !File.Exists("/usr/sbin/ip") && !File.Exists("/sbin/ip") ? "NO ip(8): networking is not tested" : null;
 
     [SkippableFact]
@@ -124,7 +124,7 @@ public sealed partial class NetworkTests
             Assert.Contains("mirred", Shell(ns, "tc filter show dev eth0 ingress"), StringComparison.Ordinal);
             Assert.Contains("mirred", Shell(ns, $"tc filter show dev mvtap{link.Link.Index} ingress"), StringComparison.Ordinal);
             Assert.Empty(network.Connect(2));
-            Assert.Contains(network.ReadPlan().Interfaces, i => i.Name == "eth0");
+            Assert.Contains(network.Read().Plan.Interfaces, i => i.Name == "eth0");
             Assert.DoesNotContain("fe80", Shell(ns, $"ip -6 addr show dev mvtap{link.Link.Index}"), StringComparison.Ordinal);
         }
         finally
@@ -153,11 +153,11 @@ public sealed partial class NetworkTests
     }
 
     // Numbers that differ by nature: indexes, remaining lifetimes, and the peers that are on neither side the same.
-    private static string Clean(string text) => string.Join('\n', Changing().Replace(text, "").Split('\n').Where(l => !l.Contains("far", StringComparison.Ordinal)
+    internal static string Clean(string text) => string.Join('\n', Changing().Replace(text, "").Split('\n').Where(l => !l.Contains("far", StringComparison.Ordinal)
         && !l.Contains("fe80::/64", StringComparison.Ordinal) && !l.Contains("ff00::/8", StringComparison.Ordinal) && !l.Contains("local fe80", StringComparison.Ordinal)
         && !l.Contains("dev lo", StringComparison.Ordinal) && !l.Contains("anycast", StringComparison.Ordinal)).Select(l => l.TrimEnd()).Order());
 
-    private static string Shell(NetworkNamespace ns, string script) => ns.Run(() =>
+    internal static string Shell(NetworkNamespace ns, string script) => ns.Run(() =>
     {
         using System.Diagnostics.Process process = System.Diagnostics.Process.Start(new ProcessStartInfo("sh", ["-ec", script]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         Task<string> errors = process.StandardError.ReadToEndAsync();

@@ -1,4 +1,6 @@
 using MicroVm.Cli.Parsing;
+using MicroVm.Sandbox.Runtime;
+using MicroVm.Sandbox.State;
 
 namespace MicroVm.Cli.Commands;
 
@@ -19,10 +21,16 @@ internal static class InspectCommands
         new()
         {
             Name = "list", Help = "list containers started by this runtime with the given root", MaxArguments = 0,
-            Flags = [new("format, f", "FORMAT", "table or json (default: table)"), new("quiet, q", null, "display only container ids")],
+            Flags =
+            [
+                new("format, f", "FORMAT", "table or json (default: table)"),
+                new("quiet, q", null, "display only container ids"),
+                new("addresses", null, "add the containers' IP addresses: a last column, or a member of that name"),
+            ],
             Run = call =>
             {
-                Output.Write(StateOutput.List(call.Runtime.List(), call.Flags.Text("format") ?? "table", call.Flags.On("quiet")));
+                Func<ContainerState, IReadOnlyList<string>>? addresses = call.Flags.On("addresses") ? ContainerRuntime.Addresses : null;
+                Output.Write(StateOutput.List(call.Runtime.List(), call.Flags.Text("format") ?? "table", call.Flags.On("quiet"), addresses));
                 return 0;
             },
         },

@@ -18,17 +18,26 @@ internal static class StateOutput
 
     /// <summary>What <c>list</c> prints.</summary>
     /// <exception cref="SandboxException">The format is unknown.</exception>
-    internal static string List(IReadOnlyList<(ContainerState State, ContainerStatus Status)> containers, string format, bool quiet)
+    /// <param name="containers">What to list.</param>
+    /// <param name="format">"table" or "json".</param>
+    /// <param name="quiet">Ids alone.</param>
+    /// <param name="addresses">Reads a container's IP addresses; null leaves them out, as runc has none.</param>
+    internal static string List(
+        IReadOnlyList<(ContainerState State, ContainerStatus Status)> containers, string format, bool quiet,
+        Func<ContainerState, IReadOnlyList<string>>? addresses = null)
     {
         if (quiet)
         {
             return string.Concat(containers.Select(c => c.State.Id + "\n"));
         }
 
-        List<ContainerDocument> documents = [.. containers.Select(c => Of(c, UserName(c.State.Owner)))];
+        List<ContainerDocument> documents = [.. containers.Select(c => Of(c, UserName(c.State.Owner)) with
+        {
+            Addresses = c.Status == ContainerStatus.Stopped ? addresses is null ? null : [] : addresses?.Invoke(c.State),
+        })];
         return format switch
         {
-            "table" => Table(documents),
+            "table" => Table(documents, addresses is not null),
             "json" => (documents.Count == 0 ? "null" : JsonSerializer.Serialize(documents, CompactStateJson.Default.ListContainerDocument)) + "\n",
             _ => throw new SandboxException("invalid format option"),
         };
@@ -50,13 +59,18 @@ internal static class StateOutput
     /// <summary>RFC 3339 with as many digits of the fraction as there are, as Go prints it.</summary>
     private static string Time(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.FFFFFFF'Z'", CultureInfo.InvariantCulture);
 
-    private static string Table(List<ContainerDocument> documents)
+    private static string Table(List<ContainerDocument> documents, bool addresses)
     {
         List<string[]> rows = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]];
         rows.AddRange(documents.Select(d => new[]
         {
             d.Id, d.Pid.ToString(CultureInfo.InvariantCulture), d.Status.ToString().ToLowerInvariant(), d.Bundle, d.Created, d.Owner,
         }));
+        if (addresses)
+        {
+            rows = [[.. rows[0], "ADDRESSES"], .. rows.Skip(1).Select((r, i) => r.Append(string.Join(',', documents[i].Addresses!)).ToArray())];
+        }
+
         StringBuilder text = new();
         foreach (string[] row in rows)
         {
@@ -106,6 +120,8 @@ internal sealed record ContainerDocument
     public SortedDictionary<string, string>? Annotations { get; init; }
 
     public required string Owner { get; init; }
+
+    public IReadOnlyList<string>? Addresses { get; init; }
 #pragma warning restore CS1591
 }
 

@@ -15,6 +15,7 @@ public static unsafe partial class Libc
     public const int IFF_NO_PI = 0x1000;
     public const int IFF_VNET_HDR = 0x4000;
     public const int IFF_MULTI_QUEUE = 0x0100;
+    public const int IFF_TUN_EXCL = 0x8000;
     public const int IFF_ATTACH_QUEUE = 0x0200;
     public const int IFF_DETACH_QUEUE = 0x0400;
     public const int TUN_F_CSUM = 0x01;

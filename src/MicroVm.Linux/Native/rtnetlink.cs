@@ -14,6 +14,7 @@ public static unsafe partial class Libc
     public const ushort NLM_F_EXCL = 0x200;
     public const ushort NLM_F_CREATE = 0x400;
     public const ushort NLM_F_APPEND = 0x800;
+    public const ushort NLM_F_DUMP_INTR = 0x10;
     public const ushort NLMSG_ERROR = 2;
     public const ushort NLMSG_DONE = 3;
     public const ushort NLMSGERR_ATTR_MSG = 1;
@@ -31,14 +32,25 @@ public static unsafe partial class Libc
     public const ushort RTM_DELROUTE = 25;
     public const ushort RTM_GETROUTE = 26;
     public const ushort RTM_NEWNEIGH = 28;
+    public const ushort RTM_DELNEIGH = 29;
     public const ushort RTM_GETNEIGH = 30;
     public const ushort RTM_NEWRULE = 32;
+    public const ushort RTM_DELRULE = 33;
     public const ushort RTM_GETRULE = 34;
     public const ushort RTM_NEWQDISC = 36;
     public const ushort RTM_DELQDISC = 37;
     public const ushort RTM_NEWTFILTER = 44;
     public const ushort RTM_DELTFILTER = 45;
     public const ushort RTM_GETTFILTER = 46;
+
+    public const uint RTNLGRP_LINK = 1;
+    public const uint RTNLGRP_NEIGH = 3;
+    public const uint RTNLGRP_IPV4_IFADDR = 5;
+    public const uint RTNLGRP_IPV4_ROUTE = 7;
+    public const uint RTNLGRP_IPV4_RULE = 8;
+    public const uint RTNLGRP_IPV6_IFADDR = 9;
+    public const uint RTNLGRP_IPV6_ROUTE = 11;
+    public const uint RTNLGRP_IPV6_RULE = 19;
 
     public const ushort IFLA_ADDRESS = 1;
     public const ushort IFLA_IFNAME = 3;
@@ -55,6 +67,7 @@ public static unsafe partial class Libc
     public const byte IN6_ADDR_GEN_MODE_NONE = 1;
     public const uint IFF_LOOPBACK = 8;
     public const uint IFF_NOARP = 0x80;
+    public const uint IFF_LOWER_UP = 0x10000;
     public const ushort ARPHRD_ETHER = 1;
 
     public const ushort IFA_ADDRESS = 1;

@@ -25,6 +25,7 @@ public static unsafe partial class Libc
     public const int SHUT_WR = 1;
     public const int SHUT_RDWR = 2;
     public const int MSG_PEEK = 2;
+    public const int MSG_TRUNC = 0x20;
     public const int MSG_DONTWAIT = 0x40;
     public const int MSG_NOSIGNAL = 0x4000;
     public const int MSG_CMSG_CLOEXEC = 0x40000000;

@@ -15,6 +15,7 @@ public delegate void NetlinkReader(ushort type, ReadOnlySpan<byte> payload);
 public sealed unsafe class NetlinkSocket : IDisposable
 {
     private const int BufferSize = 64 << 10;
+    private const int DumpAttempts = 10;
     private readonly SafeFd _socket;
     private readonly byte[] _buffer = new byte[BufferSize];
     private uint _sequence;
@@ -48,19 +49,35 @@ public sealed unsafe class NetlinkSocket : IDisposable
     public Errno TryExecute(NetlinkRequest request, out string? text)
     {
         Send(request);
-        return Receive(null, out text);
+        return Receive(null, out text, out _);
     }
 
-    /// <summary>Sends a dump request and hands every message of the answer over.</summary>
+    /// <summary>
+    /// Sends a dump request and hands every message of the answer over. An answer that the kernel calls inconsistent, since
+    /// something changed meanwhile, is asked for again.
+    /// </summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     public void Dump(NetlinkRequest request, string operation, NetlinkReader reader)
     {
-        Send(request);
-        Errno errno = Receive(reader, out string? text);
-        if (errno != Errno.OK)
+        ArgumentNullException.ThrowIfNull(reader);
+        List<(ushort Type, byte[] Payload)> messages = [];
+        for (int attempt = 0; attempt < DumpAttempts; attempt++)
         {
-            throw new LinuxException(errno, operation, text);
+            messages.Clear();
+            Send(request);
+            Errno errno = Receive((type, payload) => messages.Add((type, payload.ToArray())), out string? text, out bool interrupted);
+            if (errno != Errno.OK)
+            {
+                throw new LinuxException(errno, operation, text);
+            }
+
+            if (!interrupted)
+            {
+                break;
+            }
         }
+
+        messages.ForEach(m => reader(m.Type, m.Payload));
     }
 
     /// <inheritdoc/>
@@ -82,9 +99,10 @@ public sealed unsafe class NetlinkSocket : IDisposable
         }
     }
 
-    private Errno Receive(NetlinkReader? reader, out string? text)
+    private Errno Receive(NetlinkReader? reader, out string? text, out bool interrupted)
     {
         text = null;
+        interrupted = false;
         while (true)
         {
             nint n;
@@ -92,12 +110,17 @@ public sealed unsafe class NetlinkSocket : IDisposable
             {
                 do
                 {
-                    n = Libc.recv(_socket.Value, p, BufferSize, 0);
+                    n = Libc.recv(_socket.Value, p, BufferSize, Libc.MSG_TRUNC);
                 }
                 while (Check.Retry(n));
             }
 
             Check.Result(n, "recv(NETLINK_ROUTE)");
+            if (n > BufferSize)
+            {
+                throw new LinuxException(Errno.EMSGSIZE, "recv(NETLINK_ROUTE)");
+            }
+
             ReadOnlySpan<byte> rest = _buffer.AsSpan(0, (int)n);
             while (rest.Length >= sizeof(Libc.nlmsghdr))
             {
@@ -114,6 +137,7 @@ public sealed unsafe class NetlinkSocket : IDisposable
                     continue;
                 }
 
+                interrupted |= (header.nlmsg_flags & Libc.NLM_F_DUMP_INTR) != 0;
                 if (header.nlmsg_type is Libc.NLMSG_ERROR or Libc.NLMSG_DONE)
                 {
                     int code = payload.Length >= 4 ? BinaryPrimitives.ReadInt32LittleEndian(payload) : 0;

@@ -9,7 +9,7 @@ public static unsafe class TapInterface
 {
     /// <summary>
     /// Makes a tap in the calling thread's network namespace, for a virtio-net device: frames with a header, nothing before
-    /// it. It is gone when the last of its descriptors is closed.
+    /// it. It is gone when the last of its descriptors is closed. One that is there already is not joined.
     /// </summary>
     /// <param name="name">Name, where "%d" stands for the next free number; at most 15 bytes.</param>
     /// <param name="queues">Number of queues.</param>
@@ -31,7 +31,8 @@ public static unsafe class TapInterface
             for (int i = 0; i < queues; i++)
             {
                 fds[i] = SafeFd.From(Libc.open("/dev/net/tun", Libc.O_RDWR | Libc.O_CLOEXEC | Libc.O_NONBLOCK, 0), "open", "/dev/net/tun");
-                request.ifr_flags = (short)(Libc.IFF_TAP | Libc.IFF_NO_PI | Libc.IFF_VNET_HDR | (queues > 1 ? Libc.IFF_MULTI_QUEUE : 0));
+                request.ifr_flags = unchecked((short)(Libc.IFF_TAP | Libc.IFF_NO_PI | Libc.IFF_VNET_HDR
+                    | (queues > 1 ? Libc.IFF_MULTI_QUEUE : 0) | (i == 0 ? Libc.IFF_TUN_EXCL : 0)));
                 Check.Result(Libc.ioctl(fds[i].Value, Libc.TUNSETIFF, &request), "ioctl(TUNSETIFF)", name);
             }
 

@@ -15,8 +15,9 @@ internal sealed record ConnectedLink(HostLink Link, SafeFd[] Taps) : IDisposable
     /// <summary>What the VMM is told; the descriptors are named by who hands them over.</summary>
     internal NetAttachment Attachment(IEnumerable<int> fds, NetworkLimits limits) => new()
     {
-        Mac = string.Join(':', Link.Mac.Select(b => b.ToString("x2", CultureInfo.InvariantCulture))),
-        Mtu = Link.Mtu is >= 68 and <= ushort.MaxValue ? (int)Link.Mtu : 0,
+        Mac = Link.MacText,
+        Mtu = Link.DeviceMtu,
+        MtuMayChange = true,
         Taps = [.. fds.Select(FileReference.FromFd)],
         Receive = limits.Receive,
         Transmit = limits.Transmit,
@@ -71,39 +72,86 @@ internal sealed class ContainerNetwork : IDisposable
     /// <summary>Connects the interfaces that are not connected yet.</summary>
     /// <param name="most">How many more the VM has room for.</param>
     /// <param name="queues">Queue pairs of each.</param>
+    /// <param name="skip">Is told why an interface cannot be connected, which is then left out; null when that is an error.</param>
     /// <exception cref="SandboxException">There are more, or one cannot be connected.</exception>
-    internal List<ConnectedLink> Connect(int most, int queues = 1) => Wrap(socket =>
+    internal List<ConnectedLink> Connect(int most, int queues = 1, Action<string>? skip = null) => Wrap(socket =>
     {
         List<HostLink> fresh = [.. NamespaceReader.ReadLinks(socket).Where(l => !_connected.Contains(l.Index))];
-        if (fresh.Count > most)
-        {
-            throw new SandboxException($"the network namespace has {fresh.Count} interfaces more, the VM has room for {most}");
-        }
-
         List<ConnectedLink> connected = [];
         try
         {
+            if (fresh.Count > most)
+            {
+                string problem = $"the network namespace has {fresh.Count} interfaces more, the VM has room for {most}";
+                (skip ?? throw new SandboxException(problem)).Invoke(problem);
+                fresh.RemoveRange(most, fresh.Count - most);
+            }
+
             foreach (HostLink link in fresh)
             {
-                connected.Add(Connect(socket, link, queues));
-                _connected.Add(link.Index);
+                try
+                {
+                    connected.Add(Connect(socket, link, queues));
+                    _connected.Add(link.Index);
+                }
+                catch (Exception e) when (skip is not null && e is SandboxException or LinuxException)
+                {
+                    skip(e.Message);
+                }
             }
 
             return connected;
         }
         catch
         {
-            connected.ForEach(c => c.Dispose());
+            connected.ForEach(c => Abandon(socket, c));
             throw;
         }
     });
 
-    /// <summary>What the guest's agent is to set up, as the namespace is now.</summary>
+    /// <summary>The namespace as it is now, as far as it is joined.</summary>
     /// <exception cref="SandboxException">The namespace cannot be read.</exception>
-    internal NetworkPlan ReadPlan() => Wrap(socket =>
-        NamespaceReader.Read(socket, [.. NamespaceReader.ReadLinks(socket).Where(l => _connected.Contains(l.Index))]));
+    internal NetworkView Read() => Wrap(socket =>
+    {
+        List<HostLink> all = NamespaceReader.ReadLinks(socket, _connected);
+        List<HostLink> links = all.FindAll(l => _connected.Contains(l.Index));
+        return new NetworkView(links, NamespaceReader.Read(socket, links)) { HasMore = links.Count < all.Count };
+    });
 
-    /// <summary>Undoes what <see cref="Connect(int, int)"/> did to the interfaces; the taps end with their descriptors.</summary>
+    /// <summary>Opens what hears of changes in the namespace.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    internal NetlinkMonitor Monitor() => _namespace.Run(() => new NetlinkMonitor());
+
+    /// <summary>Gives a joined interface's tap another MTU.</summary>
+    /// <exception cref="SandboxException">The kernel refused.</exception>
+    internal void SetMtu(HostLink link) => Wrap(socket =>
+    {
+        string name = TapName(link.Index);
+        socket.Execute(
+            new NetlinkRequest(Libc.RTM_NEWLINK, Libc.NLM_F_ACK)
+                .Append(new Libc.ifinfomsg { ifi_index = ReadNames(socket).Find(l => l.Name == name).Index })
+                .Add(Libc.IFLA_MTU, link.Mtu),
+            "set MTU of",
+            name);
+        return 0;
+    });
+
+    /// <summary>
+    /// Forgets an interface that is gone, or that the VM did not take: the redirect ends, and the tap, whoever still holds it.
+    /// </summary>
+    internal void Release(int link) => Wrap(socket =>
+    {
+        TrafficRedirect.Remove(socket, link);
+        string name = TapName(link);
+        if (ReadNames(socket).Find(l => l.Name == name) is { Name: not null } tap)
+        {
+            _ = socket.TryExecute(new NetlinkRequest(Libc.RTM_DELLINK, Libc.NLM_F_ACK).Append(new Libc.ifinfomsg { ifi_index = tap.Index }), out _);
+        }
+
+        return _connected.Remove(link);
+    });
+
+    /// <summary>Undoes what <see cref="Connect(int, int, Action{string})"/> did to the interfaces; the taps end with their descriptors.</summary>
     internal void Disconnect() => Remove(_connected.Contains);
 
     /// <summary>
@@ -136,7 +184,10 @@ internal sealed class ContainerNetwork : IDisposable
         }
         catch (LinuxException e) when (e.Errno == Errno.EBUSY)
         {
-            throw new SandboxException($"network interface {link.Name} is used by another VM already", e);
+            throw new SandboxException(
+                $"the network namespace is another container's already (its VM has interface {link.Name}): two VMs cannot share a namespace, as in pods "
+                + "or with --network container:NAME; give each container a network of its own, for example on one bridge, or none",
+                e);
         }
 
         try
@@ -181,6 +232,13 @@ internal sealed class ContainerNetwork : IDisposable
         return ns;
     }
 
+    private void Abandon(NetlinkSocket socket, ConnectedLink link)
+    {
+        TrafficRedirect.Remove(socket, link.Link.Index);
+        _connected.Remove(link.Link.Index);
+        link.Dispose();
+    }
+
     private static string TapName(int link) => string.Create(CultureInfo.InvariantCulture, $"{TapPrefix}{link}");
 
     private static List<(int Index, string Name)> ReadNames(NetlinkSocket socket)
@@ -202,7 +260,9 @@ internal sealed class ContainerNetwork : IDisposable
         {
             _ = _namespace.Run(socket =>
             {
-                NamespaceReader.ReadLinks(socket).FindAll(l => which(l.Index)).ForEach(l => TrafficRedirect.Remove(socket, l.Index));
+                // Whatever became of them since: one may be a bridge's port by now.
+                ReadNames(socket).FindAll(l => !l.Name.StartsWith(TapPrefix, StringComparison.Ordinal) && which(l.Index))
+                    .ForEach(l => TrafficRedirect.Remove(socket, l.Index));
                 return 0;
             });
         }
@@ -218,7 +278,7 @@ internal sealed class ContainerNetwork : IDisposable
         {
             return _namespace.Run(action);
         }
-        catch (LinuxException e)
+        catch (IOException e)
         {
             throw new SandboxException($"network: {e.Message}", e);
         }

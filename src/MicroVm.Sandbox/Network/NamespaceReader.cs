@@ -15,7 +15,17 @@ namespace MicroVm.Sandbox.Network;
 /// <param name="Mtu">Its MTU.</param>
 /// <param name="Flags">IFF_*.</param>
 /// <param name="Kind">"veth", "macvlan"...; empty for hardware.</param>
-internal sealed record HostLink(int Index, string Name, byte[] Mac, uint Mtu, uint Flags, string Kind);
+internal sealed record HostLink(int Index, string Name, byte[] Mac, uint Mtu, uint Flags, string Kind)
+{
+    /// <summary>The MTU that a device is told: 68 to 65535, or 0 where it is none of those.</summary>
+    internal int DeviceMtu => Mtu is >= 68 and <= ushort.MaxValue ? (int)Mtu : 0;
+
+    /// <summary>The address as a device is told.</summary>
+    internal string MacText => string.Join(':', Mac.Select(b => b.ToString("x2", System.Globalization.CultureInfo.InvariantCulture)));
+
+    /// <summary>Whether what it sends goes anywhere.</summary>
+    internal bool HasCarrier => (Flags & Libc.IFF_LOWER_UP) != 0;
+}
 
 /// <summary>Reads a network namespace by rtnetlink into the plan for the guest. Used in the namespace, on its thread.</summary>
 internal static class NamespaceReader
@@ -26,7 +36,9 @@ internal static class NamespaceReader
     private static readonly uint ForeverBits = uint.MaxValue;
 
     /// <summary>The Ethernet interfaces that stand for the container: not the loopback one, and not our own taps.</summary>
-    internal static List<HostLink> ReadLinks(NetlinkSocket socket)
+    /// <param name="socket">A socket of the namespace.</param>
+    /// <param name="joined">Those that are joined to the VM already, whatever became of them since.</param>
+    internal static List<HostLink> ReadLinks(NetlinkSocket socket, IReadOnlyCollection<int>? joined = null)
     {
         List<HostLink> links = [];
         NetlinkRequest request = new NetlinkRequest(Libc.RTM_GETLINK, Libc.NLM_F_DUMP).Append(default(Libc.ifinfomsg));
@@ -47,7 +59,8 @@ internal static class NamespaceReader
                 new NetlinkAttributes(attributes[Libc.IFLA_LINKINFO]).Text(Libc.IFLA_INFO_KIND));
 
             // A tap of another user would compete for its frames; what a bridge or bond holds is reached through it.
-            if (link.Kind is not ("tun" or "bridge" or "dummy" or "ifb") && attributes.UInt32(Libc.IFLA_MASTER) == 0)
+            if ((link.Kind is not ("tun" or "bridge" or "dummy" or "ifb") && attributes.UInt32(Libc.IFLA_MASTER) == 0)
+                || (joined?.Contains(link.Index) ?? false))
             {
                 links.Add(link);
             }
@@ -92,6 +105,16 @@ internal static class NamespaceReader
 
         ReadNeighbours(socket, byIndex, plan);
         return plan;
+    }
+
+    /// <summary>The addresses of the interfaces that stand for the container: "10.88.0.2/16", but for link-local ones.</summary>
+    internal static List<string> ReadAddresses(NetlinkSocket socket)
+    {
+        Dictionary<int, NetworkInterface> byIndex = ReadLinks(socket).ToDictionary(l => l.Index, _ => new NetworkInterface());
+        ReadAddresses(socket, byIndex);
+        return [.. byIndex.Values.SelectMany(i => i.Addresses)
+            .Where(a => a.Scope < Libc.RT_SCOPE_LINK)
+            .Select(a => $"{new System.Net.IPAddress(a.Local.Span)}/{a.PrefixLength}")];
     }
 
     private static void ReadAddresses(NetlinkSocket socket, Dictionary<int, NetworkInterface> byIndex)

@@ -21,33 +21,46 @@ internal sealed class VmNetwork : IDisposable
 
     // More windows than that are not left beside the VM's other devices.
     private const int MaxInterfaces = 8;
+
+    // Each is a thread of the VMM, and in the guest a set of buffers.
+    private const int MaxQueuePairs = 4;
+
+    // What a view that the guest did not take leaves in doubt is remembered no longer than for as many more.
+    private const int MaxDoubts = 16;
     private readonly ContainerNetwork _network;
     private readonly NetworkLimits _limits;
+    private readonly int _queuePairs;
+    private readonly Lock _lock = new();
+    private readonly List<NetworkView> _told = [NetworkView.Empty];
     private List<ConnectedLink> _waiting = [];
-    private NetworkPlan? _applied;
+    private Window[] _windows = [];
+    private long _toldAt;
     private bool _disposed;
-    private int _used;
-    private int _windows;
 
-    private VmNetwork(ContainerNetwork network, NetworkLimits limits) => (_network, _limits) = (network, limits);
+    private VmNetwork(ContainerNetwork network, NetworkLimits limits, int queuePairs) => (_network, _limits, _queuePairs) = (network, limits, queuePairs);
 
     /// <summary>Path of the namespace that the bundle names; null for a new one.</summary>
     internal string? Path { get; private init; }
 
     /// <summary>Opens the container's network namespace and connects what is in it.</summary>
+    /// <param name="spec">The container's.</param>
+    /// <param name="vcpus">Of the VM: one queue pair for each, as far as that helps.</param>
     /// <exception cref="SpecException">The bundle asks for the host's network.</exception>
     /// <exception cref="SandboxException">The namespace cannot be opened, or an interface cannot be connected.</exception>
-    internal static VmNetwork Prepare(Spec spec)
+    internal static VmNetwork Prepare(Spec spec, int vcpus)
     {
         Oci.Config.Namespace? ns = spec.Linux?.Namespaces?.Find(n => n?.Type == NamespaceTypes.Network)
             ?? throw SpecException.Unsupported(
                 "the host's network (linux.namespaces without one of type network)",
                 "a VM has a network of its own; use a bridge network with published ports, or none");
         ContainerNetwork network = ContainerNetwork.Open(ns.Path);
-        VmNetwork made = new(network, NetworkLimits.FromAnnotations(spec.Annotations)) { Path = string.IsNullOrEmpty(ns.Path) ? null : ns.Path };
+        VmNetwork made = new(network, NetworkLimits.FromAnnotations(spec.Annotations), Math.Clamp(vcpus, 1, MaxQueuePairs))
+        {
+            Path = string.IsNullOrEmpty(ns.Path) ? null : ns.Path,
+        };
         try
         {
-            made._waiting = network.Connect(MaxInterfaces);
+            made._waiting = network.Connect(MaxInterfaces, made._queuePairs);
             return made;
         }
         catch
@@ -64,14 +77,13 @@ internal sealed class VmNetwork : IDisposable
     /// <summary>The VMM's devices. <paramref name="add"/> has it inherit a descriptor.</summary>
     internal IReadOnlyList<NetConfig> Configure(Func<SafeFd, int> add)
     {
-        List<NetConfig> configs = [.. _waiting.Select(l => new NetConfig { Interface = l.Attachment(l.Taps.Select(add), _limits) })];
-        _used = configs.Count;
+        List<NetConfig> configs = [.. _waiting.Select(l => new NetConfig { QueuePairs = _queuePairs, Interface = l.Attachment(l.Taps.Select(add), _limits) })];
+        _windows = [.. _waiting.Select(l => new Window(l.Link, Carrier: true)), .. new Window[FreeWindows]];
         for (int i = 0; i < FreeWindows; i++)
         {
-            configs.Add(new NetConfig());
+            configs.Add(new NetConfig { QueuePairs = _queuePairs });
         }
 
-        _windows = configs.Count;
         return configs;
     }
 
@@ -82,47 +94,206 @@ internal sealed class VmNetwork : IDisposable
         _waiting = [];
     }
 
-    /// <summary>What the agent is to set up, as the namespace is now.</summary>
+    /// <summary>The namespace as it is now, as far as it is joined.</summary>
     /// <exception cref="SandboxException">The namespace cannot be read.</exception>
-    internal NetworkPlan ReadPlan() => _network.ReadPlan();
+    internal NetworkView Read() => _network.Read();
 
-    /// <summary>Has the agent set up a plan.</summary>
-    internal void SetUp(AgentClient agent, NetworkPlan plan)
+    /// <summary>Has the agent set up what the VM was started with.</summary>
+    /// <exception cref="SandboxException">The VMM refused.</exception>
+    internal void SetUp(Vmm vmm, AgentClient agent, NetworkView view)
     {
-        // Each of the guest's calls costs, where its kernel is emulated: what has not changed is not sent again.
-        if (!plan.Equals(_applied))
+        lock (_lock)
         {
-            agent.ConfigureNetwork(plan);
-            _applied = plan;
+            Tell(vmm.Control.Request, agent, view);
         }
     }
 
-    /// <summary>Looks again: interfaces that are new get a device, and the guest what changed.</summary>
+    /// <summary>Looks again: interfaces that are new get a device, those that are gone lose it, and the guest is told what changed.</summary>
     /// <exception cref="SandboxException">There is no free window, or the VMM refused.</exception>
-    internal void Refresh(Vmm vmm, AgentClient agent)
-    {
-        foreach (ConnectedLink link in _network.Connect(_windows - _used))
-        {
-            using (link)
-            {
-                vmm.Control.Request(
-                    new ControlRequest { Operation = ControlOperation.AttachNet, Index = _used, Interface = link.Attachment([], _limits) }, link.Taps);
-            }
+    internal void Refresh(Vmm vmm, AgentClient agent) => Follow(vmm.Control.Request, agent, new HashSet<int>(), null);
 
-            _used++;
+    /// <summary>
+    /// How many frames the VMM dropped, by interface: what the guest sent and its interface does not know to be lost, and what
+    /// had no room in its buffers.
+    /// </summary>
+    /// <exception cref="SandboxException">The VMM does not answer.</exception>
+    internal IReadOnlyDictionary<string, (ulong Received, ulong Sent)> Dropped(Vmm vmm)
+    {
+        IReadOnlyDictionary<string, long> counters = vmm.Control.Request(new ControlRequest { Operation = ControlOperation.Info }).Info!.Counters;
+        Dictionary<string, (ulong Received, ulong Sent)> dropped = [];
+        lock (_lock)
+        {
+            for (int i = 0; i < _windows.Length; i++)
+            {
+                if (_windows[i].Link is { } link)
+                {
+                    ulong sum(params string[] names) => (ulong)names.Sum(n => counters.GetValueOrDefault($"net{i}.{n}"));
+                    dropped[link.Name] = (sum("rx.dropped.size"), sum("tx.dropped.header", "tx.dropped.size", "tx.dropped.source", "tx.errors"));
+                }
+            }
         }
 
-        SetUp(agent, ReadPlan());
+        return dropped;
+    }
+
+    /// <summary>Makes what follows changes while the container runs; it is begun and disposed by the caller.</summary>
+    /// <exception cref="LinuxException">The namespace cannot be listened to.</exception>
+    internal NetworkWatch Watch(Vmm vmm, AgentClient agent, Action<string> warn)
+    {
+        // What cannot be joined is met again at each change.
+        HashSet<string> warned = [];
+        void Once(string text)
+        {
+            if (warned.Add(text))
+            {
+                warn(text);
+            }
+        }
+
+        return new NetworkWatch(_network.Monitor, removed => Follow(vmm.Control.Request, agent, removed, Once), warn);
     }
 
     public void Dispose()
     {
         Inherited();
-        if (!_disposed)
+        lock (_lock)
         {
-            _disposed = true;
-            _network.Disconnect();
-            _network.Dispose();
+            if (!_disposed)
+            {
+                _disposed = true;
+                _network.Disconnect();
+                _network.Dispose();
+            }
         }
+    }
+
+    private void Follow(VmmRequest vmm, AgentClient agent, IReadOnlySet<int> removed, Action<string>? warn)
+    {
+        lock (_lock)
+        {
+            if (_disposed)
+            {
+                return;
+            }
+
+            NetworkView view = _network.Read();
+            int[] gone = [.. Enumerable.Range(0, _windows.Length).Where(
+                i => _windows[i].Link is { } l && (view.Find(l.Index) is null || removed.Contains(l.Index)))];
+            if (gone.Length > 0)
+            {
+                Detach(vmm, agent, gone, warn);
+            }
+
+            if (gone.Length > 0 || view.HasMore)
+            {
+                foreach (ConnectedLink link in _network.Connect(_windows.Count(w => w.IsFree), _queuePairs, warn))
+                {
+                    using (link)
+                    {
+                        Attach(vmm, link);
+                    }
+                }
+
+                view = _network.Read();
+            }
+
+            Tell(vmm, agent, view);
+        }
+    }
+
+    private void Attach(VmmRequest vmm, ConnectedLink link)
+    {
+        int window = Array.FindIndex(_windows, w => w.IsFree);
+        try
+        {
+            vmm(new ControlRequest { Operation = ControlOperation.AttachNet, Index = window, Interface = link.Attachment([], _limits) }, link.Taps);
+        }
+        catch
+        {
+            _network.Release(link.Link.Index);
+            throw;
+        }
+
+        _windows[window] = new Window(link.Link, Carrier: true);
+    }
+
+    /// <summary>Takes the devices of interfaces that are gone away: first from the guest's driver, then from the VMM.</summary>
+    private void Detach(VmmRequest vmm, AgentClient agent, int[] gone, Action<string>? warn)
+    {
+        NetworkPlan plan = new();
+        plan.Interfaces.AddRange(gone.Select(i => new NetworkInterface
+        {
+            Name = _windows[i].Link!.Name,
+            Mac = Google.Protobuf.ByteString.CopyFrom(_windows[i].Link!.Mac),
+            Removed = true,
+        }));
+        agent.ConfigureNetwork(plan);
+        foreach (int i in gone)
+        {
+            HostLink link = _windows[i].Link!;
+            _windows[i] = default;
+            try
+            {
+                vmm(new ControlRequest { Operation = ControlOperation.DetachNet, Index = i }, null);
+            }
+            catch (SandboxException e)
+            {
+                // Without a tap the device moves nothing; but nothing else can take its place.
+                _windows[i] = new Window(null, Carrier: false, Lost: true);
+                warn?.Invoke($"network interface {link.Name} is gone, but the guest keeps its device: {e.Message}");
+            }
+
+            _network.Release(link.Index);
+        }
+    }
+
+    /// <summary>Tells VMM and guest what differs from what they know.</summary>
+    private void Tell(VmmRequest vmm, AgentClient agent, NetworkView view)
+    {
+        foreach (HostLink link in view.Links)
+        {
+            int i = Array.FindIndex(_windows, w => w.Link?.Index == link.Index);
+            Window window = _windows[i];
+            HostLink known = window.Link!;
+            bool mac = !known.Mac.AsSpan().SequenceEqual(link.Mac);
+            if (known.Mtu != link.Mtu)
+            {
+                _network.SetMtu(link);
+            }
+
+            if (mac || known.DeviceMtu != link.DeviceMtu || window.Carrier != link.HasCarrier)
+            {
+                ControlRequest request = new() { Operation = ControlOperation.SetNetLink, Index = i, Up = link.HasCarrier, Mtu = link.DeviceMtu };
+                request.Mac = mac ? link.MacText : null;
+                vmm(request, null);
+            }
+
+            _windows[i] = new Window(link, link.HasCarrier);
+        }
+
+        long now = Environment.TickCount64;
+        if (NetworkDelta.Between(_told, view, (now - _toldAt) / 1000) is not { } delta)
+        {
+            return;
+        }
+
+        // Should the call fail, the guest has some of it.
+        if (_told.Count < MaxDoubts)
+        {
+            _told.Add(view);
+        }
+
+        agent.ConfigureNetwork(delta);
+        _told.Clear();
+        _told.Add(view);
+        _toldAt = now;
+    }
+
+    private delegate ControlResponse VmmRequest(ControlRequest request, IReadOnlyList<SafeFd>? fds);
+
+    /// <summary>A virtio-net window and what the VMM knows of the interface behind it.</summary>
+    private readonly record struct Window(HostLink? Link, bool Carrier, bool Lost = false)
+    {
+        internal bool IsFree => Link is null && !Lost;
     }
 }

@@ -3,7 +3,9 @@ using System.Globalization;
 using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Netlink;
 using MicroVm.Oci;
+using MicroVm.Sandbox.Network;
 using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.State;
 
@@ -30,6 +32,24 @@ public sealed partial class ContainerRuntime
 
     /// <summary>Every container, by id, with its live status.</summary>
     public IReadOnlyList<(ContainerState State, ContainerStatus Status)> List() => [.. _store.All().Select(s => (s, s.LiveStatus()))];
+
+    /// <summary>
+    /// The IP addresses of a container's interfaces with their prefix lengths ("10.88.0.2/16"), but for loopback and link-local
+    /// ones; none when it is gone.
+    /// </summary>
+    public static IReadOnlyList<string> Addresses(ContainerState state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        try
+        {
+            using NetworkNamespace ns = NetworkNamespace.Open($"/proc/{state.Init.Pid}/ns/net");
+            return ns.Run(NamespaceReader.ReadAddresses);
+        }
+        catch (IOException)
+        {
+            return [];
+        }
+    }
 
     /// <summary>A container and its live status.</summary>
     public (ContainerState State, ContainerStatus Status) State(string id)

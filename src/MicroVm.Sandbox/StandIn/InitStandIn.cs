@@ -34,6 +34,7 @@ internal sealed class InitStandIn : IDisposable
     private ControlServer? _control;
     private HostCgroup? _before;
     private VmNetwork? _network;
+    private NetworkWatch? _watch;
     private bool _abandoned;
 
     internal InitStandIn(StandInRequest request, StandInCaller caller, FirstThread first)
@@ -70,6 +71,7 @@ internal sealed class InitStandIn : IDisposable
 
     public void Dispose()
     {
+        _watch?.Dispose();
         _process.Dispose();
         _guest?.Dispose();
         lock (_vmLock)
@@ -99,7 +101,7 @@ internal sealed class InitStandIn : IDisposable
         using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         _caller.Log(LogLevel.Debug, "the configuration is resolved");
-        VmNetwork network = _network = VmNetwork.Prepare(spec);
+        VmNetwork network = _network = VmNetwork.Prepare(spec, shape.Vcpus);
         _caller.Log(LogLevel.Debug, "the network is connected");
         ContainerState state = new()
         {
@@ -139,13 +141,13 @@ internal sealed class InitStandIn : IDisposable
             network.Enter();
             view.Enter();
         });
-        NetworkPlan networkPlan = network.ReadPlan();
+        NetworkView networkView = network.Read();
         CreateContainerRequest create = new() { ContainerId = _request.Id, Spec = plan.Spec };
         _caller.Log(LogLevel.Debug, "everything but the guest is ready");
         ready.Wait(vmm, _request.Vm!.StartTimeout);
         _guest = Guest.Connect(vmm, vsock, _request.Vm.StartTimeout);
         _caller.Log(LogLevel.Debug, "the agent is ready");
-        CreateInGuest(create, networkPlan);
+        CreateInGuest(create, networkView);
         _caller.Log(LogLevel.Debug, "the guest has the container");
         _first.Do(view.AttachVolumes);
         _control = ControlServer.Start(_store.FolderOf(_request.Id), Answer);
@@ -195,12 +197,12 @@ internal sealed class InitStandIn : IDisposable
         return vmm;
     }
 
-    private void CreateInGuest(CreateContainerRequest create, NetworkPlan networkPlan)
+    private void CreateInGuest(CreateContainerRequest create, NetworkView networkView)
     {
         string vsock = _store.VsockOf(_request.Id);
         _guest!.Call("set up the network", agent =>
         {
-            _network!.SetUp(agent, networkPlan);
+            _network!.SetUp(_vmm!, agent, networkView);
             return 0;
         });
         create.Stdio = _guest.Call("create container", _ => _process.Connect(vsock, create.Spec.Process));
@@ -292,7 +294,7 @@ internal sealed class InitStandIn : IDisposable
                 Call(agent => agent.UpdateContainer(UpdateContainerRequest.Parser.ParseFrom(call.Update ?? [])));
                 break;
             case ControlVerb.Stats:
-                return StatsReply(Call(agent => agent.StatsContainer(_request.Id)));
+                return StatsReply(Call(agent => agent.StatsContainer(_request.Id)), _network!.Dropped(_vmm!));
         }
 
         return new ControlReply();
@@ -313,13 +315,30 @@ internal sealed class InitStandIn : IDisposable
         Call(agent =>
         {
             // Some callers add interfaces between create and start.
+            WatchNetwork(agent);
             _network!.Refresh(_vmm!, agent);
             _caller.Log(LogLevel.Debug, "everything but the guest is ready");
             return agent.StartContainer(_request.Id);
         });
         _caller.Log(LogLevel.Debug, "the guest has started the container");
+        _watch?.Begin();
         Change(s => s with { Status = ContainerStatus.Running });
         _caller.Log(LogLevel.Debug, "started");
+    }
+
+    /// <summary>Hears of changes from now on. A container whose network is not followed is better than none.</summary>
+    private void WatchNetwork(AgentClient agent)
+    {
+        void Warn(string text) => _caller.Log(LogLevel.Warning, text);
+        try
+        {
+            _watch?.Dispose();
+            _watch = _network!.Watch(_vmm!, agent, Warn);
+        }
+        catch (LinuxException e)
+        {
+            Warn($"changes of the container's network are not followed: {e.Message}");
+        }
     }
 
     private T Call<T>(Func<AgentClient, T> call)
@@ -338,13 +357,14 @@ internal sealed class InitStandIn : IDisposable
         }
     }
 
-    private static ControlReply StatsReply(ContainerStats stats) => new()
+    private static ControlReply StatsReply(ContainerStats stats, IReadOnlyDictionary<string, (ulong Received, ulong Sent)> dropped) => new()
     {
         Files = new SortedDictionary<string, string>(stats.CgroupFiles, StringComparer.Ordinal),
         Interfaces =
         [
             .. stats.Interfaces.Select(i => new Runtime.InterfaceCounters(
-                i.Name, i.RxBytes, i.RxPackets, i.RxErrors, i.RxDropped, i.TxBytes, i.TxPackets, i.TxErrors, i.TxDropped)),
+                i.Name, i.RxBytes, i.RxPackets, i.RxErrors, i.RxDropped + dropped.GetValueOrDefault(i.Name).Received,
+                i.TxBytes, i.TxPackets, i.TxErrors, i.TxDropped + dropped.GetValueOrDefault(i.Name).Sent)),
         ],
     };
 

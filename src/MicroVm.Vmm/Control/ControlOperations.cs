@@ -60,6 +60,9 @@ public sealed class ControlOperations
             case ControlOperation.AttachNet:
                 answer(NetOperations.Attach(_machine, request, takeFd));
                 break;
+            case ControlOperation.DetachNet:
+                answer(NetOperations.Detach(_machine, request));
+                break;
             case ControlOperation.SetNetLink:
                 answer(NetOperations.SetLink(_machine, request));
                 break;

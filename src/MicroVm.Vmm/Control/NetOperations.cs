@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Machine;
+using MicroVm.Vmm.Virtio;
 using MicroVm.Vmm.Virtio.Mmio;
 using MicroVm.VmmControl;
 
@@ -38,17 +39,50 @@ internal static class NetOperations
             return new ControlResponse { Error = $"setNetLink: there is no interface {request.Index}" };
         }
 
+        try
+        {
+            if (request.Mac is not null || request.Mtu is not null)
+            {
+                FrameRules now = device.Rules;
+                device.Change(request.Mac is null ? now.Source : NetFactory.ParseMac(request.Mac), request.Mtu ?? now.Mtu);
+            }
+        }
+        catch (ArgumentException e)
+        {
+            return new ControlResponse { Error = $"setNetLink: {e.Message}" };
+        }
+
         device.SetLink(request.Up);
         return new ControlResponse();
     }
 
-    private static NetDevice? Find(VirtualMachine machine, int index)
+    /// <summary>DetachNet: refused while the guest's driver holds the device.</summary>
+    public static ControlResponse Detach(VirtualMachine machine, ControlRequest request)
+    {
+        if (FindTransport(machine, request.Index) is not { Device: NetDevice { IsAttached: true } device } transport)
+        {
+            return new ControlResponse { Error = $"detachNet: there is no interface {request.Index}" };
+        }
+
+        // A bus whose driver let go acknowledges the device again.
+        if ((transport.Status & ~VirtioStatus.Acknowledge) != 0)
+        {
+            return new ControlResponse { Error = $"detachNet: the guest's driver is bound to {device.Name}" };
+        }
+
+        device.Detach();
+        return new ControlResponse();
+    }
+
+    private static NetDevice? Find(VirtualMachine machine, int index) => FindTransport(machine, index)?.Device as NetDevice;
+
+    private static MmioTransport? FindTransport(VirtualMachine machine, int index)
     {
         foreach (MmioTransport transport in machine.Transports)
         {
-            if (transport.Device is NetDevice net && index-- == 0)
+            if (transport.Device is NetDevice && index-- == 0)
             {
-                return net;
+                return transport;
             }
         }
 

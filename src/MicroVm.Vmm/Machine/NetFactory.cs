@@ -38,12 +38,7 @@ internal static class NetFactory
         string problem;
         try
         {
-            if (!MacAddress.TryParse(settings.Mac, out MacAddress mac))
-            {
-                throw new ArgumentException($"\"{settings.Mac}\" is not an interface's address; write it as 02:00:5e:10:00:01");
-            }
-
-            device.Attach(taps, new NetInterface(mac, settings.Mtu, Limit(settings.Receive), Limit(settings.Transmit)));
+            device.Attach(taps, new NetInterface(ParseMac(settings.Mac), settings.Mtu, Limit(settings.Receive), Limit(settings.Transmit), settings.MtuMayChange));
             return null;
         }
         catch (Exception e) when (e is ArgumentException or LinuxException)
@@ -54,6 +49,12 @@ internal static class NetFactory
         Array.ForEach(taps, t => t.Dispose());
         return problem;
     }
+
+    /// <summary>Reads an interface's address.</summary>
+    /// <exception cref="ArgumentException">It is none.</exception>
+    public static MacAddress ParseMac(string text) => MacAddress.TryParse(text, out MacAddress mac)
+        ? mac
+        : throw new ArgumentException($"\"{text}\" is not an interface's address; write it as 02:00:5e:10:00:01");
 
     private static NetRateLimit Limit(RateLimit? limit)
     {

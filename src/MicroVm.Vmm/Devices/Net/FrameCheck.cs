@@ -15,7 +15,7 @@ internal enum FrameVerdict
 /// <param name="Source">The only source address.</param>
 /// <param name="Mtu">The link's MTU; 0 when it is not known.</param>
 /// <param name="Features">The negotiated features.</param>
-internal readonly record struct FrameRules(MacAddress Source, int Mtu, ulong Features)
+internal sealed record FrameRules(MacAddress Source, int Mtu, ulong Features)
 {
     /// <summary>Longest IP packet.</summary>
     public int MaxPacket => Mtu > 0 ? Mtu : ushort.MaxValue;
@@ -58,7 +58,7 @@ internal static class FrameCheck
     /// <param name="frameLength">Length of the whole frame.</param>
     /// <param name="rules">What was negotiated.</param>
     /// <param name="packets">How many packets it makes on a wire.</param>
-    public static FrameVerdict Check(ref NetHeader header, ReadOnlySpan<byte> head, ulong frameLength, in FrameRules rules, out int packets)
+    public static FrameVerdict Check(ref NetHeader header, ReadOnlySpan<byte> head, ulong frameLength, FrameRules rules, out int packets)
     {
         packets = 1;
         if (frameLength is < Ethernet.HeaderLength or > Ethernet.MaxFrame)
@@ -104,7 +104,7 @@ internal static class FrameCheck
             : FrameVerdict.BadHeader;
     }
 
-    private static bool CheckSegments(ref NetHeader header, ReadOnlySpan<byte> head, int frameLength, in FrameRules rules, out int packets)
+    private static bool CheckSegments(ref NetHeader header, ReadOnlySpan<byte> head, int frameLength, FrameRules rules, out int packets)
     {
         packets = 1;
         bool ecn = (header.GsoType & NetGso.Ecn) != 0;

@@ -19,7 +19,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
     private readonly int _maxPairs;
     private TapBackend? _tap;
     private NetConfigSpace _config;
-    private FrameRules _rules;
+    private FrameRules _rules = new(default, 0, 0);
     private RateLimiter? _receiveLimit;
     private RateLimiter? _transmitLimit;
     private ulong _features;
@@ -67,6 +67,13 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
         set => Volatile.Write(ref _filter, value);
     }
 
+    /// <summary>What frames from the guest must keep to; replaced as a whole.</summary>
+    internal FrameRules Rules
+    {
+        get => Volatile.Read(ref _rules);
+        private set => Volatile.Write(ref _rules, value);
+    }
+
     /// <summary>Longest frame that comes as it is on the wire.</summary>
     internal int MaxReceiveFrame => _maxReceiveFrame;
 
@@ -85,12 +92,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
             throw new ArgumentException($"{queues.Length} tap descriptors were given; {Name} takes 1 to {_maxPairs}");
         }
 
-        // 68: the least that IPv4 allows (RFC 791).
-        if (settings.Mtu != 0 && settings.Mtu is < 68 or > ushort.MaxValue)
-        {
-            throw new ArgumentException($"the MTU {settings.Mtu} is not 68 to 65535");
-        }
-
+        CheckMtu(settings.Mtu);
         TapBackend tap = TapBackend.Open(queues);
         _config = new NetConfigSpace
         {
@@ -99,8 +101,8 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
             Mtu = (ushort)settings.Mtu,
         };
         settings.Mac.Write(_config.Mac);
-        _rules = new FrameRules(settings.Mac, settings.Mtu, 0);
-        _maxReceiveFrame = settings.Mtu > 0 ? settings.Mtu + Ethernet.HeaderLength + (2 * Ethernet.VlanTagLength) : Ethernet.MaxFrame;
+        Rules = new FrameRules(settings.Mac, settings.Mtu, 0);
+        _maxReceiveFrame = LongestFrame(settings.Mtu);
         _receiveLimit = RateLimiter.Create(settings.Receive);
         _transmitLimit = RateLimiter.Create(settings.Transmit);
         _features = NetFeature.Csum | NetFeature.GuestCsum | NetFeature.CtrlGuestOffloads | NetFeature.Mac
@@ -108,7 +110,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
             | NetFeature.HostTso4 | NetFeature.HostTso6 | NetFeature.HostEcn | NetFeature.HostUfo
             | NetFeature.MrgRxbuf | NetFeature.Status | NetFeature.CtrlVq | NetFeature.CtrlRx | NetFeature.CtrlVlan
             | NetFeature.CtrlRxExtra | NetFeature.CtrlMacAddr
-            | (settings.Mtu > 0 ? NetFeature.Mtu : 0)
+            | (settings.Mtu > 0 && !settings.MtuMayChange ? NetFeature.Mtu : 0)
             | (queues.Length > 1 ? NetFeature.Mq : 0)
             | (tap.HasUso ? NetFeature.HostUso | NetFeature.GuestUso4 | NetFeature.GuestUso6 : 0);
         Volatile.Write(ref _tap, tap);
@@ -132,6 +134,31 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
         _activation?.Interrupt.SignalConfigChange();
     }
 
+    /// <summary>
+    /// The interface has another address or MTU now: frames are checked and filtered by those, and the driver may take the
+    /// address over. Device thread.
+    /// </summary>
+    /// <exception cref="ArgumentException">The MTU is not possible.</exception>
+    public void Change(MacAddress mac, int mtu)
+    {
+        CheckMtu(mtu);
+        _config.Mtu = (ushort)mtu;
+        mac.Write(_config.Mac);
+        Rules = Rules with { Source = mac, Mtu = mtu };
+        Filter = Filter with { Own = mac };
+        _maxReceiveFrame = LongestFrame(mtu);
+    }
+
+    /// <summary>Gives the tap up and leaves an empty window. The driver must have let go of the device. Device thread.</summary>
+    public void Detach()
+    {
+        Reset();
+        _features = 0;
+        TapBackend? tap = _tap;
+        Volatile.Write(ref _tap, null);
+        tap?.Dispose();
+    }
+
     /// <inheritdoc/>
     /// <exception cref="InvalidOperationException">The driver did not set up the first queue pair, or there is no interface.</exception>
     public override void Activate(VirtioActivation activation)
@@ -140,8 +167,8 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
         TapBackend tap = _tap ?? throw new InvalidOperationException("no interface is attached");
         ulong features = activation.DriverFeatures;
         bool several = (features & NetFeature.Mq) != 0;
-        _rules = _rules with { Features = features };
-        Filter = new ReceiveFilter(_rules.Source)
+        Rules = Rules with { Features = features };
+        Filter = new ReceiveFilter(Rules.Source)
         {
             // Without the commands to choose, the driver filters itself.
             Promiscuous = (features & NetFeature.CtrlRx) == 0,
@@ -231,6 +258,17 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
         base.Dispose();
     }
 
+    private static int LongestFrame(int mtu) => mtu > 0 ? mtu + Ethernet.HeaderLength + (2 * Ethernet.VlanTagLength) : Ethernet.MaxFrame;
+
+    private static void CheckMtu(int mtu)
+    {
+        // 68: the least that IPv4 allows (RFC 791).
+        if (mtu != 0 && mtu is < 68 or > ushort.MaxValue)
+        {
+            throw new ArgumentException($"the MTU {mtu} is not 68 to 65535");
+        }
+    }
+
     private NetPair MakePair(int index, TapBackend tap, VirtioActivation activation)
     {
         if (activation.Queues[2 * index] is not { } rx || activation.Queues[(2 * index) + 1] is not { } tx)
@@ -245,7 +283,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
             tap.Queues[index],
             activation.Interrupt,
             new NetReceiver(rx, tap.Queues[index], this, activation.DriverFeatures, _receiveLimit, Counters),
-            new NetTransmitter(tx, tap.Queues[index], _rules, _transmitLimit, Counters));
+            new NetTransmitter(tx, tap.Queues[index], this, _transmitLimit, Counters));
     }
 }
 
@@ -254,4 +292,5 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
 /// <param name="Mtu">Its MTU; 0 when the guest is to choose.</param>
 /// <param name="Receive">Limit of what the guest receives.</param>
 /// <param name="Transmit">Limit of what it sends.</param>
-internal readonly record struct NetInterface(MacAddress Mac, int Mtu, NetRateLimit Receive, NetRateLimit Transmit);
+/// <param name="MtuMayChange">The guest is not told the MTU, which its driver would take for the most that there can be.</param>
+internal readonly record struct NetInterface(MacAddress Mac, int Mtu, NetRateLimit Receive, NetRateLimit Transmit, bool MtuMayChange = false);

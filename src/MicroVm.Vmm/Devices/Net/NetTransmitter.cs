@@ -33,18 +33,18 @@ internal sealed unsafe class NetTransmitter : IDisposable
     private const int Budget = 64;
     private readonly Virtqueue _queue;
     private readonly SafeFd _tap;
-    private readonly FrameRules _rules;
+    private readonly NetDevice _device;
     private readonly RateLimiter? _limiter;
     private readonly NetCounters _counters;
     private readonly DescriptorChain _chain;
     private readonly byte* _head;
     private readonly Libc.iovec* _vectors;
 
-    public NetTransmitter(Virtqueue queue, SafeFd tap, in FrameRules rules, RateLimiter? limiter, NetCounters counters)
+    public NetTransmitter(Virtqueue queue, SafeFd tap, NetDevice device, RateLimiter? limiter, NetCounters counters)
     {
         _queue = queue;
         _tap = tap;
-        _rules = rules;
+        _device = device;
         _limiter = limiter;
         _counters = counters;
         _chain = new DescriptorChain(Math.Max(queue.Size, NetLimits.MaxSegments));
@@ -60,6 +60,7 @@ internal sealed unsafe class NetTransmitter : IDisposable
     {
         long packets = 0, bytes = 0;
         TurnEnd end = TurnEnd.More;
+        FrameRules rules = _device.Rules;
         _queue.DisableNotifications();
         for (int i = 0; i < Budget; i++)
         {
@@ -84,7 +85,7 @@ internal sealed unsafe class NetTransmitter : IDisposable
                 continue;
             }
 
-            int length = Send(out int segments, out TurnEnd problem);
+            int length = Send(rules, out int segments, out TurnEnd problem);
             if (problem == TurnEnd.Blocked || problem == TurnEnd.Dead)
             {
                 _queue.UndoPop();
@@ -120,7 +121,7 @@ internal sealed unsafe class NetTransmitter : IDisposable
 
     /// <summary>Sends the popped frame.</summary>
     /// <returns>Its length; 0 when it was dropped.</returns>
-    private int Send(out int packets, out TurnEnd problem)
+    private int Send(FrameRules rules, out int packets, out TurnEnd problem)
     {
         problem = TurnEnd.Idle;
         packets = 0;
@@ -139,7 +140,7 @@ internal sealed unsafe class NetTransmitter : IDisposable
         int headLength = FrameCheck.HeadLength(header, frame);
         Span<byte> head = new(_head + NetHeader.Size, headLength);
         _ = _chain.CopyFromReadable(NetHeader.Size, head);
-        FrameVerdict verdict = FrameCheck.Check(ref header, head, frame, _rules, out packets);
+        FrameVerdict verdict = FrameCheck.Check(ref header, head, frame, rules, out packets);
         if (verdict != FrameVerdict.Good)
         {
             ref long counter = ref verdict == FrameVerdict.SpoofedSource ? ref _counters.TransmitSpoofed
