@@ -76,6 +76,13 @@ internal sealed unsafe class NetTransmitter : IDisposable
 
             if (!_queue.TryPop(_chain))
             {
+                if (i > 0 && !_queue.IsBroken)
+                {
+                    // Kicks stay off until a turn finds nothing: a driver that has just sent is likely to send again, and each kick
+                    // is an exit from its VM.
+                    break;
+                }
+
                 if (_queue.IsBroken || !_queue.EnableNotifications())
                 {
                     end = TurnEnd.Idle;
