@@ -42,6 +42,9 @@ public sealed record VmmConfig
     /// <summary>Number of vCPUs, 1 to 32.</summary>
     public int Vcpus { get; set; } = 1;
 
+    /// <summary>What CPUID tells of the processor: one of <see cref="CpuTemplateNames"/>.</summary>
+    public string CpuTemplate { get; set; } = CpuTemplateNames.Host;
+
     /// <summary>Describe the machine by ACPI (stock kernels), by an MP table, or by both.</summary>
     public MachineTables Tables { get; set; } = MachineTables.Both;
 

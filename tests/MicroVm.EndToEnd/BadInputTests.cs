@@ -60,6 +60,14 @@ public sealed class BadInputTests
     }
 
     [SkippableFact]
+    public void UnknownCpuTemplateIsNamed()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Prepare();
+        Fails(bundle, "x86-64-v9", "--cpu-template", "x86-64-v9");
+    }
+
+    [SkippableFact]
     public void MissingProgramIsNamed()
     {
         Installation.RequireRuntime();

@@ -68,6 +68,7 @@ public sealed class StockKernelTests
         Assert.Contains("random: 8", lines);
         Assert.Contains("file: from the host", lines);
         Assert.Contains("8 of 8 processes kept their registers", lines);
+        Assert.Contains(lines, l => l.StartsWith($"{vcpus} processors: ", StringComparison.Ordinal) && l.EndsWith(" checks, 0 failed", StringComparison.Ordinal));
         Assert.Contains("warnings: 0", lines);
         Assert.Equal("back\n", File.ReadAllText(Path.Combine(vm.Folder, "tree", "new")));
         Assert.Equal("from inside", File.ReadAllText(Path.Combine(vm.Folder, "disk")).Substring(512, 11));

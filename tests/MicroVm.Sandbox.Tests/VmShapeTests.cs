@@ -36,14 +36,14 @@ public sealed class VmShapeTests
     {
         Spec spec = new()
         {
-            Annotations = new() { ["dev.microvm.memory"] = "200", ["dev.microvm.vcpus"] = "3", ["dev.microvm.kernel-args"] = "a=1" },
+            Annotations = new() { ["dev.microvm.memory"] = "200", ["dev.microvm.vcpus"] = "3", ["dev.microvm.kernel-args"] = "a=1", ["dev.microvm.cpu-template"] = "x86-64-v2" },
             Linux = new() { Resources = new() { Memory = new() { Limit = 1L << 30 }, Cpu = new() { Cpus = "1,3" } } },
         };
         VmShape annotated = VmShape.Resolve(spec, new VmOptions(), HostMemory, HostCpus);
-        Assert.Equal((200, 3, "a=1"), (annotated.MemoryMiB, annotated.Vcpus, annotated.KernelArguments));
+        Assert.Equal((200, 3, "a=1", "x86-64-v2"), (annotated.MemoryMiB, annotated.Vcpus, annotated.KernelArguments, annotated.CpuTemplate));
         Assert.Equal([1, 3], annotated.HostCpus);
-        VmShape flagged = VmShape.Resolve(spec, new VmOptions { MemoryMiB = 64, Vcpus = 2, KernelArguments = "b=2" }, HostMemory, HostCpus);
-        Assert.Equal((64, 2, "a=1 b=2"), (flagged.MemoryMiB, flagged.Vcpus, flagged.KernelArguments));
+        VmShape flagged = VmShape.Resolve(spec, new VmOptions { MemoryMiB = 64, Vcpus = 2, KernelArguments = "b=2", CpuTemplate = "host" }, HostMemory, HostCpus);
+        Assert.Equal((64, 2, "a=1 b=2", "host"), (flagged.MemoryMiB, flagged.Vcpus, flagged.KernelArguments, flagged.CpuTemplate));
     }
 
     [Fact]
@@ -53,6 +53,7 @@ public sealed class VmShapeTests
         Assert.Contains("the host has 4096 MiB", Refused(new VmOptions { MemoryMiB = 5000 }, null), StringComparison.Ordinal);
         Assert.Contains("33 vCPUs", Refused(new VmOptions { Vcpus = 33 }, null), StringComparison.Ordinal);
         Assert.Contains("0 vCPUs", Refused(new VmOptions { Vcpus = 0 }, null), StringComparison.Ordinal);
+        Assert.Contains("host, x86-64-v2, x86-64-v3, x86-64-v4", Refused(new VmOptions { CpuTemplate = "X86-64-V2" }, null), StringComparison.Ordinal);
         Assert.Contains("\"lots\"", Refused(new VmOptions(), "lots"), StringComparison.Ordinal);
     }
 

@@ -8,7 +8,7 @@ namespace MicroVm.Sandbox.Tests;
 /// <summary>Starting a VMM: what it is told and inherits, and how its end is told. A small program stands in for it.</summary>
 public sealed class VmmTests : IDisposable
 {
-    private static readonly VmShape Shape = new(64, 2, "extra=1", []);
+    private static readonly VmShape Shape = new(64, 2, "host", "extra=1", []);
     private readonly TempFolder _folder = new();
 
     public VmmTests()

@@ -21,6 +21,7 @@ internal static class LifecycleCommands
         new("no-new-keyring", null, "accepted for callers of runc; has no effect"),
         new("vm-memory", "MIB", $"guest memory in MiB (default: {VmShape.DefaultMemoryMiB}, or more for a larger memory limit)"),
         new("vcpus", "N", "number of vCPUs (default: the CPU quota, rounded up, else 1)"),
+        new("cpu-template", "NAME", "what CPUID shows of the processor: host (default), x86-64-v2, x86-64-v3 or x86-64-v4"),
         new("kernel", "FILE", "guest kernel, vmlinux or bzImage"),
         new("initramfs", "FILE", "initial RAM file system to boot in place of the agent's image"),
         new("kernel-args", "TEXT", "added to the kernel's command line"),
@@ -123,6 +124,7 @@ internal static class LifecycleCommands
             {
                 MemoryMiB = flags.Number("vm-memory"),
                 Vcpus = flags.Number("vcpus"),
+                CpuTemplate = flags.Text("cpu-template"),
                 Kernel = flags.Text("kernel"),
                 Initramfs = flags.Text("initramfs"),
                 KernelArguments = flags.Text("kernel-args"),

@@ -27,6 +27,9 @@ public sealed record VmOptions : IHandJson<VmOptions>
     /// <summary>Seconds that the guest may take for each step of a start; null for <see cref="DefaultStartTimeoutSeconds"/>.</summary>
     public int? StartTimeoutSeconds { get; init; }
 
+    /// <summary>What CPUID tells of the processor: one of <see cref="VmmControl.CpuTemplateNames"/>.</summary>
+    public string? CpuTemplate { get; init; }
+
     /// <summary>Where the serial console is appended.</summary>
     public string? ConsoleLog { get; init; }
 
@@ -36,6 +39,7 @@ public sealed record VmOptions : IHandJson<VmOptions>
     {
         HandJson.WriteOptional(writer, "memoryMiB"u8, MemoryMiB);
         HandJson.WriteOptional(writer, "vcpus"u8, Vcpus);
+        HandJson.WriteOptional(writer, "cpuTemplate"u8, CpuTemplate);
         HandJson.WriteOptional(writer, "kernel"u8, Kernel);
         HandJson.WriteOptional(writer, "initramfs"u8, Initramfs);
         HandJson.WriteOptional(writer, "kernelArguments"u8, KernelArguments);
@@ -46,7 +50,7 @@ public sealed record VmOptions : IHandJson<VmOptions>
     static VmOptions IHandJson<VmOptions>.ReadMembers(ref Utf8JsonReader reader)
     {
         int? memoryMiB = null, vcpus = null, startTimeoutSeconds = null;
-        string? kernel = null, initramfs = null, kernelArguments = null, consoleLog = null;
+        string? cpuTemplate = null, kernel = null, initramfs = null, kernelArguments = null, consoleLog = null;
         while (HandJson.NextMember(ref reader))
         {
             if (HandJson.Is(ref reader, "memoryMiB"u8))
@@ -56,6 +60,10 @@ public sealed record VmOptions : IHandJson<VmOptions>
             else if (HandJson.Is(ref reader, "vcpus"u8))
             {
                 vcpus = reader.GetInt32();
+            }
+            else if (HandJson.Is(ref reader, "cpuTemplate"u8))
+            {
+                cpuTemplate = reader.GetString();
             }
             else if (HandJson.Is(ref reader, "kernel"u8))
             {
@@ -87,6 +95,7 @@ public sealed record VmOptions : IHandJson<VmOptions>
         {
             MemoryMiB = memoryMiB,
             Vcpus = vcpus,
+            CpuTemplate = cpuTemplate,
             Kernel = kernel,
             Initramfs = initramfs,
             KernelArguments = kernelArguments,

@@ -2,21 +2,26 @@ using System.Globalization;
 using MicroVm.Oci;
 using MicroVm.Oci.Cgroups;
 using MicroVm.Oci.Config;
+using MicroVm.VmmControl;
 
 namespace MicroVm.Sandbox.Vm;
 
 /// <summary>Size of a VM: flags before annotations before the container's limits before defaults.</summary>
 /// <param name="MemoryMiB">Guest memory.</param>
 /// <param name="Vcpus">Number of vCPUs.</param>
+/// <param name="CpuTemplate">One of <see cref="CpuTemplateNames"/>.</param>
 /// <param name="KernelArguments">Added to the kernel's command line.</param>
 /// <param name="HostCpus">Host CPUs that the VM may use (cpuset.cpus); empty: all.</param>
-public sealed record VmShape(int MemoryMiB, int Vcpus, string KernelArguments, IReadOnlyList<int> HostCpus)
+public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, string KernelArguments, IReadOnlyList<int> HostCpus)
 {
     /// <summary>Annotation with the memory in MiB.</summary>
     public const string MemoryAnnotation = "dev.microvm.memory";
 
     /// <summary>Annotation with the number of vCPUs.</summary>
     public const string VcpusAnnotation = "dev.microvm.vcpus";
+
+    /// <summary>Annotation with the CPU template.</summary>
+    public const string CpuTemplateAnnotation = "dev.microvm.cpu-template";
 
     /// <summary>Annotation with more of the kernel's command line.</summary>
     public const string KernelArgumentsAnnotation = "dev.microvm.kernel-args";
@@ -56,8 +61,14 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string KernelArguments, I
             throw new SandboxException($"{vcpus} vCPUs are not possible: 1 to {MaxVcpus}");
         }
 
+        string template = options.CpuTemplate ?? spec.Annotations?.GetValueOrDefault(CpuTemplateAnnotation) ?? CpuTemplateNames.Host;
+        if (!CpuTemplateNames.All.Contains(template))
+        {
+            throw new SandboxException($"there is no CPU template \"{template}\": it may be {string.Join(", ", CpuTemplateNames.All)}");
+        }
+
         string annotated = spec.Annotations?.GetValueOrDefault(KernelArgumentsAnnotation) ?? "";
-        return new VmShape(memory, vcpus, $"{annotated} {options.KernelArguments}".Trim(), cpus);
+        return new VmShape(memory, vcpus, template, $"{annotated} {options.KernelArguments}".Trim(), cpus);
     }
 
     private static int MemoryFor(long? limit, long hostMemoryMiB)

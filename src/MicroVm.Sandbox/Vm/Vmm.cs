@@ -103,6 +103,7 @@ internal sealed unsafe class Vmm : IDisposable
                 CommandLine = KernelCommandLine.Build(shape.KernelArguments, files.Initramfs is not null),
                 MemoryMiB = shape.MemoryMiB,
                 Vcpus = shape.Vcpus,
+                CpuTemplate = shape.CpuTemplate,
                 Tables = MachineTables.MpTable,
                 Vsock = new VsockConfig { SocketPath = "/" + Path.GetFileName(vsockPath), Listener = FileReference.FromFd(spawn.Add(listener)) },
                 Fs = [new FsConfig { Tag = Export.Tag, Exports = [.. exports.Select(e => new FsExport

@@ -1,4 +1,5 @@
 using MicroVm.Vmm.Boot;
+using MicroVm.Vmm.Machine.Cpu;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Machine;
@@ -20,6 +21,7 @@ public static class ConfigValidator
             config.MemoryMiB is < MinMemoryMiB or > MaxMemoryMiB ? $"memoryMiB: {config.MemoryMiB} is not {MinMemoryMiB} to {MaxMemoryMiB}"
             : config.HugePages && config.MemoryMiB % 2 != 0 ? $"memoryMiB: {config.MemoryMiB} is odd; with hugePages it must be a multiple of 2"
             : config.Vcpus is < 1 or > MaxVcpus ? $"vcpus: {config.Vcpus} is not 1 to {MaxVcpus}"
+            : CpuTemplate.Find(config.CpuTemplate) is null ? $"cpuTemplate: \"{config.CpuTemplate}\" is not one of {string.Join(", ", CpuTemplateNames.All)}"
             : config.Vsock is { Cid: < FirstCid or uint.MaxValue } ? $"vsock.cid: {config.Vsock.Cid} is reserved; use {FirstCid} or more"
             : config.Vsock is { SocketPath.Length: 0 } ? "vsock.socketPath: is empty"
             : DeviceCount(config) > BootLayout.MaxVirtioDevices ? $"{DeviceCount(config)} virtio devices are configured; there is room for {BootLayout.MaxVirtioDevices}"

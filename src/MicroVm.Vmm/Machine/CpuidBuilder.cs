@@ -1,5 +1,7 @@
 using System.Numerics;
+using System.Runtime.InteropServices;
 using MicroVm.Kvm.Native;
+using MicroVm.Vmm.Machine.Cpu;
 
 namespace MicroVm.Vmm.Machine;
 
@@ -25,8 +27,10 @@ public sealed class CpuidBuilder
     /// <param name="vcpus">Number of vCPUs.</param>
     /// <param name="tscKhz">Frequency of the guest's TSC in kHz; 0 when unknown.</param>
     /// <param name="tscDeadline">KVM_CAP_TSC_DEADLINE_TIMER.</param>
-    public CpuidBuilder(ReadOnlySpan<kvm_cpuid_entry2> supported, int vcpus, uint tscKhz, bool tscDeadline)
+    /// <param name="template">What of it the guest sees.</param>
+    public CpuidBuilder(ReadOnlySpan<kvm_cpuid_entry2> supported, int vcpus, uint tscKhz, bool tscDeadline, CpuTemplate template)
     {
+        ArgumentNullException.ThrowIfNull(template);
         _vcpus = vcpus;
         _apicIdBits = BitOperations.Log2(BitOperations.RoundUpToPowerOf2((uint)vcpus));
         _common = new List<kvm_cpuid_entry2>(supported.Length + 8);
@@ -39,6 +43,7 @@ public sealed class CpuidBuilder
             }
         }
 
+        template.Apply(CollectionsMarshal.AsSpan(_common));
         AddTopology();
         AddFrequencies(tscKhz);
         for (int i = 0; i < _common.Count; i++)

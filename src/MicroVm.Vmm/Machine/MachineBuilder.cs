@@ -5,6 +5,7 @@ using MicroVm.Linux.Native;
 using MicroVm.Vmm.Boot;
 using MicroVm.Vmm.Bus;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Machine.Cpu;
 using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Serial;
 using MicroVm.Vmm.Tables;
@@ -62,6 +63,11 @@ public static class MachineBuilder
         // set any more once a vCPU has run.
         KvmVcpu boot = AddVcpus(machine, config);
         machine.HostKind = HostKind.Detect(boot, machine.Memory);
+        if (config.CpuTemplate != CpuTemplateNames.Host)
+        {
+            CheckTemplate(machine, CpuTemplate.Find(config.CpuTemplate)!);
+        }
+
         boot.DetachThread();
 
         AddPorts(machine, config);
@@ -86,10 +92,15 @@ public static class MachineBuilder
     {
         GuestMemory memory = machine.Memory;
         KernelImage kernel;
-        FileReference chosen = BootsPvmKernel(machine, config) ? config.PvmKernel! : config.Kernel;
+        (FileReference chosen, FileReference? other) = BootsPvmKernel(machine, config) ? (config.PvmKernel!, config.Kernel) : (config.Kernel, config.PvmKernel);
         using (BootFile file = new(FileOpener.Open(chosen, Libc.O_RDONLY, "kernel"), FileOpener.NameOf(chosen, "kernel")))
         {
             kernel = KernelLoader.Load(file, memory);
+        }
+
+        if (other is { Fd: not null })
+        {
+            FileOpener.Open(other, Libc.O_RDONLY, "kernel").Dispose();
         }
 
         Initrd initrd = default;
@@ -184,7 +195,11 @@ public static class MachineBuilder
             machine.AddVcpu(vcpu);
             boot ??= vcpu;
             cpuid ??= new CpuidBuilder(
-                machine.Kvm.GetSupportedCpuid(), config.Vcpus, TscKhz(vcpu), machine.Kvm.CheckExtension(KvmAbi.KVM_CAP_TSC_DEADLINE_TIMER) != 0);
+                machine.Kvm.GetSupportedCpuid(),
+                config.Vcpus,
+                TscKhz(vcpu),
+                machine.Kvm.CheckExtension(KvmAbi.KVM_CAP_TSC_DEADLINE_TIMER) != 0,
+                CpuTemplate.Find(config.CpuTemplate)!);
             kvm_cpuid_entry2[] leaves = cpuid.For(i);
             vcpu.SetCpuid2(leaves);
             if (HostKind.HasHardwareVirtualization())
@@ -196,6 +211,16 @@ public static class MachineBuilder
         }
 
         return boot!;
+    }
+
+    private static void CheckTemplate(VirtualMachine machine, CpuTemplate template)
+    {
+        if (machine.HostKind == HostKind.Pvm)
+        {
+            throw new ConfigException($"cpuTemplate: {template.Name} is not possible on this host, whose KVM (PVM) shows guests all of its CPUID");
+        }
+
+        template.Require(machine.Kvm.GetSupportedCpuid());
     }
 
     private static uint TscKhz(KvmVcpu vcpu)

@@ -49,7 +49,7 @@ internal static class StockKernel
         Shell.Run("sh", "-ec", $$"""
             mkdir -p {{folder}}/root/bin {{folder}}/root/modules {{folder}}/root/proc {{folder}}/root/sys {{folder}}/root/dev
             cd {{folder}}/root
-            cp /bin/busybox {{Installation.GuestProgram("vector-torture")}} bin
+            cp /bin/busybox {{Installation.GuestProgram("vector-torture")}} {{Installation.GuestProgram("smp-torture")}} bin
             install -m 755 {{AppContext.BaseDirectory}}guest/stock-init init
             n=100
             for m in $(for name in {{string.Join(' ', Modules)}}; do modprobe -S {{Release}} --show-depends $name; done |

@@ -1,5 +1,6 @@
 using MicroVm.Kvm.Native;
 using MicroVm.Vmm.Machine;
+using MicroVm.Vmm.Machine.Cpu;
 
 namespace MicroVm.Vmm.Tests.Machine;
 
@@ -26,7 +27,7 @@ public sealed class CpuidBuilderTests
     [InlineData(32, 5u)]
     public void Each_vCPU_reads_its_own_place_in_one_package(int vcpus, uint bits)
     {
-        CpuidBuilder builder = new(Supported, vcpus, 2_500_000, tscDeadline: true);
+        CpuidBuilder builder = new(Supported, vcpus, 2_500_000, tscDeadline: true, CpuTemplate.Host);
         for (uint id = 0; id < vcpus; id++)
         {
             kvm_cpuid_entry2[] leaves = builder.For((int)id);
@@ -44,7 +45,7 @@ public sealed class CpuidBuilderTests
     [Fact]
     public void Frequencies_need_no_calibration()
     {
-        kvm_cpuid_entry2[] leaves = new CpuidBuilder(Supported, 1, 2_596_100, tscDeadline: true).For(0);
+        kvm_cpuid_entry2[] leaves = new CpuidBuilder(Supported, 1, 2_596_100, tscDeadline: true, CpuTemplate.Host).For(0);
         kvm_cpuid_entry2 ratio = Leaf(leaves, 0x15);
         Assert.Equal(2_596_100_000ul, (ulong)ratio.ecx * ratio.ebx / ratio.eax);
         Assert.True(Leaf(leaves, 0).eax >= 0x16);
@@ -58,7 +59,7 @@ public sealed class CpuidBuilderTests
     [InlineData(false)]
     public void The_hypervisor_bit_is_set_and_the_deadline_timer_is_as_the_host_has_it(bool deadline)
     {
-        kvm_cpuid_entry2[] leaves = new CpuidBuilder(Supported, 1, 0, deadline).For(0);
+        kvm_cpuid_entry2[] leaves = new CpuidBuilder(Supported, 1, 0, deadline, CpuTemplate.Host).For(0);
         Assert.Equal(deadline, (Leaf(leaves, 1).ecx & (1u << 24)) != 0);
         Assert.NotEqual(0u, Leaf(leaves, 1).ecx & (1u << 31));
         Assert.NotEqual(0u, Leaf(leaves, 6).eax & 4);
@@ -68,7 +69,7 @@ public sealed class CpuidBuilderTests
     [Fact]
     public void Nested_virtualization_is_hidden()
     {
-        kvm_cpuid_entry2[] leaves = new CpuidBuilder(Supported, 1, 0, tscDeadline: true).For(0);
+        kvm_cpuid_entry2[] leaves = new CpuidBuilder(Supported, 1, 0, tscDeadline: true, CpuTemplate.Host).For(0);
         Assert.Equal(1u, Leaf(leaves, 1).ecx & 0x21);
         Assert.Equal(0x21u, Leaf(leaves, 0x8000_0001).ecx);
         Assert.DoesNotContain(leaves, l => l.function == 0x8000_000a);
