@@ -17,7 +17,7 @@ public sealed class IsolationTests
     public void ProcessesStayInUserMode()
     {
         Installation.RequireKvm();
-        Skip.If(Installation.IsLab, "in the lab a process that returns to a kernel's selector ends by SIGKILL, not SIGSEGV, for a reason that is not known: covered on the host");
+        Skip.If(Installation.IsLab, "on QEMU's processor a process that returns to a kernel's selector ends by SIGKILL, not SIGSEGV: covered on the host");
         string map = Path.Combine(Installation.Libexec, "System-pvm.map");
         string[] addresses = File.Exists(map)
             ? [.. File.ReadLines(map).Select(l => l.Split(' ')).Where(f => f.Length == 3 && Symbols.Contains(f[2])).Select(f => f[0])]
