@@ -121,6 +121,8 @@ public sealed unsafe partial class AgentService
             }
         }
 
+        _oomWaiters.Where(w => w.Container == container).ToList()
+            .ForEach(w => w.Call.Fail(StatusCode.NotFound, $"container \"{container.Id}\" was removed"));
         container.Dispose();
         call.Complete(new Empty());
     }

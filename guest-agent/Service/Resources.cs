@@ -10,8 +10,7 @@ namespace MicroVm.Agent.Service;
 
 public sealed partial class AgentService
 {
-    private readonly Queue<string> _oomEvents = new();
-    private readonly List<TtrpcCall> _oomWaiters = [];
+    private readonly List<(Container Container, TtrpcCall Call)> _oomWaiters = [];
 
     /// <inheritdoc/>
     protected override void StatsContainer(ContainerId request, TtrpcCall call)
@@ -58,17 +57,22 @@ public sealed partial class AgentService
     protected override void ResumeContainer(ContainerId request, TtrpcCall call) => SetFrozen(request, call, frozen: false);
 
     /// <inheritdoc/>
-    protected override void GetOomEvent(Empty request, TtrpcCall call)
+    protected override void GetOomEvent(GetOomEventRequest request, TtrpcCall call)
     {
-        if (_oomEvents.TryDequeue(out string? id))
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(call);
+        Container container = Find(request.ContainerId);
+        if (request.HasKnownKills && (ulong)container.OomKills > request.KnownKills)
         {
-            call.Complete(new OomEvent { ContainerId = id });
+            call.Complete(OomEventOf(container));
             return;
         }
 
-        _oomWaiters.RemoveAll(c => c.IsOver);
-        _oomWaiters.Add(call);
+        _oomWaiters.RemoveAll(w => w.Call.IsOver);
+        _oomWaiters.Add((container, call));
     }
+
+    private static OomEvent OomEventOf(Container container) => new() { ContainerId = container.Id, Kills = (ulong)container.OomKills };
 
     private static ContainerCgroup CgroupOf(Container container) =>
         container.Cgroup ?? throw WrongState($"container \"{container.Id}\" has no cgroup");
@@ -117,20 +121,7 @@ public sealed partial class AgentService
         }
 
         container.OomKills = kills;
-        while (_oomWaiters.Count > 0)
-        {
-            TtrpcCall waiter = _oomWaiters[0];
-            _oomWaiters.RemoveAt(0);
-            if (!waiter.IsOver)
-            {
-                waiter.Complete(new OomEvent { ContainerId = container.Id });
-                return;
-            }
-        }
-
-        if (!_oomEvents.Contains(container.Id))
-        {
-            _oomEvents.Enqueue(container.Id);
-        }
+        _oomWaiters.Where(w => w.Container == container).ToList().ForEach(w => w.Call.Complete(OomEventOf(container)));
+        _oomWaiters.RemoveAll(w => w.Call.IsOver);
     }
 }

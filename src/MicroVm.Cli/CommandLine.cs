@@ -10,7 +10,7 @@ namespace MicroVm.Cli;
 /// <summary>Parses the command line, runs the command, and tells failures the way runc does.</summary>
 internal static class CommandLine
 {
-    private const int Failure = 1;
+    private const int Failure = 1, UnknownCommand = 3;
 
     /// <summary>Every command.</summary>
     internal static readonly IReadOnlyList<Command> Commands =
@@ -31,8 +31,8 @@ internal static class CommandLine
         }
         catch (SandboxException e)
         {
-            Output.WriteError($"{e.Message}\n");
-            return Failure;
+            Output.Write($"Incorrect Usage. {e.Message}\n\n{HelpText.Of(Commands, GlobalFlags.All)}");
+            return Fail(null, e.Message, Failure);
         }
 
         if (globals.On("version"))
@@ -52,10 +52,9 @@ internal static class CommandLine
         {
             log = GlobalFlags.OpenLog(globals);
         }
-        catch (Exception e) when (e is LinuxException or SandboxException)
+        catch (SandboxException e)
         {
-            Output.WriteError($"{e.Message}\n");
-            return Failure;
+            return Fail(null, e.Message, Failure);
         }
 
         using (log)
@@ -66,50 +65,85 @@ internal static class CommandLine
 
     private static int Run(string name, string[] args, FlagValues globals, RuntimeLog log)
     {
-        Command? command = Commands.FirstOrDefault(c => c.Name == name);
+        if (Commands.FirstOrDefault(c => c.Name == name) is not { } command)
+        {
+            return Fail(log, $"No help topic for '{name}'\n", UnknownCommand);
+        }
+
+        FlagValues flags = new();
+        int read;
         try
         {
-            if (command is null)
-            {
-                throw new SandboxException($"microvm has no command \"{name}\"; microvm --help lists them");
-            }
+            read = ArgumentParser.Read(args, [.. command.Flags, Help], flags);
+        }
+        catch (SandboxException e)
+        {
+            Output.Write($"Incorrect Usage: {e.Message}\n\n{HelpText.Of(command)}");
+            return Fail(log, e.Message, Failure);
+        }
 
-            FlagValues flags = new();
-            int read = ArgumentParser.Read(args, [.. command.Flags, Help], flags);
-            if (flags.On("help"))
-            {
-                Output.Write(HelpText.Of(command));
-                return 0;
-            }
+        if (flags.On("help"))
+        {
+            Output.Write(HelpText.Of(command));
+            return 0;
+        }
 
-            CheckCount(command, args.Length - read);
+        if (WrongCount(command, args.Length - read) is { } problem)
+        {
+            Output.Write($"Incorrect Usage.\n\n{HelpText.Of(command)}");
+            return Fail(log, problem, Failure);
+        }
+
+        try
+        {
             return command.Run(new Invocation(globals, flags, args[read..], log));
         }
         catch (Exception e)
         {
             string message = e is SandboxException or SpecException or LinuxException ? e.Message : $"internal error: {e}";
-            message = (command?.FailurePrefix ?? "") + message;
-            log.Write(LogLevel.Error, message);
-
-            // As runc: a log that goes elsewhere does not spare the person at the terminal the reason.
-            if (!log.IsStandardError)
-            {
-                Output.WriteError(message + "\n");
-            }
-
-            return command?.FailureStatus ?? Failure;
+            return Fail(log, command.FailurePrefix + message, command.FailureStatus);
         }
     }
 
-    private static void CheckCount(Command command, int count)
+    /// <summary>Tells why a command failed; without a log, which is not there yet, on standard error.</summary>
+    private static int Fail(RuntimeLog? log, string message, int status)
+    {
+        if (log is null)
+        {
+            FailWithoutLog(message);
+            return status;
+        }
+
+        log.Write(LogLevel.Error, message);
+
+        // As runc: a log that goes elsewhere does not spare the person at the terminal the reason.
+        if (!log.IsStandardError)
+        {
+            Output.WriteError(message + "\n");
+        }
+
+        return status;
+    }
+
+    private static void FailWithoutLog(string message)
+    {
+        try
+        {
+            using RuntimeLog log = RuntimeLog.Open(null, json: false, debug: false);
+            log.Write(LogLevel.Error, message);
+        }
+        catch (LinuxException)
+        {
+            // Standard error is closed: the exit status tells.
+        }
+    }
+
+    private static string? WrongCount(Command command, int count)
     {
         string? problem = command.MinArguments == command.MaxArguments && count != command.MinArguments ? $"requires exactly {command.MinArguments}"
             : count < command.MinArguments ? $"requires a minimum of {command.MinArguments}"
             : count > command.MaxArguments ? $"requires a maximum of {command.MaxArguments}"
             : null;
-        if (problem is not null)
-        {
-            throw new SandboxException($"microvm: \"{command.Name}\" {problem} argument(s)");
-        }
+        return problem is null ? null : $"{Environment.GetCommandLineArgs()[0]}: \"{command.Name}\" {problem} argument(s)";
     }
 }

@@ -1,4 +1,5 @@
 using MicroVm.Cli.Parsing;
+using MicroVm.Linux;
 using MicroVm.Sandbox;
 using MicroVm.Sandbox.Runtime;
 
@@ -34,13 +35,22 @@ internal static class GlobalFlags
     };
 
     /// <summary>Opens the log that the flags ask for.</summary>
-    /// <exception cref="SandboxException">The format is unknown.</exception>
-    /// <exception cref="Linux.LinuxException">The file cannot be opened.</exception>
+    /// <exception cref="SandboxException">The format is unknown, or the file cannot be opened.</exception>
     internal static RuntimeLog OpenLog(FlagValues values)
     {
         string format = values.Text("log-format") ?? "text";
-        return format is "text" or "json"
-            ? RuntimeLog.Open(values.Text("log"), format == "json", values.On("debug"))
-            : throw new SandboxException($"invalid log-format: {format}, it is text or json");
+        if (format is not ("text" or "json"))
+        {
+            throw new SandboxException($"invalid log-format: {format}");
+        }
+
+        try
+        {
+            return RuntimeLog.Open(values.Text("log"), format == "json", values.On("debug"));
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"open {values.Text("log")}: {e.Reason}", e);
+        }
     }
 }

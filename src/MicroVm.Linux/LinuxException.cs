@@ -21,6 +21,9 @@ public sealed class LinuxException : IOException
     /// <summary>The operation that failed, for example <c>openat2</c>.</summary>
     public string Operation { get; }
 
+    /// <summary>Why, in Go's words: "no such file or directory".</summary>
+    public string Reason => Text(Errno).ToLowerInvariant();
+
     /// <summary>libc's text for an error number, as C programs print it.</summary>
     public static string Text(Errno errno) => Marshal.GetPInvokeErrorMessage((int)errno);
 

@@ -12,12 +12,12 @@ public static class ContainerId
         ArgumentNullException.ThrowIfNull(id);
         if (id.Length == 0)
         {
-            throw new SpecException("container ID cannot be empty");
+            throw new SpecException("container id cannot be empty");
         }
 
         if (id.Length > MaxLength || id is "." or ".." || id.AsSpan().ContainsAnyExcept(Allowed))
         {
-            throw new SpecException($"invalid container ID format: {id}");
+            throw new SpecException("invalid container ID format");
         }
     }
 

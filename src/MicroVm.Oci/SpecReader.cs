@@ -26,7 +26,7 @@ public static class SpecReader
     /// <summary>Reads a process document (<c>exec --process</c>).</summary>
     /// <exception cref="SpecException">As for <see cref="ReadBundle"/>.</exception>
     public static Process ReadProcess(string path) =>
-        Parse(ReadFile(path, $"process file {path}"), Path.GetFileName(path), SpecJson.Default.Process);
+        Parse(ReadFile(path, null), Path.GetFileName(path), SpecJson.Default.Process);
 
     /// <summary>Parses a whole document. <paramref name="name"/> is what errors call it.</summary>
     /// <exception cref="SpecException">The text is malformed or a member has a wrong type.</exception>
@@ -92,11 +92,15 @@ public static class SpecReader
         return text.Length == 0 ? "the document" : text;
     }
 
-    private static byte[] ReadFile(string path, string what)
+    private static byte[] ReadFile(string path, string? what)
     {
         try
         {
             return HostFile.ReadAllBytes(path, MaxBytes);
+        }
+        catch (LinuxException e) when (what is null)
+        {
+            throw new SpecException($"open {path}: {e.Reason}", e);
         }
         catch (LinuxException e) when (e.Errno is Errno.ENOENT or Errno.ENOTDIR)
         {

@@ -80,6 +80,11 @@ public static class SpecValidator
             throw new SpecException("process.args and process.env must hold strings only, not null");
         }
 
+        if (process.Env?.Find(e => e.IndexOf('=', StringComparison.Ordinal) <= 0) is { } variable)
+        {
+            throw new SpecException($"unable to start container process: invalid environment variable: \"{variable}\"");
+        }
+
         if (process.User?.Umask > 0b111_111_111)
         {
             throw new SpecException($"process.user.umask {process.User.Umask} is out of range: 0 to 511");
@@ -92,12 +97,12 @@ public static class SpecValidator
 
         if (!string.IsNullOrEmpty(process.SelinuxLabel))
         {
-            throw SpecException.Unsupported("process.selinuxLabel", "the guest kernel has no SELinux");
+            throw SpecException.Unsupported("process.selinuxLabel", GuestKernel.NoSelinux);
         }
 
         if (process.ApparmorProfile is not (null or "" or "unconfined"))
         {
-            throw SpecException.Unsupported("process.apparmorProfile", "the guest kernel has no AppArmor");
+            throw SpecException.Unsupported("process.apparmorProfile", GuestKernel.NoAppArmor);
         }
 
         _ = CpuSet.Parse(process.ExecCPUAffinity?.Initial, "process.execCPUAffinity.initial");
@@ -192,7 +197,7 @@ public static class SpecValidator
     {
         if (!string.IsNullOrEmpty(linux.MountLabel))
         {
-            throw SpecException.Unsupported("linux.mountLabel", "the guest kernel has no SELinux");
+            throw SpecException.Unsupported("linux.mountLabel", GuestKernel.NoSelinux);
         }
 
         if (linux.IntelRdt is { ValueKind: not System.Text.Json.JsonValueKind.Null })

@@ -17,6 +17,9 @@ public sealed record RunRequest
     /// <summary>Socket that wants the pseudo-terminal's master.</summary>
     public string? ConsoleSocket { get; init; }
 
+    /// <summary>Socket that wants a pidfd of the process that stands for the container's.</summary>
+    public string? PidfdSocket { get; init; }
+
     /// <summary>For run: return once the container runs.</summary>
     public bool Detach { get; init; }
 

@@ -133,8 +133,9 @@ public sealed class OutputTests
     [Fact]
     public void Durations()
     {
-        Assert.Equal(TimeSpan.FromSeconds(90.25), Quantities.Duration("1m30s250ms", "interval"));
-        Assert.Throws<SandboxException>(() => Quantities.Duration("5", "interval"));
-        Assert.Equal("duration interval must be greater than 0", Assert.Throws<SandboxException>(() => Quantities.Duration("0s", "interval")).Message);
+        Assert.Equal((true, 90.25), (Quantities.TryDuration("1m30s250ms", out TimeSpan duration), duration.TotalSeconds));
+        Assert.Equal((true, -2), (Quantities.TryDuration("-2s", out duration), duration.TotalSeconds));
+        Assert.Equal((true, 0), (Quantities.TryDuration("0", out duration), duration.TotalSeconds));
+        Assert.All((string[])["5", "", "-", "s", "1x", "1..2s", "99999999999h"], text => Assert.False(Quantities.TryDuration(text, out _), text));
     }
 }

@@ -55,14 +55,16 @@ public sealed class LifecycleTests
         string cgroup = $"/microvm-e2e/{Guid.NewGuid():N}";
         bundle.Linux["cgroupsPath"] = cgroup;
         using DetachedContainer c = new(bundle);
-        bundle.Config["hooks"] = new JsonObject { ["createRuntime"] = Hook("echo no >&2; exit 3") };
+        bundle.Config["hooks"] = new JsonObject { ["createRuntime"] = Hook("echo no >&2; exit 3"), ["poststop"] = Hook($"cat >{c["poststop"]}") };
         CommandResult create = c.Create();
         Assert.Equal(1, create.ExitCode);
         Assert.Contains("hook #0", create.StandardError, StringComparison.Ordinal);
+        Assert.Equal("stopped", JsonNode.Parse(File.ReadAllText(c["poststop"]))!["status"]!.GetValue<string>());
+        Assert.False(File.Exists(c["pid"]));
         Assert.Contains("hook #0", JsonNode.Parse(File.ReadLines(c["log"]).Last())!["msg"]!.GetValue<string>(), StringComparison.Ordinal);
         Assert.Contains("does not exist", c.Call("state").StandardError, StringComparison.Ordinal);
         Assert.Empty(Directory.EnumerateFileSystemEntries(c.Root));
-        Assert.Empty(CgroupFolders(cgroup));
+        Assert.Empty(DetachedContainer.CgroupFolders(cgroup));
     }
 
     [SkippableFact]
@@ -191,9 +193,6 @@ public sealed class LifecycleTests
         Assert.Contains("does not exist", c.Call("delete").StandardError, StringComparison.Ordinal);
         c.Call("delete", "--force").EnsureSuccess();
         Assert.Empty(Directory.EnumerateFileSystemEntries(c.Root));
-        Assert.Empty(CgroupFolders(cgroup));
+        Assert.Empty(DetachedContainer.CgroupFolders(cgroup));
     }
-
-    private static IEnumerable<string> CgroupFolders(string cgroup) =>
-        Directory.EnumerateDirectories("/sys/fs/cgroup").Append("/sys/fs/cgroup").Select(d => d + cgroup).Where(Directory.Exists);
 }

@@ -187,7 +187,7 @@ public sealed class SpecTests
         }
         else
         {
-            Assert.Contains("container ID", Assert.Throws<SpecException>(() => ContainerId.Check(id)).Message, StringComparison.Ordinal);
+            Assert.Equal(id.Length == 0 ? "container id cannot be empty" : "invalid container ID format", Assert.Throws<SpecException>(() => ContainerId.Check(id)).Message);
         }
     }
 

@@ -21,7 +21,9 @@ public sealed class StoreTests : IDisposable
         store.Update(state with { Status = ContainerStatus.Running, Annotations = new() { ["k"] = "v" } });
         Assert.Equal(ContainerStatus.Running, store.Find("one")!.Status);
         Assert.Equal("v", store.Find("one")!.Annotations!["k"]);
-        store.Delete("one");
+        store.Delete(state with { Init = new ProcessIdentity(int.MaxValue, 1) });
+        Assert.NotNull(store.Find("one"));
+        store.Delete(state);
         Assert.Null(store.Find("one"));
         Assert.Empty(Directory.EnumerateFileSystemEntries(_folder["a/b/root"]));
     }

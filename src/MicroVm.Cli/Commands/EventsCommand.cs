@@ -1,5 +1,6 @@
 using MicroVm.Cli.Parsing;
 using MicroVm.Sandbox;
+using MicroVm.Sandbox.Runtime;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Cli.Commands;
@@ -7,6 +8,10 @@ namespace MicroVm.Cli.Commands;
 /// <summary><c>microvm events</c>: a container's figures, and its processes killed for want of memory.</summary>
 internal static class EventsCommand
 {
+    // As the shell has it for a process that SIGPIPE ended.
+    private const int NobodyReads = 141;
+    private static readonly TimeSpan LastKill = TimeSpan.FromSeconds(10);
+
     internal static readonly Command Command = new()
     {
         Name = "events",
@@ -16,51 +21,63 @@ internal static class EventsCommand
         MaxArguments = 1,
         Flags =
         [
-            new("interval", "DURATION", "the stats collection interval (default: 5s)"),
+            new("interval", "DURATION", "the stats collection interval (default: 5s)") { Kind = FlagKind.Duration },
             new("stats", null, "display the container's stats then exit"),
         ],
         Run = call =>
         {
-            TimeSpan interval = Quantities.Duration(call.Flags.Text("interval") ?? "5s", "interval");
-            Sandbox.Runtime.ContainerRuntime runtime = call.Runtime;
-            Output.Write(StatsOutput.Stats(call.Id, runtime.Figures(call.Id)));
-            if (call.Flags.On("stats"))
+            ContainerRuntime runtime = call.Runtime;
+            ContainerState state = runtime.State(call.Id).State;
+            if (!Quantities.TryDuration(call.Flags.Text("interval") ?? "5s", out TimeSpan interval) || interval <= TimeSpan.Zero)
             {
-                return 0;
+                throw new SandboxException("duration interval must be greater than 0");
             }
 
-            new Thread(() =>
+            string first = StatsOutput.Stats(call.Id, runtime.Figures(call.Id));
+            if (call.Flags.On("stats"))
             {
-                while (runtime.WaitForOutOfMemory(call.Id))
+                return Output.Write(first) ? 0 : NobodyReads;
+            }
+
+            using OutOfMemoryWatch watch = runtime.WatchOutOfMemory(call.Id);
+            Thread kills = new(() =>
+            {
+                while (watch.Next())
                 {
                     Output.Write(StatsOutput.OutOfMemory(call.Id));
                 }
             })
-            { IsBackground = true, Name = "oom" }.Start();
-            return Repeat(runtime, call.Id, interval);
+            { IsBackground = true, Name = "oom" };
+            kills.Start();
+            int status = Repeat(runtime, state, interval, call.Log);
+
+            // The last kill may be what ended the container.
+            _ = status == 0 && kills.Join(LastKill);
+            return status;
         },
     };
 
-    /// <summary>Until the container ends.</summary>
-    private static int Repeat(Sandbox.Runtime.ContainerRuntime runtime, string id, TimeSpan interval)
+    /// <summary>A line each interval until the container ends.</summary>
+    private static int Repeat(ContainerRuntime runtime, ContainerState state, TimeSpan interval, RuntimeLog log)
     {
-        while (true)
+        while (!state.Init.WaitForEnd(interval))
         {
-            Thread.Sleep(interval);
             try
             {
-                if (runtime.State(id).Status == ContainerStatus.Stopped)
+                if (!Output.Write(StatsOutput.Stats(state.Id, runtime.Figures(state.Id))))
                 {
-                    return 0;
+                    return NobodyReads;
                 }
-
-                Output.Write(StatsOutput.Stats(id, runtime.Figures(id)));
             }
-            catch (SandboxException)
+            catch (SandboxException e)
             {
-                // It ended, or was deleted, in between.
-                return 0;
+                if (state.Init.IsAlive())
+                {
+                    log.Write(LogLevel.Error, e.Message);
+                }
             }
         }
+
+        return 0;
     }
 }

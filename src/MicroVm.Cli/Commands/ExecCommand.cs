@@ -25,27 +25,26 @@ internal static class ExecCommand
             new("console-socket", "SOCKET", "path to an AF_UNIX socket which will receive the master of the console's pseudo-terminal"),
             new("tty, t", null, "allocate a pseudo-terminal"),
             new("user, u", "UID[:GID]", "user of the process"),
-            new("additional-gids, g", "GID", "additional group of the process; may be repeated"),
+            new("additional-gids, g", "GID", "additional group of the process; may be repeated") { Kind = FlagKind.Numbers },
             new("env, e", "NAME=VALUE", "environment variable; may be repeated"),
             new("cwd", "DIR", "current working directory in the container"),
             new("cap, c", "NAME", "capability added to the bounding, effective and permitted sets; may be repeated"),
             new("no-new-privs", null, "set the no new privileges value for the process"),
             new("ignore-paused", null, "allow exec in a paused container"),
-            new("preserve-fds", "N", "refused: descriptors cannot be passed into a VM"),
+            new("preserve-fds", "N", "refused: descriptors cannot be passed into a VM") { Kind = FlagKind.Number },
             new("process-label", "LABEL", "refused: the guest kernel has no SELinux"),
             new("apparmor", "PROFILE", "refused: the guest kernel has no AppArmor"),
             new("cgroup", "PATH", "refused: processes are in the container's cgroup"),
-            new("pidfd-socket", "SOCKET", "refused: not supported"),
+            new("pidfd-socket", "SOCKET", "path to an AF_UNIX socket which will receive a pidfd of the process on the host"),
             new("no-subreaper", null, "accepted for callers of runc; has no effect"),
         ],
         Run = call =>
         {
             FlagValues flags = call.Flags;
             Refuse(flags.Has("preserve-fds") && flags.Number("preserve-fds") != 0, "--preserve-fds", "descriptors cannot be passed into a VM");
-            Refuse(flags.Has("process-label"), "--process-label", "the guest kernel has no SELinux");
-            Refuse(flags.Has("apparmor"), "--apparmor", "the guest kernel has no AppArmor");
+            Refuse(flags.Has("process-label"), "--process-label", GuestKernel.NoSelinux);
+            Refuse(flags.Has("apparmor"), "--apparmor", GuestKernel.NoAppArmor);
             Refuse(flags.Has("cgroup"), "--cgroup", "processes are in the container's cgroup");
-            Refuse(flags.Has("pidfd-socket"), "--pidfd-socket", "callers get the process id by --pid-file");
             return call.Runtime.Exec(new ExecRequest
             {
                 Id = call.Id,
@@ -61,6 +60,7 @@ internal static class ExecCommand
                 Detach = flags.On("detach"),
                 PidFile = flags.Text("pid-file"),
                 ConsoleSocket = flags.Text("console-socket"),
+                PidfdSocket = flags.Text("pidfd-socket"),
                 IgnorePaused = flags.On("ignore-paused"),
             });
         },

@@ -15,8 +15,8 @@ internal static class LifecycleCommands
         new("bundle, b", "DIR", "path to the root of the bundle directory (default: the working folder)"),
         new("console-socket", "SOCKET", "path to an AF_UNIX socket which will receive the master of the console's pseudo-terminal"),
         new("pid-file", "FILE", "file to write the process id to"),
-        new("pidfd-socket", "SOCKET", "refused: not supported yet"),
-        new("preserve-fds", "N", "refused: descriptors cannot be passed into a VM"),
+        new("pidfd-socket", "SOCKET", "path to an AF_UNIX socket which will receive a pidfd of the container's process on the host"),
+        new("preserve-fds", "N", "refused: descriptors cannot be passed into a VM") { Kind = FlagKind.Number },
         new("no-pivot", null, "accepted for callers of runc; has no effect"),
         new("no-new-keyring", null, "accepted for callers of runc; has no effect"),
         new("vm-memory", "MIB", $"guest memory in MiB (default: {VmShape.DefaultMemoryMiB}, or more for a larger memory limit)"),
@@ -64,7 +64,7 @@ internal static class LifecycleCommands
             Name = "kill", Arguments = Id + " [signal]", Help = "send a signal (default: SIGTERM) to the container's init process",
             MinArguments = 1, MaxArguments = 2,
             Flags = [new("all, a", null, "send the signal to all processes of the container")],
-            Run = Simple((runtime, call) => runtime.Kill(call.Id, call.Arguments.Count > 1 ? call.Arguments[1] : "SIGTERM", call.Flags.On("all"))),
+            Run = Simple((runtime, call) => runtime.Kill(call.Id, call.Arguments.Count > 1 && call.Arguments[1].Length > 0 ? call.Arguments[1] : "SIGTERM", call.Flags.On("all"))),
         },
         new()
         {
@@ -111,13 +111,13 @@ internal static class LifecycleCommands
     {
         FlagValues flags = call.Flags;
         Refuse(flags.Has("preserve-fds") && flags.Number("preserve-fds") != 0, "--preserve-fds", "descriptors cannot be passed into a VM");
-        Refuse(flags.Has("pidfd-socket"), "--pidfd-socket", "callers get the process id by --pid-file");
         return new RunRequest
         {
             Id = call.Id,
             Bundle = flags.Text("bundle") ?? ".",
             PidFile = flags.Text("pid-file"),
             ConsoleSocket = flags.Text("console-socket"),
+            PidfdSocket = flags.Text("pidfd-socket"),
             Detach = flags.On("detach"),
             Keep = flags.On("keep"),
             Vm = new VmOptions

@@ -63,10 +63,11 @@ internal static class PsCommand
     {
         try
         {
-            using Process ps = Process.Start(new ProcessStartInfo("ps", arguments) { RedirectStandardOutput = true })!;
+            using Process ps = Process.Start(new ProcessStartInfo("ps", arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+            Task<string> errors = ps.StandardError.ReadToEndAsync();
             string output = ps.StandardOutput.ReadToEnd();
             ps.WaitForExit();
-            return ps.ExitCode == 0 ? Filter(output, pids) : throw new SandboxException($"exit status {ps.ExitCode}: {output}");
+            return ps.ExitCode == 0 ? Filter(output, pids) : throw new SandboxException($"exit status {ps.ExitCode}: {output}{errors.Result}");
         }
         catch (System.ComponentModel.Win32Exception e)
         {

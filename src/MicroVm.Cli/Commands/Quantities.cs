@@ -34,43 +34,49 @@ internal static class Quantities
     /// <summary>A whole number, below zero where a type allows it.</summary>
     /// <exception cref="SandboxException">It is something else. <paramref name="name"/> is the flag.</exception>
     internal static T Number<T>(string text, string name)
-        where T : struct, System.Numerics.IBinaryInteger<T> =>
-        T.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out T value)
-            ? value
-            : throw new SandboxException($"invalid value for {name}: \"{text}\" is not a whole number");
-
-    /// <summary>A duration in Go's form: "5s", "1m30s", "250ms".</summary>
-    /// <exception cref="SandboxException">It is something else.</exception>
-    internal static TimeSpan Duration(string text, string name)
+        where T : struct, System.Numerics.IBinaryInteger<T>, System.Numerics.IMinMaxValue<T>
     {
+        string parser = T.MinValue < T.Zero ? "ParseInt" : "ParseUint";
+        return T.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out T value)
+            ? value
+            : throw new SandboxException($"invalid value for {name}: strconv.{parser}: parsing \"{text}\": invalid syntax");
+    }
+
+    /// <summary>A duration in Go's form: "5s", "1m30s", "-250ms", "0".</summary>
+    internal static bool TryDuration(string text, out TimeSpan duration)
+    {
+        duration = TimeSpan.Zero;
+        int sign = text.StartsWith('-') ? -1 : 1;
+        string rest = text.Length > 0 && text[0] is '-' or '+' ? text[1..] : text;
+        if (rest == "0")
+        {
+            return true;
+        }
+
         double milliseconds = 0;
         int at = 0;
-        while (at < text.Length)
+        while (at < rest.Length)
         {
-            int unit = at;
-            while (unit < text.Length && (char.IsAsciiDigit(text[unit]) || text[unit] == '.'))
+            int unit = rest.AsSpan(at).IndexOfAnyExcept(NumberCharacters);
+            unit = unit < 0 ? rest.Length : at + unit;
+            int next = rest.AsSpan(unit).IndexOfAny(NumberCharacters);
+            next = next < 0 ? rest.Length : unit + next;
+            double factor = rest[unit..next] switch { "h" => 3_600_000, "m" => 60_000, "s" => 1000, "ms" => 1, "us" or "µs" => 1e-3, "ns" => 1e-6, _ => -1 };
+            if (factor < 0 || !double.TryParse(rest.AsSpan(at, unit - at), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double value))
             {
-                unit++;
-            }
-
-            int next = unit;
-            while (next < text.Length && !char.IsAsciiDigit(text[next]))
-            {
-                next++;
-            }
-
-            double factor = text[unit..next] switch { "h" => 3_600_000, "m" => 60_000, "s" => 1000, "ms" => 1, "us" or "µs" => 1e-3, "ns" => 1e-6, _ => -1 };
-            if (factor < 0 || !double.TryParse(text.AsSpan(at, unit - at), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double value))
-            {
-                throw new SandboxException($"invalid value \"{text}\" for flag -{name}: parse error");
+                return false;
             }
 
             milliseconds += value * factor;
             at = next;
         }
 
-        return milliseconds is > 0 and < int.MaxValue
-            ? TimeSpan.FromMilliseconds(milliseconds)
-            : throw new SandboxException("duration interval must be greater than 0");
+        if (rest.Length == 0 || milliseconds >= int.MaxValue)
+        {
+            return false;
+        }
+
+        duration = TimeSpan.FromMilliseconds(sign * milliseconds);
+        return true;
     }
 }

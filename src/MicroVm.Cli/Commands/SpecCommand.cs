@@ -25,10 +25,15 @@ internal static class SpecCommand
                 throw SpecException.Unsupported("--rootless", "micro-VMs are started by root");
             }
 
-            string path = Path.Combine(call.Flags.Text("bundle") ?? ".", SpecReader.FileName);
+            string bundle = call.Flags.Text("bundle") ?? ".", path = Path.Combine(bundle, SpecReader.FileName);
+            if (!Directory.Exists(bundle))
+            {
+                throw new SpecException($"chdir {bundle}: no such file or directory");
+            }
+
             if (Path.Exists(path))
             {
-                throw new SpecException($"File {path} exists. Remove it first");
+                throw new SpecException($"File {SpecReader.FileName} exists. Remove it first");
             }
 
             HostFile.Replace(path, Encoding.UTF8.GetBytes(DefaultSpec.Json + "\n"), 0b110_110_110);

@@ -2,6 +2,7 @@ using MicroVm.Cli.Parsing;
 using MicroVm.Linux;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
+using MicroVm.Sandbox;
 
 namespace MicroVm.Cli.Commands;
 
@@ -20,7 +21,7 @@ internal static class UpdateCommand
         Flags =
         [
             new("resources, r", "FILE", "path to the file with the resources to update, - for standard input; the flags below are then ignored"),
-            new("blkio-weight", "N", "relative weight of I/O, 10 to 1000"),
+            new("blkio-weight", "N", "relative weight of I/O, 10 to 1000") { Kind = FlagKind.Number },
             new("cpu-period", "US", "CPU period of the bandwidth limit in microseconds"),
             new("cpu-quota", "US", "CPU time in a period in microseconds"),
             new("cpu-burst", "US", "CPU time above the quota that may be saved up, in microseconds"),
@@ -33,9 +34,9 @@ internal static class UpdateCommand
             new("memory", "BYTES", "memory limit"),
             new("memory-reservation", "BYTES", "memory reservation or soft limit"),
             new("memory-swap", "BYTES", "total of memory and swap; -1 to enable unlimited swap"),
-            new("kernel-memory", "BYTES", "accepted for callers of runc; has no effect"),
-            new("kernel-memory-tcp", "BYTES", "accepted for callers of runc; has no effect"),
-            new("pids-limit", "N", "maximum number of processes"),
+            new("kernel-memory", "BYTES", "accepted for callers of runc: a warning"),
+            new("kernel-memory-tcp", "BYTES", "accepted for callers of runc: a warning"),
+            new("pids-limit", "N", "maximum number of processes") { Kind = FlagKind.Number },
             new("l3-cache-schema", "TEXT", "refused: cache allocation belongs to the host"),
             new("mem-bw-schema", "TEXT", "refused: bandwidth allocation belongs to the host"),
         ],
@@ -49,19 +50,49 @@ internal static class UpdateCommand
                 }
             }
 
-            call.Runtime.Update(call.Id, call.Flags.Text("resources") is { } file ? Document(file) : FromFlags(call.Flags));
+            Sandbox.Runtime.ContainerRuntime runtime = call.Runtime;
+            _ = runtime.State(call.Id);
+            if (call.Flags.Text("resources") is { } file)
+            {
+                runtime.Update(call.Id, Document(file));
+                return 0;
+            }
+
+            if (call.Flags.Has("kernel-memory") || call.Flags.Has("kernel-memory-tcp"))
+            {
+                call.Log.Write(LogLevel.Warning, "Kernel memory settings are ignored and will be removed");
+            }
+
+            runtime.Update(call.Id, FromFlags(call.Flags));
             return 0;
         },
     };
 
-    private static Resources Document(string file) => SpecReader.Parse(
-        HostFile.ReadAllBytes(file == "-" ? "/dev/stdin" : file, MaxDocument), file == "-" ? "standard input" : file, SpecJson.Default.Resources);
+    private static Resources Document(string file)
+    {
+        try
+        {
+            return file == "-" ? StandardInput() : SpecReader.Parse(HostFile.ReadAllBytes(file, MaxDocument), file, SpecJson.Default.Resources);
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"open {file}: {e.Reason}", e);
+        }
+    }
+
+    private static Resources StandardInput()
+    {
+        // By its descriptor: a socket cannot be opened by name.
+        const string name = "standard input";
+        using SafeFd input = new(0);
+        return SpecReader.Parse(HostFile.ReadToEnd(input, MaxDocument, name), name, SpecJson.Default.Resources);
+    }
 
     private static Resources FromFlags(FlagValues flags)
     {
         bool Any(params string[] names) => names.Any(flags.Has);
         T? Value<T>(string name)
-            where T : struct, System.Numerics.IBinaryInteger<T> => flags.Text(name) is { } text ? Quantities.Number<T>(text, name) : null;
+            where T : struct, System.Numerics.IBinaryInteger<T>, System.Numerics.IMinMaxValue<T> => flags.Text(name) is { } text ? Quantities.Number<T>(text, name) : null;
         long? Bytes(string name) => flags.Text(name) is { } text ? Quantities.Bytes(text, name) : null;
         return new Resources
         {

@@ -31,27 +31,22 @@ internal static class ArgumentParser
             }
 
             Flag flag = Find(flags, name) ?? throw new SandboxException($"flag provided but not defined: -{name}");
-            if (flag.Value is null)
-            {
-                values.Add(flag, Switch(name, value ?? "true"));
-            }
-            else if (value is null && i == arguments.Count)
+            if (flag.Value is not null && value is null && i == arguments.Count)
             {
                 throw new SandboxException($"flag needs an argument: -{name}");
             }
-            else
+
+            value ??= flag.Value is null ? "true" : arguments[i++];
+            if (flag.Refuses(value) is { } why)
             {
-                values.Add(flag, value ?? arguments[i++]);
+                throw new SandboxException($"invalid {(flag.Value is null ? "boolean " : "")}value \"{value}\" for {(flag.Value is null ? "" : "flag ")}-{name}: {why}");
             }
+
+            values.Add(flag, value);
         }
 
         return i;
     }
 
     private static Flag? Find(IReadOnlyList<Flag> flags, string name) => flags.FirstOrDefault(f => f.Names.Contains(name));
-
-    private static string Switch(string name, string value) =>
-        value is "1" or "t" or "T" or "true" or "TRUE" or "True" or "0" or "f" or "F" or "false" or "FALSE" or "False"
-            ? value
-            : throw new SandboxException($"invalid boolean value \"{value}\" for -{name}: parse error");
 }

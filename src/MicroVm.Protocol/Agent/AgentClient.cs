@@ -94,9 +94,9 @@ public sealed class AgentClient : IDisposable
     public Empty RemoveContainer(RemoveContainerRequest request, TimeSpan? timeout = null) =>
         _client.Call(ServiceName, "RemoveContainer", request, Empty.Parser, timeout ?? DefaultTimeout);
 
-    /// <summary>Answers at the next OOM kill in a container.</summary>
-    public OomEvent GetOomEvent(TimeSpan? timeout = null) =>
-        _client.Call(ServiceName, "GetOomEvent", new Empty(), OomEvent.Parser, timeout ?? Timeout.InfiniteTimeSpan);
+    /// <summary>Answers when a container has more OOM kills than the caller knows of.</summary>
+    public OomEvent GetOomEvent(GetOomEventRequest request, TimeSpan? timeout = null) =>
+        _client.Call(ServiceName, "GetOomEvent", request, OomEvent.Parser, timeout ?? Timeout.InfiniteTimeSpan);
 
     /// <summary>Sets the guest's clock.</summary>
     public Empty SetGuestDateTime(SetGuestDateTimeRequest request, TimeSpan? timeout = null) =>

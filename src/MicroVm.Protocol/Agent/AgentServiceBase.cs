@@ -59,7 +59,7 @@ public abstract class AgentServiceBase : ITtrpcService
                 RemoveContainer(RemoveContainerRequest.Parser.ParseFrom(payload), call);
                 return true;
             case "GetOomEvent":
-                GetOomEvent(Empty.Parser.ParseFrom(payload), call);
+                GetOomEvent(GetOomEventRequest.Parser.ParseFrom(payload), call);
                 return true;
             case "SetGuestDateTime":
                 SetGuestDateTime(SetGuestDateTimeRequest.Parser.ParseFrom(payload), call);
@@ -120,8 +120,8 @@ public abstract class AgentServiceBase : ITtrpcService
     /// <summary>Kills what is left of a container and forgets it. Answered by <see cref="Empty"/>.</summary>
     protected abstract void RemoveContainer(RemoveContainerRequest request, TtrpcCall call);
 
-    /// <summary>Answers at the next OOM kill in a container. Answered by <see cref="OomEvent"/>.</summary>
-    protected abstract void GetOomEvent(Empty request, TtrpcCall call);
+    /// <summary>Answers when a container has more OOM kills than the caller knows of. Answered by <see cref="OomEvent"/>.</summary>
+    protected abstract void GetOomEvent(GetOomEventRequest request, TtrpcCall call);
 
     /// <summary>Sets the guest's clock. Answered by <see cref="Empty"/>.</summary>
     protected abstract void SetGuestDateTime(SetGuestDateTimeRequest request, TtrpcCall call);

@@ -16,7 +16,7 @@ public sealed partial class ContainerRuntime
     {
         ArgumentNullException.ThrowIfNull(request);
         using StandInProcess process = Launch(request, foreground: false);
-        _ = Establish(process, request);
+        _ = Establish(process, request, new ProcessHandles());
     }
 
     /// <summary>Creates and starts a container, and waits for its end unless it is detached.</summary>
@@ -30,13 +30,15 @@ public sealed partial class ContainerRuntime
         }
 
         using StandInProcess process = Launch(request, foreground: false);
-        ContainerState state = Establish(process, request);
+        ProcessHandles handles = new();
+        ContainerState state = Establish(process, request, handles);
         try
         {
             StartCreated(state);
         }
         catch (SandboxException)
         {
+            handles.Withdraw();
             Destroy(state);
             throw;
         }
@@ -76,29 +78,44 @@ public sealed partial class ContainerRuntime
         ConsoleLog = options.ConsoleLog is null ? null : Path.GetFullPath(options.ConsoleLog),
     };
 
-    /// <summary>The command's part of a creation: hooks of the runtime's namespace, and the pid file.</summary>
-    private static ContainerState Establish(StandInProcess process, RunRequest request)
+    /// <summary>The command's part of a creation: hooks of the runtime's namespace, the pid file and the pidfd.</summary>
+    private ContainerState Establish(StandInProcess process, RunRequest request, ProcessHandles handles)
     {
-        ContainerState state = process.Expect(StandInMessageKind.Created).State!;
+        ContainerState? state = null;
         try
         {
+            state = process.Expect(StandInMessageKind.Created).State!;
             OciState document = state.ToOci(ContainerStatus.Creating);
             HookRunner.Run("prestart", state.Hooks?.Prestart, document);
             HookRunner.Run("createRuntime", state.Hooks?.CreateRuntime, document);
-            if (request.PidFile is not null)
-            {
-                WritePidFile(request.PidFile, process.Process.Pid);
-            }
+            handles.Tell(process.Process, request.PidFile, request.PidfdSocket, ProcessHandles.OfInit);
+            process.Proceed();
+            _ = process.Expect(StandInMessageKind.Ready);
+            return state with { Status = ContainerStatus.Created };
         }
         catch
         {
             process.Abandon();
+            handles.Withdraw();
+            Forget(request.Id, process, state ?? process.Failed);
             throw;
         }
+    }
 
-        process.Proceed();
-        _ = process.Expect(StandInMessageKind.Ready);
-        return state with { Status = ContainerStatus.Created };
+    /// <summary>
+    /// What remains to be done for a creation that failed: a stand-in that was killed has left its state, and poststop hooks run
+    /// for every container that was there (runtime.md, "Lifecycle").
+    /// </summary>
+    private void Forget(string id, StandInProcess process, ContainerState? state)
+    {
+        if (_store.Find(id) is { } left && left.Init.Pid == process.Process.Pid && !left.Init.IsAlive())
+        {
+            Destroy(left);
+        }
+        else if (state is not null)
+        {
+            WarnOnly(() => HookRunner.Run("poststop", state.Hooks?.Poststop, state.ToOci(ContainerStatus.Stopped)));
+        }
     }
 
     private int RunForeground(RunRequest request)
@@ -110,7 +127,7 @@ public sealed partial class ContainerRuntime
         {
             process = Launch(request, foreground: true);
             using StandInProcess owned = process;
-            state = Establish(process, request);
+            state = Establish(process, request, new ProcessHandles());
             bool wanted = SpecReader.ReadBundle(_store.FolderOf(state.Id)).Process?.Terminal ?? false;
             using Terminal? terminal = wanted ? RawTerminal() : null;
             StartCreated(state);

@@ -39,35 +39,62 @@ public sealed partial class ContainerRuntime
     /// <summary>Removes a container that has ended; with <paramref name="force"/> ends it first, and an unknown id is no error.</summary>
     public void Delete(string id, bool force)
     {
-        Oci.ContainerId.Check(id);
-        if (_store.Find(id) is not { } state)
+        ContainerState? state;
+        using (HeldContainer? held = _store.Hold(id))
         {
-            if (_store.HasFolder(id) && force)
+            state = held is null ? null : _store.Find(id);
+            if (state is null)
             {
-                _store.Delete(id);
-            }
-            else if (!force)
-            {
-                throw new SandboxException(ContainerStore.ContainerMissing);
+                if (!force)
+                {
+                    throw new SandboxException(ContainerStore.ContainerMissing);
+                }
+
+                _store.DeleteStateless(id);
+                return;
             }
 
-            return;
+            ContainerStatus status = state.LiveStatus();
+            if (!force && status is not (ContainerStatus.Stopped or ContainerStatus.Created))
+            {
+                throw new SandboxException($"cannot delete container {id} that is not stopped: {Name(status)}");
+            }
+
+            Remove(held!, state);
         }
 
-        ContainerStatus status = state.LiveStatus();
-        if (!force && status is not (ContainerStatus.Stopped or ContainerStatus.Created))
-        {
-            throw new SandboxException($"cannot delete container {id} that is not stopped: {Name(status)}");
-        }
-
-        Destroy(state);
+        RunPoststop(state);
     }
 
-    /// <summary>Ends what lives, forgets the container, and runs its poststop hooks.</summary>
+    /// <summary>Ends what lives, forgets the container, and runs its poststop hooks; nothing happens when another has done so.</summary>
     private void Destroy(ContainerState state)
+    {
+        using (HeldContainer? held = _store.Hold(state.Id))
+        {
+            if (held is null || _store.Find(state.Id) is not { } last || last.Init != state.Init)
+            {
+                return;
+            }
+
+            Remove(held, last);
+        }
+
+        RunPoststop(state);
+    }
+
+    private void RunPoststop(ContainerState state) =>
+        WarnOnly(() => HookRunner.Run("poststop", state.Hooks?.Poststop, state.ToOci(ContainerStatus.Stopped)));
+
+    private void Remove(HeldContainer held, ContainerState state)
     {
         End(state);
         Done("its processes have ended");
+        if (!held.IsThere)
+        {
+            // A creation that failed in the meantime has removed everything itself, and the id may be another's now.
+            return;
+        }
+
         foreach (string folder in new HostCgroup(state.Cgroups ?? []).Remove())
         {
             _log.Write(LogLevel.Warning, $"cgroup {folder} could not be removed");
@@ -79,16 +106,18 @@ public sealed partial class ContainerRuntime
             Network.ContainerNetwork.CleanUp(network);
         }
 
-        _store.Delete(state.Id);
+        _store.Delete(state);
         Done("deleted");
-        WarnOnly(() => HookRunner.Run("poststop", state.Hooks?.Poststop, state.ToOci(ContainerStatus.Stopped)));
     }
 
     private void End(ContainerState state)
     {
         string folder = _store.FolderOf(state.Id);
+        state.Init.Signal(Libc.SIGKILL);
         List<ProcessIdentity> processes = [state.Init, .. ExecRecords.Alive(folder)];
-        if (_store.Find(state.Id)?.Vmm is { } vmm)
+
+        // One that was being created may have got its VMM since.
+        if ((_store.Find(state.Id) is { } last && last.Init == state.Init ? last.Vmm : state.Vmm) is { } vmm)
         {
             processes.Insert(0, vmm);
         }

@@ -39,16 +39,26 @@ public sealed partial class ContainerRuntime
         StandInProcess? child = null;
         using SignalRelay signals = new(() => child?.Process.Signal(Libc.SIGTERM));
         using StandInProcess owned = child = StandInProcess.Start(standIn, _log);
-        _ = child.Expect(StandInMessageKind.Created);
-        if (request.PidFile is not null)
+        ProcessHandles handles = new();
+        Terminal? terminal = null;
+        try
         {
-            WritePidFile(request.PidFile, child.Process.Pid);
+            _ = child.Expect(StandInMessageKind.Created);
+            handles.Tell(child.Process, request.PidFile, request.PidfdSocket, ProcessHandles.OfExec);
+            terminal = process.Terminal == true && !request.Detach ? RawTerminal() : null;
+            child.Proceed();
+            _ = child.Expect(StandInMessageKind.Ready);
+            return request.Detach ? 0 : Attend(child, signals, terminal);
         }
-
-        using Terminal? terminal = process.Terminal == true && !request.Detach ? RawTerminal() : null;
-        child.Proceed();
-        _ = child.Expect(StandInMessageKind.Ready);
-        return request.Detach ? 0 : Attend(child, signals, terminal);
+        catch
+        {
+            handles.Withdraw();
+            throw;
+        }
+        finally
+        {
+            terminal?.Dispose();
+        }
     }
 
     private static void CheckTerminal(bool terminal, ExecRequest request)

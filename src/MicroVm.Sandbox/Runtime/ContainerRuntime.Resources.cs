@@ -60,18 +60,17 @@ public sealed partial class ContainerRuntime
         return new ContainerFigures(reply.Files ?? [], reply.Interfaces ?? []);
     }
 
-    /// <summary>Waits for the next process that was killed for want of memory in a container; false when the container ended.</summary>
-    public bool WaitForOutOfMemory(string id)
+    /// <summary>Watches for a container's processes that are killed for want of memory, from now on.</summary>
+    /// <exception cref="SandboxException">The container has ended.</exception>
+    public OutOfMemoryWatch WatchOutOfMemory(string id)
     {
         try
         {
-            using AgentClient agent = AgentClient.Connect(_store.VsockOf(id), TimeSpan.FromSeconds(120));
-            _ = agent.GetOomEvent();
-            return true;
+            return new OutOfMemoryWatch(AgentClient.Connect(_store.VsockOf(id), TimeSpan.FromSeconds(120)), id);
         }
         catch (Exception e) when (e is Ttrpc.TtrpcException or LinuxException)
         {
-            return false;
+            throw new SandboxException($"container with id {id} is not running", e);
         }
     }
 

@@ -1,6 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
-using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Linux.Netlink;
@@ -114,18 +112,6 @@ public sealed partial class ContainerRuntime
     {
         string path = Path.GetFullPath(bundle);
         return Directory.Exists(path) ? path : throw new SandboxException($"chdir {bundle}: no such file or directory");
-    }
-
-    private static void WritePidFile(string path, int pid)
-    {
-        try
-        {
-            HostFile.Replace(Path.GetFullPath(path), Encoding.ASCII.GetBytes(pid.ToString(CultureInfo.InvariantCulture)), 0b110_100_100);
-        }
-        catch (LinuxException e)
-        {
-            throw new SandboxException($"the pid file cannot be written: {e.Message}", e);
-        }
     }
 
     private void Done(string step) => _log.Write(LogLevel.Debug, RuntimeLog.Stamped(step, _began));

@@ -42,6 +42,9 @@ public sealed record ExecRequest
     /// <summary>Socket that wants the pseudo-terminal's master.</summary>
     public string? ConsoleSocket { get; init; }
 
+    /// <summary>Socket that wants a pidfd of the process that stands for it.</summary>
+    public string? PidfdSocket { get; init; }
+
     /// <summary>A paused container is no error.</summary>
     public bool IgnorePaused { get; init; }
 }

@@ -23,7 +23,7 @@ internal static class SignalNames
     {
         if (int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int number))
         {
-            return number is >= 0 and <= LastRealTime ? number : throw new SandboxException($"invalid signal: {number}: 0 to {LastRealTime}");
+            return number is >= 0 and <= LastRealTime ? number : throw new SandboxException("unable to signal init: invalid argument");
         }
 
         string name = text.ToUpperInvariant();

@@ -15,7 +15,13 @@ internal static class ExecRecords
     internal static string Add(string containerFolder)
     {
         string folder = Path.Combine(containerFolder, FolderName);
-        HostFile.MakeFolder(folder, 0b111_000_000);
+
+        // Not with the folders above it: the container may just have been deleted.
+        if (Libc.mkdir(folder, 0b111_000_000) < 0 && Check.LastErrno != Errno.EEXIST)
+        {
+            Check.Throw("mkdir", folder);
+        }
+
         ProcessIdentity self = ProcessIdentity.Current;
         string path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture, $"{self.Pid}-{self.StartTime}"));
         using SafeFd file = SafeFd.From(Libc.open(path, Libc.O_WRONLY | Libc.O_CREAT | Libc.O_CLOEXEC, 0b110_000_000), "open", path);

@@ -87,12 +87,12 @@ internal sealed class ExecStandIn : IDisposable
         ContainerState state = _store.Get(_request.Id);
         new HostCgroup(state.Cgroups ?? []).Join();
         NetworkNamespace.Join(string.Create(CultureInfo.InvariantCulture, $"/proc/{state.Init.Pid}/ns/net"));
+        _record = ExecRecords.Add(folder);
         _agent = AgentClient.Connect(vsock, ConnectTimeout);
         exec.Stdio = _process.Connect(vsock, exec.Process);
         _agent.ExecProcess(exec);
         _process.Attach(_agent);
         _process.StartStreams();
-        _record = ExecRecords.Add(folder);
         if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created }) || !_caller.WaitForProceed())
         {
             _process.Deliver(Libc.SIGKILL);

@@ -28,6 +28,7 @@ internal sealed class InitStandIn : IDisposable
     private readonly GuestProcess _process;
     private readonly Lock _vmLock = new();
     private readonly Lock _stateLock = new();
+    private readonly Lock _startLock = new();
     private ContainerState? _state;
     private Vmm? _vmm;
     private Guest? _guest;
@@ -62,7 +63,7 @@ internal sealed class InitStandIn : IDisposable
         catch (Exception e) when (e is SandboxException or SpecException or TtrpcException or LinuxException)
         {
             Undo();
-            _caller.Fail(e.Message);
+            _caller.Fail(e.Message, _state);
             return null;
         }
 
@@ -277,18 +278,22 @@ internal sealed class InitStandIn : IDisposable
         switch (call.Verb)
         {
             case ControlVerb.Start:
-                Start();
+                lock (_startLock)
+                {
+                    Start();
+                }
+
                 break;
             case ControlVerb.Signal:
                 Call(agent => agent.SignalProcess(new SignalProcessRequest { ContainerId = _request.Id, Signal = (uint)call.Signal, All = call.All }));
                 break;
             case ControlVerb.Pause:
                 Call(agent => agent.PauseContainer(_request.Id));
-                Change(s => s with { Status = ContainerStatus.Paused });
+                Note(ContainerStatus.Paused);
                 break;
             case ControlVerb.Resume:
                 Call(agent => agent.ResumeContainer(_request.Id));
-                Change(s => s with { Status = ContainerStatus.Running });
+                Note(ContainerStatus.Running);
                 break;
             case ControlVerb.Update:
                 Call(agent => agent.UpdateContainer(UpdateContainerRequest.Parser.ParseFrom(call.Update ?? [])));
@@ -322,7 +327,7 @@ internal sealed class InitStandIn : IDisposable
         });
         _caller.Log(LogLevel.Debug, "the guest has started the container");
         _watch?.Begin();
-        Change(s => s with { Status = ContainerStatus.Running });
+        Note(ContainerStatus.Running);
         _caller.Log(LogLevel.Debug, "started");
     }
 
@@ -338,6 +343,19 @@ internal sealed class InitStandIn : IDisposable
         catch (LinuxException e)
         {
             Warn($"changes of the container's network are not followed: {e.Message}");
+        }
+    }
+
+    /// <summary>What has happened in the guest is not undone because the host's disk is full.</summary>
+    private void Note(ContainerStatus status)
+    {
+        try
+        {
+            Change(s => s with { Status = status });
+        }
+        catch (SandboxException e)
+        {
+            _caller.Log(LogLevel.Warning, e.Message);
         }
     }
 
@@ -396,7 +414,7 @@ internal sealed class InitStandIn : IDisposable
             _caller.Log(LogLevel.Warning, e.Message);
         }
 
-        _store.Delete(_request.Id);
+        _store.Delete(_state);
     }
 
     /// <summary>Without its VM, whatever is being waited for fails at once.</summary>

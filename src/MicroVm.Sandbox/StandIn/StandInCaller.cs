@@ -1,4 +1,5 @@
 using MicroVm.Linux;
+using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.StandIn;
 
@@ -42,9 +43,9 @@ internal sealed class StandInCaller : IDisposable
     internal bool Send(StandInMessage message) => _channel.Send(message);
 
     /// <summary>Tells why it failed: to the caller, else to the log's file.</summary>
-    internal void Fail(string text)
+    internal void Fail(string text, ContainerState? undone = null)
     {
-        if (_gone || !Send(new StandInMessage { Kind = StandInMessageKind.Failed, Text = text }))
+        if (_gone || !Send(new StandInMessage { Kind = StandInMessageKind.Failed, Text = text, State = undone }))
         {
             _file?.Write(LogLevel.Error, text);
         }

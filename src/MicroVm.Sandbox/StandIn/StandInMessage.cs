@@ -34,7 +34,7 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
     /// <summary>For Log and Failed.</summary>
     public string? Text { get; set; }
 
-    /// <summary>For Created: the container's state.</summary>
+    /// <summary>For Created, and for Failed when there was one: the container's state.</summary>
     public ContainerState? State { get; set; }
 
     public void WriteMembers(Utf8JsonWriter writer)

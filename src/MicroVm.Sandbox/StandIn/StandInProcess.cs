@@ -21,6 +21,9 @@ internal sealed class StandInProcess : IDisposable
     /// <summary>The stand-in.</summary>
     internal SpawnedProcess Process { get; }
 
+    /// <summary>The container of a stand-in that failed, which is undone; null when there was none yet.</summary>
+    internal ContainerState? Failed { get; private set; }
+
     /// <summary>Starts a stand-in. Besides the standard streams it inherits nothing of ours.</summary>
     /// <exception cref="SandboxException">It cannot be started.</exception>
     internal static StandInProcess Start(StandInRequest request, RuntimeLog log)
@@ -68,6 +71,7 @@ internal sealed class StandInProcess : IDisposable
 
             if (message.Kind == StandInMessageKind.Failed)
             {
+                Failed = message.State;
                 throw new SandboxException(message.Text ?? "");
             }
         }

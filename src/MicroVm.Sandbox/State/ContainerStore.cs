@@ -14,7 +14,8 @@ public sealed class ContainerStore
     /// <summary>What runc says of an unknown id; callers look for it.</summary>
     public const string ContainerMissing = "container does not exist";
 
-    private const string StateFile = "state.json";
+    private const string StateFile = "state.json", ReserveFile = "reserve";
+    private const long PageSize = 4096;
     private const uint FolderMode = 0b111_000_000;
     private const int MaxStateBytes = 4 << 20;
     private readonly string _root;
@@ -54,7 +55,10 @@ public sealed class ContainerStore
         using SafeFd held = Lock();
         if (Directory.Exists(folder))
         {
-            if (Read(folder) is { } other && (!(other.Transient || other.Status == ContainerStatus.Creating) || other.Init.IsAlive()))
+            // One that is being deleted is in use until it is gone.
+            using HeldContainer? stale = HeldContainer.Take(folder, wait: false);
+            if (stale is null
+                || (Read(folder) is { } other && (!(other.Transient || other.Status == ContainerStatus.Creating) || other.Init.IsAlive())))
             {
                 throw new SandboxException("container with given ID already exists");
             }
@@ -66,6 +70,7 @@ public sealed class ContainerStore
         {
             HostFile.MakeFolder(folder, FolderMode);
             Write(folder, state);
+            Reserve(folder);
         }
         catch (LinuxException e)
         {
@@ -80,14 +85,34 @@ public sealed class ContainerStore
     {
         ArgumentNullException.ThrowIfNull(state);
         using SafeFd held = Lock();
+        string folder = FolderOf(state.Id);
         try
         {
-            Write(FolderOf(state.Id), state);
+            try
+            {
+                Write(folder, state);
+            }
+            catch (LinuxException e) when (e.Errno is Errno.ENOSPC or Errno.EDQUOT)
+            {
+                // The old state's space is free afterwards, for the next reserve.
+                _ = Libc.unlink(Path.Combine(folder, ReserveFile));
+                Write(folder, state);
+                TryReserve(folder);
+            }
         }
         catch (LinuxException e)
         {
             throw new SandboxException($"the state of container {state.Id} cannot be written: {e.Message}", e);
         }
+    }
+
+    /// <summary>Takes a container for its deletion; null when there is none. Waits while another deletes it.</summary>
+    /// <exception cref="SpecException">The id is malformed.</exception>
+    /// <exception cref="SandboxException">The folder cannot be locked.</exception>
+    internal HeldContainer? Hold(string id)
+    {
+        ContainerId.Check(id);
+        return HeldContainer.Take(FolderOf(id), wait: true);
     }
 
     /// <summary>The state of a container; null when there is none of that id.</summary>
@@ -107,14 +132,47 @@ public sealed class ContainerStore
     public IReadOnlyList<ContainerState> All() =>
         [.. Directory.EnumerateDirectories(_root).Select(Read).OfType<ContainerState>().OrderBy(s => s.Id, StringComparer.Ordinal)];
 
-    /// <summary>Whether there is a folder of that id, with a state or without.</summary>
-    public bool HasFolder(string id) => Directory.Exists(FolderOf(id));
+    /// <summary>Forgets a container, its folder and all that lies there; a later one of the same id stays.</summary>
+    public void Delete(ContainerState state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        DeleteIf(state.Id, found => found?.Init == state.Init);
+    }
 
-    /// <summary>Forgets a container, its folder and all that lies there.</summary>
-    public void Delete(string id)
+    /// <summary>Removes what a crash left of an id: a folder without a state.</summary>
+    internal void DeleteStateless(string id) => DeleteIf(id, found => found is null);
+
+    private void DeleteIf(string id, Func<ContainerState?, bool> wanted)
     {
         using SafeFd held = Lock();
-        RemoveFolder(FolderOf(id));
+        if (wanted(Read(FolderOf(id))))
+        {
+            RemoveFolder(FolderOf(id));
+        }
+    }
+
+    // Space for one more state: commands must be able to end a container on a full disk, too.
+    private static void Reserve(string folder)
+    {
+        string path = Path.Combine(folder, ReserveFile);
+        using SafeFd file = SafeFd.From(Libc.open(path, Libc.O_WRONLY | Libc.O_CREAT | Libc.O_CLOEXEC, 0b110_000_000), "open", path);
+        long size = (new FileInfo(Path.Combine(folder, StateFile)).Length | (PageSize - 1)) + 1;
+        if (Libc.fallocate(file.Value, 0, 0, size) < 0 && Check.LastErrno is Errno.ENOSPC or Errno.EDQUOT)
+        {
+            Check.Throw("fallocate", path);
+        }
+    }
+
+    private static void TryReserve(string folder)
+    {
+        try
+        {
+            Reserve(folder);
+        }
+        catch (LinuxException)
+        {
+            _ = Libc.unlink(Path.Combine(folder, ReserveFile));
+        }
     }
 
     private static ContainerState? Read(string folder)

@@ -52,6 +52,10 @@ internal sealed class DetachedContainer : IDisposable
     /// <summary>A command with pipes for its streams.</summary>
     public CommandResult Raw(params string[] arguments) => Shell.Run(Installation.Runtime, ["--root", Root, .. arguments]);
 
+    /// <summary>A command that runs beside the test, whose output goes to the file <paramref name="name"/>.</summary>
+    public Process Begin(string name, params string[] arguments) => Process.Start(
+        "sh", ["-c", "out=$1; shift; exec \"$@\" </dev/null >$out 2>$out.err", "sh", this[name], Installation.Runtime, "--root", Root, .. arguments]);
+
     /// <summary>A command that leaves a process behind, which keeps the streams: /dev/null.</summary>
     public CommandResult Leave(params string[] arguments) => Shell.Run(
         "sh", ["-c", "exec \"$@\" </dev/null >/dev/null 2>/dev/null", "sh", Installation.Runtime, "--root", Root, .. arguments]);
@@ -80,6 +84,17 @@ internal sealed class DetachedContainer : IDisposable
 
         throw new TimeoutException($"process {pid} did not end");
     }
+
+    /// <summary>The exit status of a command from <see cref="Begin"/>.</summary>
+    public static int End(Process process)
+    {
+        Assert.True(process.WaitForExit(Installation.RunDeadline), "a command did not end");
+        return process.ExitCode;
+    }
+
+    /// <summary>The folders of a cgroup in every hierarchy of the host.</summary>
+    public static IEnumerable<string> CgroupFolders(string cgroup) =>
+        Directory.EnumerateDirectories("/sys/fs/cgroup").Append("/sys/fs/cgroup").Select(d => d + cgroup).Where(Directory.Exists);
 
     /// <summary>Waits until <paramref name="condition"/> holds.</summary>
     public static void Eventually(Func<bool> condition, string what)

@@ -45,6 +45,19 @@ internal static class ProcessTree
         }
     }
 
+    /// <summary>A process's arguments; none when it has ended.</summary>
+    public static string[] Arguments(int pid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/cmdline").TrimEnd('\0').Split('\0');
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+
     public static bool IsAlive(int pid)
     {
         try

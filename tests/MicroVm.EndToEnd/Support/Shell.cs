@@ -14,7 +14,10 @@ internal sealed record CommandResult(int ExitCode, string StandardOutput, string
 /// <summary>Runs commands to their end.</summary>
 internal static class Shell
 {
-    public static CommandResult Run(string program, params string[] args)
+    public static CommandResult Run(string program, params string[] args) => RunWith("", program, args);
+
+    /// <summary>With a standard input of its own.</summary>
+    public static CommandResult RunWith(string input, string program, params string[] args)
     {
         using Process process = Process.Start(new ProcessStartInfo(program, args)
         {
@@ -22,6 +25,7 @@ internal static class Shell
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         })!;
+        process.StandardInput.Write(input);
         process.StandardInput.Close();
         Task<string> stderr = process.StandardError.ReadToEndAsync();
         string stdout = process.StandardOutput.ReadToEnd();

@@ -1,0 +1,67 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Sandbox.State;
+
+/// <summary>A container's folder, held by flock on itself: one deletion at a time, and the id is not free before its end.</summary>
+internal sealed unsafe class HeldContainer : IDisposable
+{
+    private readonly SafeFd _fd;
+    private readonly string _folder;
+
+    private HeldContainer(SafeFd fd, string folder)
+    {
+        _fd = fd;
+        _folder = folder;
+    }
+
+    /// <summary>Whether it is still what the path names.</summary>
+    internal bool IsThere => Identity(Libc.AT_FDCWD, _folder) is { } now && now == Identity(_fd.Value, "");
+
+    /// <summary>Takes the folder; null when it is not there any more, or not to be had without waiting.</summary>
+    /// <exception cref="SandboxException">It cannot be locked.</exception>
+    internal static HeldContainer? Take(string folder, bool wait)
+    {
+        int fd = Libc.open(folder, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0);
+        if (fd < 0)
+        {
+            return Check.LastErrno is Errno.ENOENT or Errno.ENOTDIR ? null : throw Failure(folder);
+        }
+
+        HeldContainer held = new(new SafeFd(fd), folder);
+        int result;
+        do
+        {
+            result = Libc.flock(fd, Libc.LOCK_EX | (wait ? 0 : Libc.LOCK_NB));
+        }
+        while (Check.Retry(result));
+        if (result < 0 && Check.LastErrno != Errno.EAGAIN)
+        {
+            SandboxException failure = Failure(folder);
+            held.Dispose();
+            throw failure;
+        }
+
+        if (result == 0 && held.IsThere)
+        {
+            return held;
+        }
+
+        held.Dispose();
+        return null;
+    }
+
+    public void Dispose() => _fd.Dispose();
+
+    private static SandboxException Failure(string folder) =>
+        new($"the state folder {folder} cannot be locked: {LinuxException.Text(Check.LastErrno)}");
+
+    private static (ulong Inode, uint Major, uint Minor)? Identity(int at, string path)
+    {
+        Libc.statx_t stat;
+        fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(path + "\0"))
+        {
+            return Libc.statx(at, p, Libc.AT_EMPTY_PATH, Libc.STATX_INO, &stat) == 0 ? (stat.stx_ino, stat.stx_dev_major, stat.stx_dev_minor) : null;
+        }
+    }
+}

@@ -1,0 +1,46 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using MicroVm.EndToEnd.Support;
+
+namespace MicroVm.EndToEnd;
+
+/// <summary>`events` of a container: figures at an interval, out-of-memory kills, for as many as ask.</summary>
+public sealed class EventsTests
+{
+    private const int Wanted = 3;
+
+    [SkippableFact]
+    public void EveryClientIsToldUntilTheContainerEnds()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("trap 'tail /dev/zero' USR1; echo ready; while :; do sleep 0.1; done");
+        bundle.Linux["resources"]!["memory"] = new JsonObject { ["limit"] = 32 << 20 };
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        c.Call("start").EnsureSuccess();
+        DetachedContainer.Eventually(() => c.Output.Contains("ready", StringComparison.Ordinal), "no output");
+        string[] names = ["one", "two"];
+        Process[] clients = [.. names.Select(n => c.Begin(n, "events", "--interval", "200ms", c.Id))];
+        DetachedContainer.Eventually(() => names.All(n => Lines(c, n, "stats").Count >= Wanted), "no figures");
+        c.Raw("kill", c.Id, "USR1").EnsureSuccess();
+        DetachedContainer.Eventually(() => names.All(n => Lines(c, n, "oom").Count >= 1), "no out-of-memory kill is told");
+        Assert.Equal("running", c.Status);
+
+        // Who comes later is not told of what was before.
+        Process late = c.Begin("late", "events", "--interval=200ms", c.Id);
+        DetachedContainer.Eventually(() => Lines(c, "late", "stats").Count >= Wanted, "no figures");
+        Assert.Empty(Lines(c, "late", "oom"));
+
+        c.Raw("kill", c.Id, "KILL").EnsureSuccess();
+        Assert.Equal(137, DetachedContainer.Reap(c.Pid));
+
+        // With cgroup version 1, runc's clients wait for the cgroup's end.
+        c.Call("delete").EnsureSuccess();
+        Assert.All((Process[])[.. clients, late], p => Assert.Equal(0, DetachedContainer.End(p)));
+        Assert.All(names, n => Assert.All(Lines(c, n, "stats").Take(Wanted), l => Assert.True((long)l["data"]!["memory"]!["usage"]!["usage"]! > 0)));
+    }
+
+    private static List<JsonNode> Lines(DetachedContainer c, string name, string type) => File.Exists(c[name])
+        ? [.. File.ReadAllText(c[name]).Split('\n')[..^1].Select(l => JsonNode.Parse(l)!).Where(l => (string)l["type"]! == type)]
+        : [];
+}
