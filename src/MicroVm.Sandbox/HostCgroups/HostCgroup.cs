@@ -128,7 +128,8 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
     /// <returns>The folders that stay.</returns>
     internal IReadOnlyList<string> Remove() => [.. Folders.Values.Where(f => !TryRemove(f))];
 
-    private static HostCgroup In(IReadOnlyList<CgroupHierarchy> hierarchies, Func<CgroupHierarchy, string> folder) => new(new SortedDictionary<string, string>(
+    /// <summary>A cgroup of the host's hierarchies, at the folder that <paramref name="folder"/> gives for each.</summary>
+    internal static HostCgroup In(IReadOnlyList<CgroupHierarchy> hierarchies, Func<CgroupHierarchy, string> folder) => new(new SortedDictionary<string, string>(
         hierarchies.ToDictionary(h => string.Join(',', h.Controllers), folder), StringComparer.Ordinal))
     {
         UnifiedMount = hierarchies.FirstOrDefault(h => h.IsUnified)?.MountPoint,
@@ -192,7 +193,7 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
                 }
                 catch (LinuxException)
                 {
-                    // One that holds processes passes only threaded controllers on; a limit that needs it says so.
+                    // One that holds processes passes only threaded controllers on. The guest keeps the limits in any case.
                 }
             }
         }
