@@ -19,7 +19,7 @@ public sealed class TerminalTests
         // runc sets the size once the process runs: until then stty knows none.
         using SpawnedProcess exec = terminal.Start(
             Installation.Runtime, "--root", c.Root, "exec", "-t", c.Id, "sh", "-c",
-            "tty; while ! stty size 2>/dev/null; do sleep 0.1; done; trap 'stty size; resized=1' WINCH; echo waiting; while [ -z $resized ]; do sleep 0.1; done; echo go; " +
+            "tty; until stty size 2>/dev/null | grep '[1-9]'; do sleep 0.1; done; trap 'stty size; resized=1' WINCH; echo waiting; while [ -z $resized ]; do sleep 0.1; done; echo go; " +
             "read line; echo got $line; trap 'exit 9' INT; echo now; while :; do sleep 0.1; done");
         string text = terminal.ReadUntil("waiting");
         Assert.Contains("/dev/pts/", text, StringComparison.Ordinal);

@@ -149,6 +149,40 @@ public sealed class StoreTests : IDisposable
     }
 
     [Fact]
+    public void OneDeletesWhileOthersWaitAndFindNothing()
+    {
+        ContainerStore store = new(_folder.Path);
+        ContainerState state = State("one") with { Init = new ProcessIdentity(int.MaxValue, 1), Transient = true };
+        store.Create(state);
+        HeldContainer first = store.Hold("one")!;
+        Task<HeldContainer?> second = Task.Run(() => store.Hold("one"));
+
+        // Dead, of a command in the foreground: free otherwise.
+        Assert.Contains("already exists", Assert.Throws<SandboxException>(() => store.Create(State("one"))).Message, StringComparison.Ordinal);
+        Assert.True(first.IsThere);
+        store.Delete(state);
+        Assert.False(first.IsThere);
+        first.Dispose();
+        Assert.Null(second.Result);
+        store.Create(State("one"));
+        using HeldContainer later = store.Hold("one")!;
+        Assert.True(later.IsThere);
+        Assert.Null(store.Hold("two"));
+    }
+
+    [Fact]
+    public void WhatHasNoStateIsRemovedAsSuch()
+    {
+        ContainerStore store = new(_folder.Path);
+        Directory.CreateDirectory(store.FolderOf("left/execs"));
+        store.DeleteStateless("left");
+        Assert.False(Directory.Exists(store.FolderOf("left")));
+        store.Create(State("one"));
+        store.DeleteStateless("one");
+        Assert.NotNull(store.Find("one"));
+    }
+
+    [Fact]
     public void ProcessesAreToldApart()
     {
         Assert.True(ProcessIdentity.Current.IsAlive());
