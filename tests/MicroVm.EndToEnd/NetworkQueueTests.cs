@@ -6,6 +6,9 @@ namespace MicroVm.EndToEnd;
 /// <summary>A guest with two CPUs uses two queue pairs.</summary>
 public sealed class NetworkQueueTests
 {
+    // TCP over IPv4 with time stamps on Ethernet.
+    private const int SegmentBytes = 1448;
+
     // Two streams each way, one of each on either CPU; sha256sum of what arrived, by stream.
     private const string Peer = """
         import hashlib, socket, threading
@@ -58,10 +61,11 @@ public sealed class NetworkQueueTests
         Assert.Equal($"{sum} {sum}", peer.Result.Split('\n')[1]);
         Assert.Equal(2, container.OutputSoFar.Split('\n').Count(l => l.StartsWith(sum, StringComparison.Ordinal)));
 
-        // Both threads had work, and no segment came before its turn.
+        // Both threads had work, and segments came in turn, but for those of threads that moved from one CPU to the next.
         long[] work = [.. Directory.GetDirectories($"/proc/{container.VmmPids().Single()}/task").Where(t => Comm(t).StartsWith("net0.", StringComparison.Ordinal)).Select(Switches)];
         Assert.All(work, w => Assert.True(w > 20, string.Join(", ", work)));
-        Assert.Equal(Reordered(before), Reordered(lab.In('R', "cat /proc/net/netstat")));
+        long segments = count * 7L * 2 / SegmentBytes;
+        Assert.InRange(Reordered(lab.In('R', "cat /proc/net/netstat")) - Reordered(before), 0, segments / 100);
         container.Input.Write("go\n"u8);
         container.Input.Close();
         Assert.Equal(0, container.Wait().ExitCode);
@@ -73,9 +77,9 @@ public sealed class NetworkQueueTests
         .Where(l => l.Contains("ctxt_switches", StringComparison.Ordinal))
         .Sum(l => long.Parse(l.Split(':')[1], CultureInfo.InvariantCulture));
 
-    private static string Reordered(string netstat)
+    private static long Reordered(string netstat)
     {
         string[][] lines = [.. netstat.Split('\n').Where(l => l.StartsWith("TcpExt:", StringComparison.Ordinal)).Select(l => l.Split(' '))];
-        return lines[1][Array.IndexOf(lines[0], "TCPOFOQueue")];
+        return long.Parse(lines[1][Array.IndexOf(lines[0], "TCPOFOQueue")], CultureInfo.InvariantCulture);
     }
 }

@@ -8,6 +8,9 @@ public sealed class NetworkTrafficTests(TwoContainers network) : IClassFixture<T
 {
     private const int Port = TwoContainers.Port;
 
+    // TCP over IPv4 with time stamps on Ethernet.
+    private const int SegmentBytes = 1448;
+
     // An emulated processor would take minutes for a gibibyte.
     private static readonly long Bulk = Installation.KernelCodeIsEmulated || Installation.IsLab ? 64 << 20 : 1 << 30;
 
@@ -40,8 +43,9 @@ public sealed class NetworkTrafficTests(TwoContainers network) : IClassFixture<T
         string said = network.On('C', $"net-peer {which} 10.77.0.1 {Port} {Bulk}");
         Assert.Contains($"{Bulk} bytes, sums equal", said, StringComparison.Ordinal);
 
-        // TCP would have mended it: no segment was missing or came before another.
-        Assert.Equal(before, OutOfOrder(receiver));
+        // TCP would have mended it: no segment was missing or came before another, but for those of a sender on the host that
+        // moved from one CPU to the next, which plain veth pairs reorder, too.
+        Assert.InRange(OutOfOrder(receiver) - before, 0, Bulk / SegmentBytes / 1000);
     }
 
     [SkippableTheory]
