@@ -153,5 +153,16 @@ internal sealed class NetworkLab : IDisposable
             ip route add default via 10.77.0.1
             ip -6 route add default via fd77::1
             """);
+
+        // The kernel works off that carriers are there, and makes link-local addresses, within a second or so.
+        In('C', """
+            for dev in eth0 net1; do
+                for i in $(seq 200); do
+                    if ip link show $dev | grep -q 'state UP' && ip addr show $dev | grep -q fe80; then continue 2; fi
+                    sleep 0.05
+                done
+                echo "$dev is not up" >&2; exit 1
+            done
+            """);
     }
 }

@@ -112,7 +112,7 @@ static void *streams(void *listener)
 	return NULL;
 }
 
-static void answer(int fd, uint32_t call, int waiting)
+static void answer(int fd, uint32_t call, int waiting, int starting)
 {
 	static const unsigned char ok[] = { 0x12, 0x00 };
 	static const unsigned char exited[] = { 0x12, 0x02, 0x08, 0x00 };
@@ -147,7 +147,9 @@ static void answer(int fd, uint32_t call, int waiting)
 	}
 	if (is("end") && waiting)
 		frame(fd, sizeof(impossible), call, RESPONSE, impossible, sizeof(impossible));
-	else if (is("chatter") && waiting) {
+	else if (is("chatter") && waiting)
+		return; /* comes before StartContainer or after it */
+	else if (is("chatter") && starting) {
 		length = wrap(2, length, &start);
 		for (int i = 1; ; i++) {
 			frame(fd, length, 1, RESPONSE, start, length);
@@ -179,7 +181,7 @@ int main(void)
 			uint32_t call = header[4] << 24 | header[5] << 16 | header[6] << 8 | header[7];
 			if (length > sizeof(request) || !take(fd, request, length))
 				break;
-			answer(fd, call, memmem(request, length, "WaitProcess", 11) != NULL);
+			answer(fd, call, memmem(request, length, "WaitProcess", 11) != NULL, memmem(request, length, "StartContainer", 14) != NULL);
 		}
 		close(fd);
 	}
