@@ -18,7 +18,7 @@ public sealed class FullDiskTests
         using DetachedContainer c = new(bundle);
         using SmallFileSystem disk = new(c.Root, "64k");
         int created = 0;
-        for (int free = 0; free <= 6; free++)
+        for (int free = 0; free <= 12; free++)
         {
             disk.Fill(free);
             CommandResult create = c.Create();
