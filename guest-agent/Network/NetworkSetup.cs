@@ -75,19 +75,11 @@ public sealed class NetworkSetup
     // A gateway must be reachable by a route that is there already.
     private static int Dependency(NetworkRoute route) => route.NextHops.Any(h => h.Gateway.Length > 0) ? 1 : 0;
 
-    private static Libc.ifinfomsg Body(int index, uint flags = 0, uint change = 0) => new() { ifi_index = index, ifi_flags = flags, ifi_change = change };
-
     private void ReadLinks()
     {
         _links = [];
-        _socket.Dump(new NetlinkRequest(Libc.RTM_GETLINK, Libc.NLM_F_DUMP).Append(default(Libc.ifinfomsg)), "dump of the interfaces", (_, payload) =>
-        {
-            if (System.Runtime.InteropServices.MemoryMarshal.TryRead(payload, out Libc.ifinfomsg body))
-            {
-                NetlinkAttributes attributes = new(payload[16..]);
-                _links.Add(new Link(body.ifi_index, attributes.Text(Libc.IFLA_IFNAME), attributes.Bytes(Libc.IFLA_ADDRESS), body.ifi_flags));
-            }
-        });
+        _socket.DumpLinks((in Libc.ifinfomsg link, NetlinkAttributes attributes) =>
+            _links.Add(new Link(link.ifi_index, attributes.Text(Libc.IFLA_IFNAME), attributes.Bytes(Libc.IFLA_ADDRESS), link.ifi_flags)));
     }
 
     // By address, since the guest's own names say nothing; several with one address by name, else in order.
@@ -136,18 +128,14 @@ public sealed class NetworkSetup
             WriteSetting(planned.Name, key, value);
         }
 
-        NetlinkRequest request = new NetlinkRequest(Libc.RTM_NEWLINK, Change)
-            .Append(Body(link.Index, planned.NoArp ? Libc.IFF_NOARP : 0u, Libc.IFF_NOARP))
-            .Add(Libc.IFLA_MTU, planned.Mtu);
+        NetlinkRequest request = NetlinkLinks.Change(link.Index, planned.NoArp ? Libc.IFF_NOARP : 0u, Libc.IFF_NOARP).Add(Libc.IFLA_MTU, planned.Mtu);
         if (!planned.Mac.Span.SequenceEqual(link.Mac))
         {
             request.Add(Libc.IFLA_ADDRESS, planned.Mac.Span);
         }
 
         _socket.Execute(request, "set address, MTU and flags of", planned.Name);
-        NetlinkRequest mode = new NetlinkRequest(Libc.RTM_NEWLINK, Change).Append(Body(link.Index)).Nest(
-            Libc.IFLA_AF_SPEC, s => s.Nest((ushort)Libc.AF_INET6, v6 => v6.Add(Libc.IFLA_INET6_ADDR_GEN_MODE, [Libc.IN6_ADDR_GEN_MODE_NONE])));
-        _ = _socket.TryExecute(mode, out _);
+        _socket.MakeNoLinkLocalAddress(link.Index);
         SetFlags(link.Index, planned.Up ? (uint)Libc.IFF_UP : 0u, Libc.IFF_UP, planned.Name);
         Each(planned.Addresses, a => _socket.Execute(
             NetworkMessages.Address(Libc.RTM_NEWADDR, Make | Libc.NLM_F_REPLACE, link.Index, a),
@@ -174,12 +162,12 @@ public sealed class NetworkSetup
     private void SetName(Link link, string name)
     {
         _socket.Execute(
-            new NetlinkRequest(Libc.RTM_NEWLINK, Change).Append(Body(link.Index)).Add(Libc.IFLA_IFNAME, name), "rename", $"{link.Name} to {name}");
+            NetlinkLinks.Change(link.Index).Add(Libc.IFLA_IFNAME, name), "rename", $"{link.Name} to {name}");
         _links[_links.IndexOf(link)] = link with { Name = name };
     }
 
     private void SetFlags(int index, uint flags, uint change, string name) => _socket.Execute(
-        new NetlinkRequest(Libc.RTM_NEWLINK, Change).Append(Body(index, flags, change)), (flags & Libc.IFF_UP) != 0 ? "bring up" : "bring down", name);
+        NetlinkLinks.Change(index, flags, change), (flags & Libc.IFF_UP) != 0 ? "bring up" : "bring down", name);
 
     private void WriteSetting(string name, string key, string value)
     {

@@ -13,4 +13,19 @@ public static unsafe class Pipe
         Check.Result(Libc.pipe2(fds, Libc.O_CLOEXEC), "pipe2");
         return (new SafeFd(fds[0]), new SafeFd(fds[1]));
     }
+
+    /// <summary>Writes all of <paramref name="bytes"/> for a process that reads the other end.</summary>
+    /// <returns>False when it has ended, as whoever waits for its work will be told.</returns>
+    public static bool TryWrite(SafeFd write, ReadOnlySpan<byte> bytes)
+    {
+        try
+        {
+            HostFile.WriteAll(write, bytes, "pipe");
+            return true;
+        }
+        catch (LinuxException)
+        {
+            return false;
+        }
+    }
 }

@@ -128,11 +128,7 @@ internal sealed class ContainerNetwork : IDisposable
     {
         string name = TapName(link.Index);
         socket.Execute(
-            new NetlinkRequest(Libc.RTM_NEWLINK, Libc.NLM_F_ACK)
-                .Append(new Libc.ifinfomsg { ifi_index = ReadNames(socket).Find(l => l.Name == name).Index })
-                .Add(Libc.IFLA_MTU, link.Mtu),
-            "set MTU of",
-            name);
+            NetlinkLinks.Change(ReadNames(socket).Find(l => l.Name == name).Index).Add(Libc.IFLA_MTU, link.Mtu), "set MTU of", name);
         return 0;
     });
 
@@ -196,21 +192,9 @@ internal sealed class ContainerNetwork : IDisposable
 
             // The tap is a wire's end and no more: no address of its own, and no packets of the namespace's kernel.
             socket.Execute(
-                new NetlinkRequest(Libc.RTM_NEWLINK, Libc.NLM_F_ACK)
-                    .Append(new Libc.ifinfomsg { ifi_index = tap, ifi_flags = Libc.IFF_NOARP, ifi_change = Libc.IFF_NOARP })
-                    .Add(Libc.IFLA_MTU, link.Mtu),
-                "set MTU of",
-                name);
-            _ = socket.TryExecute(
-                new NetlinkRequest(Libc.RTM_NEWLINK, Libc.NLM_F_ACK)
-                    .Append(new Libc.ifinfomsg { ifi_index = tap })
-                    .Nest(Libc.IFLA_AF_SPEC, s => s.Nest((ushort)Libc.AF_INET6, v6 => v6.Add(Libc.IFLA_INET6_ADDR_GEN_MODE, [Libc.IN6_ADDR_GEN_MODE_NONE]))),
-                out _);
-            socket.Execute(
-                new NetlinkRequest(Libc.RTM_NEWLINK, Libc.NLM_F_ACK)
-                    .Append(new Libc.ifinfomsg { ifi_index = tap, ifi_flags = Libc.IFF_UP, ifi_change = Libc.IFF_UP }),
-                "bring up",
-                name);
+                NetlinkLinks.Change(tap, Libc.IFF_NOARP, Libc.IFF_NOARP).Add(Libc.IFLA_MTU, link.Mtu), "set MTU of", name);
+            socket.MakeNoLinkLocalAddress(tap);
+            socket.Execute(NetlinkLinks.Change(tap, Libc.IFF_UP, Libc.IFF_UP), "bring up", name);
             TrafficRedirect.Add(socket, tap, link.Index, name);
             TrafficRedirect.Add(socket, link.Index, tap, link.Name);
             return new ConnectedLink(link, taps);
@@ -227,8 +211,7 @@ internal sealed class ContainerNetwork : IDisposable
     private static NetworkNamespace Create()
     {
         NetworkNamespace ns = NetworkNamespace.Create();
-        _ = ns.Run(socket => socket.TryExecute(
-            new NetlinkRequest(Libc.RTM_NEWLINK, Libc.NLM_F_ACK).Append(new Libc.ifinfomsg { ifi_index = 1, ifi_flags = Libc.IFF_UP, ifi_change = Libc.IFF_UP }), out _));
+        _ = ns.Run(socket => socket.TryExecute(NetlinkLinks.Change(1, Libc.IFF_UP, Libc.IFF_UP), out _));
         return ns;
     }
 
@@ -244,13 +227,7 @@ internal sealed class ContainerNetwork : IDisposable
     private static List<(int Index, string Name)> ReadNames(NetlinkSocket socket)
     {
         List<(int Index, string Name)> names = [];
-        socket.Dump(new NetlinkRequest(Libc.RTM_GETLINK, Libc.NLM_F_DUMP).Append(default(Libc.ifinfomsg)), "dump of the interfaces", (type, payload) =>
-        {
-            if (System.Runtime.InteropServices.MemoryMarshal.TryRead(payload, out Libc.ifinfomsg body))
-            {
-                names.Add((body.ifi_index, new NetlinkAttributes(payload[16..]).Text(Libc.IFLA_IFNAME)));
-            }
-        });
+        socket.DumpLinks((in Libc.ifinfomsg link, NetlinkAttributes attributes) => names.Add((link.ifi_index, attributes.Text(Libc.IFLA_IFNAME))));
         return names;
     }
 

@@ -41,15 +41,13 @@ internal static class NamespaceReader
     internal static List<HostLink> ReadLinks(NetlinkSocket socket, IReadOnlyCollection<int>? joined = null)
     {
         List<HostLink> links = [];
-        NetlinkRequest request = new NetlinkRequest(Libc.RTM_GETLINK, Libc.NLM_F_DUMP).Append(default(Libc.ifinfomsg));
-        socket.Dump(request, "dump of the interfaces", (_, payload) =>
+        socket.DumpLinks((in Libc.ifinfomsg body, NetlinkAttributes attributes) =>
         {
-            if (!MemoryMarshal.TryRead(payload, out Libc.ifinfomsg body) || body.ifi_type != Libc.ARPHRD_ETHER || (body.ifi_flags & Libc.IFF_LOOPBACK) != 0)
+            if (body.ifi_type != Libc.ARPHRD_ETHER || (body.ifi_flags & Libc.IFF_LOOPBACK) != 0)
             {
                 return;
             }
 
-            NetlinkAttributes attributes = new(payload[16..]);
             HostLink link = new(
                 body.ifi_index,
                 attributes.Text(Libc.IFLA_IFNAME),

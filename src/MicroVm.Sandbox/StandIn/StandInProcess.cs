@@ -49,7 +49,9 @@ internal sealed class StandInProcess : IDisposable
             spawn.Add(its);
             StandInProcess process = new(spawn.Start(), new LineChannel(mine), log);
             itsRequest.Dispose();
-            Hand(request, ourRequest);
+
+            // Put into words while the program starts.
+            _ = Pipe.TryWrite(ourRequest, HandJson.Write(request));
             return process;
         }
         catch (LinuxException e)
@@ -117,19 +119,6 @@ internal sealed class StandInProcess : IDisposable
     {
         _channel.Dispose();
         Process.Dispose();
-    }
-
-    /// <summary>Hands the request over, which is put into words while the program starts.</summary>
-    private static void Hand(StandInRequest request, SafeFd pipe)
-    {
-        try
-        {
-            HostFile.WriteAll(pipe, HandJson.Write(request), "request");
-        }
-        catch (LinuxException)
-        {
-            // It has ended, as whoever expects its answer will be told.
-        }
     }
 
     private StandInMessage? Next()

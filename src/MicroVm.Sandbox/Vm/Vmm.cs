@@ -120,7 +120,9 @@ internal sealed unsafe class Vmm : IDisposable
             arguments[2] = spawn.Add(itsConfiguration).ToString(System.Globalization.CultureInfo.InvariantCulture);
             SpawnedProcess process = Affinity.With(shape.HostCpus, spawn.Start);
             itsConfiguration.Dispose();
-            Hand(config, ourConfiguration);
+
+            // Put into words while the program starts.
+            _ = Pipe.TryWrite(ourConfiguration, JsonSerializer.SerializeToUtf8Bytes(config, VmmJson.Default.VmmConfig));
             return new Vmm(
                 process,
                 errorsRead,
@@ -177,19 +179,6 @@ internal sealed unsafe class Vmm : IDisposable
         Control.Dispose();
         _errors.Dispose();
         _console.Dispose();
-    }
-
-    /// <summary>Hands the configuration over, which is put into words while the program starts.</summary>
-    private static void Hand(VmmConfig config, SafeFd pipe)
-    {
-        try
-        {
-            HostFile.WriteAll(pipe, JsonSerializer.SerializeToUtf8Bytes(config, VmmJson.Default.VmmConfig), "configuration");
-        }
-        catch (LinuxException)
-        {
-            // It has ended, as whoever waits for its agent will be told.
-        }
     }
 
     private static SafeFd OpenKvm()
