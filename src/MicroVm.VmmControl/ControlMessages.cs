@@ -40,7 +40,7 @@ public sealed record ControlRequest
 }
 
 /// <summary>The operations of the control socket.</summary>
-[JsonConverter(typeof(JsonStringEnumConverter<ControlOperation>))]
+[JsonConverter(typeof(NamedEnumConverter<ControlOperation>))]
 public enum ControlOperation
 {
     /// <summary>State, counters and times: <see cref="VmmInfo"/>.</summary>

@@ -99,7 +99,7 @@ public sealed record FileReference
 }
 
 /// <summary>Which tables describe the machine to the kernel.</summary>
-[JsonConverter(typeof(JsonStringEnumConverter<MachineTables>))]
+[JsonConverter(typeof(NamedEnumConverter<MachineTables>))]
 public enum MachineTables
 {
     /// <summary>MP table and ACPI tables; virtio devices by ACPI and on the command line are never both given.</summary>
@@ -178,7 +178,7 @@ public sealed record FsExport
 }
 
 /// <summary>How a guest may cache what it reads from a virtio-fs export.</summary>
-[JsonConverter(typeof(JsonStringEnumConverter<FsCache>))]
+[JsonConverter(typeof(NamedEnumConverter<FsCache>))]
 public enum FsCache
 {
     /// <summary>

@@ -56,6 +56,15 @@ public sealed class VmmConfigTests
     }
 
     [Theory]
+    [InlineData("3")]
+    [InlineData("\"3\"")]
+    [InlineData("-1")]
+    [InlineData("\"Stop, Pause\"")]
+    [InlineData("null")]
+    public void Requests_are_known_by_name_alone(string operation) =>
+        Assert.Throws<JsonException>(() => JsonSerializer.Deserialize($$"""{"operation":{{operation}}}""", VmmJson.Default.ControlRequest));
+
+    [Theory]
     [InlineData("""{"kernel":{"path":"/vmlinux"},"memoryMB":64}""", "memoryMB")]
     [InlineData("""{"memoryMiB":64}""", "kernel")]
     [InlineData("""{"kernel":{"path":"/vmlinux"},"memoryMiB":"many"}""", "memoryMiB")]

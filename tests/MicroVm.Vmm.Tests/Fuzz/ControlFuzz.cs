@@ -43,7 +43,11 @@ public sealed class ControlFuzz
         thread.Start();
         try
         {
-            Fuzzing.Run("control", random => Converse(path, random));
+            Fuzzing.Run("control", random =>
+            {
+                Converse(path, random);
+                Assert.True(thread.IsAlive, "the machine has ended, and no request was to stop it");
+            });
         }
         finally
         {
