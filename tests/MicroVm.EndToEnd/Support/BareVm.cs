@@ -3,6 +3,8 @@ using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
 using MicroVm.VmmControl;
 
 namespace MicroVm.EndToEnd.Support;
@@ -56,13 +58,16 @@ internal sealed class BareVm : IDisposable
     }
 
     /// <summary>Sends one request to the control socket.</summary>
-    public ControlResponse Ask(ControlOperation operation)
+    public ControlResponse Ask(ControlOperation operation) => Ask(new ControlRequest { Operation = operation });
+
+    /// <summary>Sends one request to the control socket, with descriptors, which stay the caller's.</summary>
+    public ControlResponse Ask(ControlRequest request, params SafeFd[] fds)
     {
         using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         socket.Connect(new UnixDomainSocketEndPoint(Path.Combine(Folder, "control")));
         using NetworkStream stream = new(socket);
-        stream.Write(JsonSerializer.SerializeToUtf8Bytes(new ControlRequest { Operation = operation }, VmmJson.Default.ControlRequest));
-        stream.Write("\n"u8);
+        using SafeFd sender = SafeFd.From(Libc.fcntl((int)socket.Handle, Libc.F_DUPFD_CLOEXEC, 0), "fcntl(F_DUPFD_CLOEXEC)");
+        FdSender.Send(sender, [.. JsonSerializer.SerializeToUtf8Bytes(request, VmmJson.Default.ControlRequest), (byte)'\n'], fds);
         using StreamReader reader = new(stream, Encoding.UTF8);
         return JsonSerializer.Deserialize(reader.ReadLine()!, VmmJson.Default.ControlResponse)!;
     }

@@ -1,9 +1,11 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Tests.Shared.Fuzz;
+using MicroVm.Tests.Shared.Virtio;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Tests.Fs;
@@ -49,6 +51,47 @@ public sealed class DeviceFuzz
         Fuzz("fs", _ => new VirtioFsDevice("fuzz", [new VirtioFsExport("tree", Open(tree.Share, Libc.O_PATH | Libc.O_DIRECTORY), ReadOnly: false)]));
         Assert.Equal("secret", File.ReadAllText(secret));
         Assert.Equal(["secret", "share"], Directory.EnumerateFileSystemEntries(tree.Base).Select(p => Path.GetFileName(p)!).Order());
+    }
+
+    [SkippableFact]
+    public void Net()
+    {
+        Skip.If(TapNamespace.Missing is not null, TapNamespace.Missing);
+        using TapNamespace tap = TapNamespace.Create(queues: 2);
+        ulong features;
+        using (NetDevice device = MakeNet(tap))
+        {
+            features = device.DeviceFeatures;
+        }
+
+        byte[] frame = new byte[1514];
+        Fuzzing.Run("net", random =>
+        {
+            for (int i = random.Next(8); i > 0; i--)
+            {
+                random.NextBytes(frame);
+                frame.AsSpan(0, MacAddress.Length).Clear();
+                _ = tap.Send(frame.AsSpan(0, random.Next(14, frame.Length)), wait: false);
+            }
+
+            using (HostileDriver driver = new(random, _ => MakeNet(tap), features))
+            {
+                driver.Attack();
+            }
+
+            while (tap.TryReceive() is { } sent)
+            {
+                Assert.Equal(new byte[MacAddress.Length], sent[6..12]);
+            }
+        });
+    }
+
+    private static NetDevice MakeNet(TapNamespace tap)
+    {
+        // The address is that of the driver's empty memory, so that some of its frames come from it.
+        NetDevice device = new("net0", 2);
+        device.Attach([.. tap.Taps.Select(t => t.Duplicate())], new NetInterface(default, 1500, default, default));
+        return device;
     }
 
     private static void Fuzz(string target, Func<EventLoop, VirtioDevice> make) => Fuzzing.Run(target, random =>

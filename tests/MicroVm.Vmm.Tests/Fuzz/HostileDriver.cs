@@ -21,10 +21,13 @@ internal sealed class HostileDriver : IDisposable
     private readonly EventLoop _loop = new();
     private readonly FakeRouting _routing = new();
     private readonly MmioTransport _transport;
+    private readonly ulong _features;
 
-    public HostileDriver(Random random, Func<EventLoop, VirtioDevice> make)
+    /// <summary>Drives the device that <paramref name="make"/> makes; of <paramref name="features"/> it takes some.</summary>
+    public HostileDriver(Random random, Func<EventLoop, VirtioDevice> make, ulong features = 0)
     {
         _random = random;
+        _features = features;
         _transport = new MmioTransport(make(_loop), _memory, _loop, _routing, Base, 7);
     }
 
@@ -90,10 +93,11 @@ internal sealed class HostileDriver : IDisposable
         {
             if (status == 0xb)
             {
+                ulong features = _features == 0 ? 0 : _features & (ulong)_random.NextInt64();
                 Write(MmioRegister.DriverFeaturesSel, 1);
-                Write(MmioRegister.DriverFeatures, 1);
+                Write(MmioRegister.DriverFeatures, 1 | (uint)(features >> 32));
                 Write(MmioRegister.DriverFeaturesSel, 0);
-                Write(MmioRegister.DriverFeatures, _random.Next(2) == 0 ? 0 : 1u << (28 + _random.Next(2)));
+                Write(MmioRegister.DriverFeatures, (uint)features | (_random.Next(2) == 0 ? 0 : 1u << (28 + _random.Next(2))));
             }
 
             if (status == 0xf)

@@ -14,7 +14,10 @@ internal sealed unsafe class TapNamespace : IDisposable
     private const int AfPacket = 17;
     private const int EthPAll = 0x0300;
     private const int SolPacket = 263;
+    private const int PacketVnetHeader = 15;
     private const int PacketIgnoreOutgoing = 23;
+    private const int SoRcvBufForce = 33;
+    private const int WireBytes = 16 << 20;
 
     private TapNamespace(SafeFd[] taps, SafeFd wire) => (Taps, Wire) = (taps, wire);
 
@@ -31,7 +34,10 @@ internal sealed unsafe class TapNamespace : IDisposable
     public SafeFd Wire { get; }
 
     /// <summary>Makes it.</summary>
-    public static TapNamespace Create(int queues = 1, int mtu = 1500)
+    /// <param name="queues">Number of the tap's descriptors.</param>
+    /// <param name="mtu">Its MTU.</param>
+    /// <param name="headers">Frames on the wire have a struct virtio_net_hdr (10 bytes) before them: how the kernel understood them.</param>
+    public static TapNamespace Create(int queues = 1, int mtu = 1500, bool headers = false)
     {
         TapNamespace? made = null;
         Exception? failure = null;
@@ -40,7 +46,7 @@ internal sealed unsafe class TapNamespace : IDisposable
             try
             {
                 Check.Result(Libc.unshare(Libc.CLONE_NEWNET), "unshare(CLONE_NEWNET)");
-                made = Make(queues, mtu);
+                made = Make(queues, mtu, headers);
             }
             catch (Exception e)
             {
@@ -52,12 +58,14 @@ internal sealed unsafe class TapNamespace : IDisposable
         return made ?? throw new InvalidOperationException("no tap", failure);
     }
 
-    /// <summary>Sends a frame into the tap, for the guest.</summary>
-    public bool Send(ReadOnlySpan<byte> frame)
+    /// <summary>Sends a frame into the tap, for the guest; with a header before it where the wire has them.</summary>
+    /// <param name="frame">The frame.</param>
+    /// <param name="wait">Waits for room while the tap is full of frames that the guest does not take.</param>
+    public bool Send(ReadOnlySpan<byte> frame, bool wait = true)
     {
         fixed (byte* p = frame)
         {
-            return Libc.send(Wire.Value, p, (nuint)frame.Length, 0) == frame.Length;
+            return Libc.send(Wire.Value, p, (nuint)frame.Length, wait ? 0 : Libc.MSG_DONTWAIT) == frame.Length;
         }
     }
 
@@ -79,7 +87,7 @@ internal sealed unsafe class TapNamespace : IDisposable
         Array.ForEach(Taps, t => t.Dispose());
     }
 
-    private static TapNamespace Make(int queues, int mtu)
+    private static TapNamespace Make(int queues, int mtu, bool headers)
     {
         // No neighbour discovery of the namespace's own.
         File.WriteAllText("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
@@ -108,7 +116,11 @@ internal sealed unsafe class TapNamespace : IDisposable
         MemoryMarshal.Write(new Span<byte>(address + 4, 4), request.ifr_ifindex);
         Check.Result(Libc.bind(wire.Value, address, 20), "bind");
         int one = 1;
+        int room = WireBytes;
         Check.Result(Libc.setsockopt(wire.Value, SolPacket, PacketIgnoreOutgoing, &one, sizeof(int)), "setsockopt(PACKET_IGNORE_OUTGOING)");
+        Check.Result(Libc.setsockopt(wire.Value, Libc.SOL_SOCKET, SoRcvBufForce, &room, sizeof(int)), "setsockopt(SO_RCVBUFFORCE)");
+        int vnet = headers ? 1 : 0;
+        Check.Result(Libc.setsockopt(wire.Value, SolPacket, PacketVnetHeader, &vnet, sizeof(int)), "setsockopt(PACKET_VNET_HDR)");
         return new TapNamespace(taps, wire);
     }
 }
