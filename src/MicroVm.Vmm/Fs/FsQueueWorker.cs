@@ -9,20 +9,18 @@ namespace MicroVm.Vmm.Fs;
 /// A thread that serves one queue of a virtio-fs device: system calls for the guest may block it, and the other queue
 /// must not wait. It runs from its construction until it is disposed of.
 /// </summary>
-internal sealed class FsQueueWorker : IEventHandler, IDisposable
+internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
 {
     // Requests that wait together are shown to the driver together, for one interrupt costs more than a small request,
     // but not after so much data that the first waits for long.
     private const int PublishAfterRequests = 32;
     private const uint PublishAfterBytes = 256 << 10;
-    private const int StackSize = 256 << 10;
 
     private readonly FuseServer _server;
     private readonly Virtqueue _queue;
     private readonly IVirtioInterrupt _interrupt;
-    private readonly EventLoop _loop = new();
     private readonly DescriptorChain _chain;
-    private readonly Thread _thread;
+    private readonly DeviceThread _thread;
     private FuseRequest? _request;
 
     /// <summary>Starts serving.</summary>
@@ -36,15 +34,35 @@ internal sealed class FsQueueWorker : IEventHandler, IDisposable
         _queue = queue;
         _interrupt = interrupt;
         _chain = new DescriptorChain(queue.Size);
-        _loop.Add(queue.Kick.Fd, Libc.EPOLLIN, this);
-        _thread = new Thread(Run, StackSize) { IsBackground = true, Name = name };
+        _thread = new DeviceThread(name, ThreadKind.Files, interrupt);
+        _thread.Loop.Defer(this);
         _thread.Start();
     }
 
-    /// <inheritdoc/>
-    public void OnReady(SafeFd fd, uint events)
+    /// <summary>Stops the thread after the request that it is at.</summary>
+    public void Dispose()
     {
-        _queue.Kick.Drain();
+        _thread.Dispose();
+        _request?.Dispose();
+        _chain.Dispose();
+    }
+
+    /// <summary>Prepares the thread, which first comes here, and serves what waits already.</summary>
+    void IDeferredWork.RunDeferred()
+    {
+        _request = _server.PrepareThread();
+        _thread.Loop.Add(_queue.Kick.Fd, Libc.EPOLLIN, this);
+        Serve();
+    }
+
+    void IEventHandler.OnReady(SafeFd fd, uint events)
+    {
+        _ = _queue.Kick.Drain();
+        Serve();
+    }
+
+    private void Serve()
+    {
         do
         {
             _queue.DisableNotifications();
@@ -55,33 +73,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDisposable
         if (_queue.IsBroken)
         {
             _interrupt.SignalNeedsReset(_queue.BrokenReason!);
-            _loop.Remove(_queue.Kick.Fd);
-        }
-    }
-
-    /// <summary>Stops the thread after the request that it is at.</summary>
-    public void Dispose()
-    {
-        _loop.Stop();
-        _thread.Join();
-        _loop.Dispose();
-        _chain.Dispose();
-    }
-
-    private void Run()
-    {
-        try
-        {
-            JailedThread.Begin(ThreadKind.Files);
-            using FuseRequest request = _server.PrepareThread();
-            _request = request;
-            OnReady(_queue.Kick.Fd, Libc.EPOLLIN);
-            _loop.Run();
-        }
-        catch (Exception e) when (e is not OutOfMemoryException)
-        {
-            // The host or this program is at fault, not the guest: its other devices go on.
-            _interrupt.SignalNeedsReset($"{_thread.Name}: {e.Message}");
+            _thread.Loop.Remove(_queue.Kick.Fd);
         }
     }
 

@@ -8,21 +8,19 @@ namespace MicroVm.Vmm.Devices.Net;
 
 /// <summary>
 /// A queue pair and the thread that serves it from activation to reset. A write to a tap runs the host's network stack up to
-/// the receiver, so it is not done on the loop that all other devices share. Owns the thread and its loop.
+/// the receiver, so it is not done on the loop that all other devices share. Owns the thread.
 /// </summary>
 internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
 {
-    private const int StackBytes = 256 * 1024;
     private readonly Virtqueue _rx;
     private readonly Virtqueue _tx;
     private readonly SafeFd _tap;
     private readonly IVirtioInterrupt _interrupt;
-    private readonly EventLoop _loop = new();
+    private readonly DeviceThread _thread;
     private readonly TimerFd _rxTimer = new();
     private readonly TimerFd _txTimer = new();
     private readonly NetReceiver _receiver;
     private readonly NetTransmitter _transmitter;
-    private readonly Thread _thread;
     private uint _watched;
     private bool _turnQueued;
     private bool _rxWork = true;
@@ -33,13 +31,13 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
     public NetPair(string name, Virtqueue rx, Virtqueue tx, SafeFd tap, IVirtioInterrupt interrupt, NetReceiver receiver, NetTransmitter transmitter)
     {
         (_rx, _tx, _tap, _interrupt, _receiver, _transmitter) = (rx, tx, tap, interrupt, receiver, transmitter);
-        _thread = new Thread(Run, StackBytes) { IsBackground = true, Name = name };
-        _loop.Add(rx.Kick.Fd, Libc.EPOLLIN, this);
-        _loop.Add(tx.Kick.Fd, Libc.EPOLLIN, this);
-        _loop.Add(_rxTimer.Fd, Libc.EPOLLIN, this);
-        _loop.Add(_txTimer.Fd, Libc.EPOLLIN, this);
+        _thread = new DeviceThread(name, ThreadKind.Network, interrupt);
+        _thread.Loop.Add(rx.Kick.Fd, Libc.EPOLLIN, this);
+        _thread.Loop.Add(tx.Kick.Fd, Libc.EPOLLIN, this);
+        _thread.Loop.Add(_rxTimer.Fd, Libc.EPOLLIN, this);
+        _thread.Loop.Add(_txTimer.Fd, Libc.EPOLLIN, this);
         _watched = Libc.EPOLLIN;
-        _loop.Add(tap, _watched, this);
+        _thread.Loop.Add(tap, _watched, this);
     }
 
     /// <summary>Starts serving, with what waits already.</summary>
@@ -50,7 +48,7 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
     }
 
     /// <summary>Lets the pair receive, or not (5.1.6.5.5). Any thread.</summary>
-    public void Enable(bool enabled) => _loop.Post(() =>
+    public void Enable(bool enabled) => _thread.Loop.Post(() =>
     {
         _rxEnabled = enabled;
         _rxWork = enabled;
@@ -60,13 +58,7 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
     /// <summary>Stops between two frames, and waits for that.</summary>
     public void Dispose()
     {
-        _loop.Stop();
-        if (_thread.ThreadState.HasFlag(ThreadState.Unstarted) is false)
-        {
-            _thread.Join();
-        }
-
-        _loop.Dispose();
+        _thread.Dispose();
         _receiver.Dispose();
         _transmitter.Dispose();
         _rxTimer.Dispose();
@@ -169,7 +161,7 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
         if (wanted != _watched)
         {
             _watched = wanted;
-            _loop.Modify(_tap, wanted);
+            _thread.Loop.Modify(_tap, wanted);
         }
     }
 
@@ -179,21 +171,8 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
         if (!_dead)
         {
             _dead = true;
-            _loop.Remove(_tap);
+            _thread.Loop.Remove(_tap);
             VmmLog.Write($"{_thread.Name}: the tap interface is gone");
-        }
-    }
-
-    private void Run()
-    {
-        try
-        {
-            JailedThread.Begin(ThreadKind.Network);
-            _loop.Run();
-        }
-        catch (Exception e) when (e is IOException or InvalidOperationException)
-        {
-            _interrupt.SignalNeedsReset($"{_thread.Name}: {e.Message}");
         }
     }
 
@@ -202,7 +181,7 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
         if (!_turnQueued)
         {
             _turnQueued = true;
-            _loop.Defer(this);
+            _thread.Loop.Defer(this);
         }
     }
 }
