@@ -16,43 +16,30 @@ internal enum HandleKind : byte
 }
 
 /// <summary>The guest's open files. A handle is valid only together with the inode that it was opened on.</summary>
-/// <remarks>Any thread. Owns its descriptors, as <see cref="InodeTable"/> does and for the same reason.</remarks>
-internal sealed unsafe class HandleTable : IDisposable
+internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
 {
     private const uint FirstId = 1; // 0 is what a request that forgot its handle carries
-    private readonly object _lock = new();
-    private readonly FdBudget _budget;
-    private readonly SlotTable<Entry> _slots = new(FirstId);
 
     /// <summary>Makes an empty table whose descriptors count against <paramref name="budget"/>.</summary>
-    public HandleTable(FdBudget budget) => _budget = budget;
-
-    /// <summary>Number of open handles.</summary>
-    public int Count
+    public HandleTable(FdBudget budget)
+        : base(FirstId, budget)
     {
-        get
-        {
-            lock (_lock)
-            {
-                return _slots.Count;
-            }
-        }
     }
 
     /// <summary>Adds a handle; takes over <paramref name="fd"/> (-1 for the root) and the budget's unit.</summary>
     /// <returns>Its id for the guest.</returns>
     public ulong Add(ulong nodeId, HandleKind kind, int fd, int flags, in InodeKey key)
     {
-        lock (_lock)
+        lock (Gate)
         {
-            int index = _slots.Add();
-            Entry* e = _slots.Entry(index);
+            int index = Slots.Add();
+            Entry* e = Slots.Entry(index);
             e->NodeId = nodeId;
             e->Kind = kind;
             e->Fd = fd;
             e->Flags = flags;
             e->Key = key;
-            return _slots.IdOf(index);
+            return Slots.IdOf(index);
         }
     }
 
@@ -60,10 +47,10 @@ internal sealed unsafe class HandleTable : IDisposable
     /// <returns>False when there is no such handle, it is of another inode or kind, or its export was removed.</returns>
     public bool TryPin(ulong handle, ulong nodeId, HandleKind kind, out HandlePin pin)
     {
-        lock (_lock)
+        lock (Gate)
         {
-            int index = _slots.Find(handle);
-            Entry* e = index < 0 ? null : _slots.Entry(index);
+            int index = Slots.Find(handle);
+            Entry* e = index < 0 ? null : Slots.Entry(index);
             if (e is null || e->NodeId != nodeId || e->Kind != kind || e->IsClosing)
             {
                 pin = default;
@@ -80,116 +67,75 @@ internal sealed unsafe class HandleTable : IDisposable
     /// <returns>False when there is no such handle, or it is of another inode or kind.</returns>
     public bool Remove(ulong handle, ulong nodeId, bool directory)
     {
-        lock (_lock)
+        lock (Gate)
         {
-            int index = _slots.Find(handle);
-            Entry* e = index < 0 ? null : _slots.Entry(index);
+            int index = Slots.Find(handle);
+            Entry* e = index < 0 ? null : Slots.Entry(index);
             if (e is null || e->NodeId != nodeId || e->IsReleased || (e->Kind != HandleKind.File) != directory)
             {
                 return false;
             }
 
-            e->IsReleased = true;
-            e->IsClosing = true;
-            CloseIfUnused(index);
+            Drop(index);
             return true;
         }
     }
 
-    /// <summary>Closes the descriptors of an export's handles; see <see cref="InodeTable.CloseExport"/>.</summary>
-    public bool CloseExport(int export, int timeoutMilliseconds)
+    internal void Unpin(int index)
     {
-        long deadline = Environment.TickCount64 + timeoutMilliseconds;
-        lock (_lock)
+        lock (Gate)
         {
-            while (true)
+            Entry* e = Slots.Entry(index);
+            e->Pins--;
+            if (e->IsClosing && e->Pins == 0)
             {
-                bool busy = false;
-                for (int i = 0; i < _slots.HighWater; i++)
-                {
-                    Entry* e = _slots.At(i);
-                    if (e is null || e->Kind == HandleKind.Root || e->Key.Export != export)
-                    {
-                        continue;
-                    }
-
-                    e->IsClosing = true;
-                    busy |= e->Pins > 0;
-                    CloseIfUnused(i);
-                }
-
-                long left = deadline - Environment.TickCount64;
-                if (!busy || left <= 0)
-                {
-                    return !busy;
-                }
-
-                Monitor.Wait(_lock, (int)left);
-            }
-        }
-    }
-
-    /// <summary>Closes every handle. None may be pinned.</summary>
-    public void Clear()
-    {
-        lock (_lock)
-        {
-            for (int i = 0; i < _slots.HighWater; i++)
-            {
-                Entry* e = _slots.At(i);
-                if (e is not null)
-                {
-                    e->IsReleased = true;
-                    e->IsClosing = true;
-                    CloseIfUnused(i);
-                }
+                CloseIfUnused(index);
+                Monitor.PulseAll(Gate);
             }
         }
     }
 
     /// <inheritdoc/>
-    public void Dispose()
+    protected override bool CloseIfOf(int export, int index)
     {
-        Clear();
-        _slots.Dispose();
+        Entry* e = Slots.Entry(index);
+        if (e->Kind == HandleKind.Root || e->Key.Export != export)
+        {
+            return true;
+        }
+
+        e->IsClosing = true;
+        bool used = e->Pins > 0;
+        CloseIfUnused(index);
+        return !used;
     }
 
-    internal void Unpin(int index)
+    /// <inheritdoc/>
+    protected override void Drop(int index)
     {
-        lock (_lock)
-        {
-            Entry* e = _slots.Entry(index);
-            e->Pins--;
-            if (e->IsClosing && e->Pins == 0)
-            {
-                CloseIfUnused(index);
-                Monitor.PulseAll(_lock);
-            }
-        }
+        Entry* e = Slots.Entry(index);
+        e->IsReleased = true;
+        e->IsClosing = true;
+        CloseIfUnused(index);
     }
 
     private void CloseIfUnused(int index)
     {
-        Entry* e = _slots.Entry(index);
+        Entry* e = Slots.Entry(index);
         if (e->Pins > 0)
         {
             return;
         }
 
-        if (e->Fd >= 0)
-        {
-            _ = Libc.close(e->Fd);
-            e->Fd = -1;
-            _budget.Give();
-        }
-
+        Close(ref e->Fd);
         if (e->IsReleased)
         {
-            _slots.Remove(index);
+            Slots.Remove(index);
         }
     }
 
-    private struct Entry
+    /// <summary>An open file.</summary>
+    internal struct Entry
     {
         public InodeKey Key;
         public ulong NodeId;
