@@ -46,14 +46,7 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinned = parent;
-        error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
-        if (error == 0)
-        {
-            error = Result(Libc.symlinkat(target, parent.Fd, name));
-            r.Credentials.Leave(r.Header.uid, r.Header.gid);
-        }
-
-        return ReplyNewEntry(r, parent, name, error);
+        return MakeEntry(r, parent, name, Libc.S_IFLNK, target);
     }
 
     /// <summary>
@@ -65,12 +58,6 @@ internal sealed unsafe partial class FuseServer
         if (!r.TryRead(0, out fuse_mknod_in node))
         {
             return Fail(Errno.EINVAL);
-        }
-
-        int error = r.ReadName(sizeof(fuse_mknod_in), out byte* name);
-        if (error != 0)
-        {
-            return error;
         }
 
         uint type = node.mode & Libc.S_IFMT;
@@ -85,7 +72,7 @@ internal sealed unsafe partial class FuseServer
                 return Fail(Errno.EINVAL);
         }
 
-        error = PinForChange(r.NodeId, out InodePin parent);
+        int error = PinParent(r, sizeof(fuse_mknod_in), out byte* name, out InodePin parent);
         if (error != 0)
         {
             return error;
@@ -93,14 +80,7 @@ internal sealed unsafe partial class FuseServer
 
         using InodePin pinned = parent;
         r.Credentials.SetUmask(node.umask);
-        error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
-        if (error == 0)
-        {
-            error = Result(Libc.mknodat(parent.Fd, name, type | (node.mode & 0xFFF), 0));
-            r.Credentials.Leave(r.Header.uid, r.Header.gid);
-        }
-
-        return ReplyNewEntry(r, parent, name, error);
+        return MakeEntry(r, parent, name, type | (node.mode & 0xFFF));
     }
 
     private int MakeDirectory(FuseRequest r)
@@ -110,13 +90,7 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        int error = r.ReadName(sizeof(fuse_mkdir_in), out byte* name);
-        if (error != 0)
-        {
-            return error;
-        }
-
-        error = PinForChange(r.NodeId, out InodePin parent);
+        int error = PinParent(r, sizeof(fuse_mkdir_in), out byte* name, out InodePin parent);
         if (error != 0)
         {
             return error;
@@ -124,14 +98,33 @@ internal sealed unsafe partial class FuseServer
 
         using InodePin pinned = parent;
         r.Credentials.SetUmask(make.umask);
-        error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
+        return MakeEntry(r, parent, name, Libc.S_IFDIR | (make.mode & 0xFFF));
+    }
+
+    /// <summary>Makes what <paramref name="mode"/> says, as the guest's user, and answers with it.</summary>
+    private int MakeEntry(FuseRequest r, in InodePin parent, byte* name, uint mode, byte* target = null)
+    {
+        int error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
         if (error == 0)
         {
-            error = Result(Libc.mkdirat(parent.Fd, name, make.mode & 0xFFF));
+            error = Result((mode & Libc.S_IFMT) switch
+            {
+                Libc.S_IFLNK => Libc.symlinkat(target, parent.Fd, name),
+                Libc.S_IFDIR => Libc.mkdirat(parent.Fd, name, mode & 0xFFF),
+                _ => Libc.mknodat(parent.Fd, name, mode, 0),
+            });
             r.Credentials.Leave(r.Header.uid, r.Header.gid);
         }
 
         return ReplyNewEntry(r, parent, name, error);
+    }
+
+    /// <summary>Takes the name that ends the request, and lends the inode that it is made, changed or removed in.</summary>
+    private int PinParent(FuseRequest r, int nameOffset, out byte* name, out InodePin parent)
+    {
+        parent = default;
+        int error = r.ReadName(nameOffset, out name);
+        return error != 0 ? error : PinForChange(r.NodeId, out parent);
     }
 
     private int ReplyNewEntry(FuseRequest r, in InodePin parent, byte* name, int error)
@@ -147,13 +140,7 @@ internal sealed unsafe partial class FuseServer
 
     private int Unlink(FuseRequest r, int flags)
     {
-        int error = r.ReadName(0, out byte* name);
-        if (error != 0)
-        {
-            return error;
-        }
-
-        error = PinForChange(r.NodeId, out InodePin parent);
+        int error = PinParent(r, 0, out byte* name, out InodePin parent);
         if (error != 0)
         {
             return error;
@@ -209,13 +196,7 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        int error = r.ReadName(sizeof(fuse_link_in), out byte* name);
-        if (error != 0)
-        {
-            return error;
-        }
-
-        error = PinForChange(r.NodeId, out InodePin parent);
+        int error = PinParent(r, sizeof(fuse_link_in), out byte* name, out InodePin parent);
         if (error != 0)
         {
             return error;

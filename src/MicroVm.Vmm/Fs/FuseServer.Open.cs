@@ -107,13 +107,7 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        int error = r.ReadName(sizeof(fuse_create_in), out byte* name);
-        if (error != 0)
-        {
-            return error;
-        }
-
-        error = PinForChange(r.NodeId, out InodePin parent);
+        int error = PinParent(r, sizeof(fuse_create_in), out byte* name, out InodePin parent);
         if (error != 0)
         {
             return error;
