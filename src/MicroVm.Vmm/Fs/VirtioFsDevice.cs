@@ -92,15 +92,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     }
 
     /// <inheritdoc/>
-    public override void ReadConfig(uint offset, Span<byte> data)
-    {
-        data.Clear();
-        if (offset < ConfigLength)
-        {
-            ReadOnlySpan<byte> rest = _config.AsSpan((int)offset);
-            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
-        }
-    }
+    public override void ReadConfig(uint offset, Span<byte> data) => CopyConfig(_config, offset, data);
 
     /// <inheritdoc/>
     public override void Activate(VirtioActivation activation)

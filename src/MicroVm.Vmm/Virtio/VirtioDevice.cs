@@ -52,6 +52,17 @@ public abstract class VirtioDevice : IDisposable
 
     /// <inheritdoc/>
     public virtual void Dispose() => GC.SuppressFinalize(this);
+
+    /// <summary>Answers <see cref="ReadConfig"/> from a config space that is kept whole.</summary>
+    protected static void CopyConfig(ReadOnlySpan<byte> config, uint offset, Span<byte> data)
+    {
+        data.Clear();
+        if (offset < config.Length)
+        {
+            ReadOnlySpan<byte> rest = config[(int)offset..];
+            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
+        }
+    }
 }
 
 /// <summary>What a device gets when its driver is ready; valid until <see cref="VirtioDevice.Reset"/>.</summary>
@@ -61,7 +72,13 @@ public abstract class VirtioDevice : IDisposable
 /// <param name="Interrupt">Tells the driver of used buffers and configuration changes.</param>
 /// <param name="Loop">The device thread's event loop.</param>
 public sealed record VirtioActivation(
-    GuestMemory Memory, Virtqueue?[] Queues, ulong DriverFeatures, IVirtioInterrupt Interrupt, EventLoop Loop);
+    GuestMemory Memory, Virtqueue?[] Queues, ulong DriverFeatures, IVirtioInterrupt Interrupt, EventLoop Loop)
+{
+    /// <summary>A queue that the device does not work without.</summary>
+    /// <exception cref="InvalidOperationException">The driver did not set it up.</exception>
+    public Virtqueue Require(int queue) => Queues[queue]
+        ?? throw new InvalidOperationException($"the driver left queue {queue} disabled, without which the device does not work");
+}
 
 /// <summary>A device's way to its driver; any thread may call it.</summary>
 public interface IVirtioInterrupt

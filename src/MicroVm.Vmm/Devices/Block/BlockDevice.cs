@@ -78,25 +78,16 @@ public sealed class BlockDevice : VirtioDevice, ICounterSource
     public override ReadOnlySpan<ushort> QueueMaxSizes => [QueueSize];
 
     /// <inheritdoc/>
-    public override void ReadConfig(uint offset, Span<byte> data)
-    {
-        data.Clear();
-        if (offset < BlockConfigSpace.Size)
-        {
-            ReadOnlySpan<byte> rest = MemoryMarshal.AsBytes(new ReadOnlySpan<BlockConfigSpace>(in _config))[(int)offset..];
-            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
-        }
-    }
+    public override void ReadConfig(uint offset, Span<byte> data) =>
+        CopyConfig(MemoryMarshal.AsBytes(new ReadOnlySpan<BlockConfigSpace>(in _config)), offset, data);
 
     /// <inheritdoc/>
     /// <exception cref="InvalidOperationException">The driver did not set up the queue.</exception>
     public override void Activate(VirtioActivation activation)
     {
         ArgumentNullException.ThrowIfNull(activation);
-        Virtqueue queue = activation.Queues[0]
-            ?? throw new InvalidOperationException("the driver left the request queue disabled (5.2.2)");
         _requests.WriteThrough = (activation.DriverFeatures & BlockFeature.Flush) == 0;
-        _worker = new BlockWorker(Name, queue, activation.Interrupt, _requests);
+        _worker = new BlockWorker(Name, activation.Require(0), activation.Interrupt, _requests);
     }
 
     /// <inheritdoc/>

@@ -64,12 +64,7 @@ public sealed unsafe partial class ConsoleDevice : VirtioDevice, ICounterSource,
             config.Rows = rows;
         }
 
-        data.Clear();
-        if (offset < ConsoleConfigSpace.Size)
-        {
-            ReadOnlySpan<byte> rest = MemoryMarshal.AsBytes(new ReadOnlySpan<ConsoleConfigSpace>(in config))[(int)offset..];
-            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
-        }
+        CopyConfig(MemoryMarshal.AsBytes(new ReadOnlySpan<ConsoleConfigSpace>(in config)), offset, data);
     }
 
     /// <summary>Emergency write (5.3.5): one character, at any time, from a vCPU's thread; dropped when the host has no room.</summary>
@@ -91,11 +86,7 @@ public sealed unsafe partial class ConsoleDevice : VirtioDevice, ICounterSource,
     public override void Activate(VirtioActivation activation)
     {
         ArgumentNullException.ThrowIfNull(activation);
-        if (activation.Queues[ReceiveQueue] is not { } rx || activation.Queues[TransmitQueue] is not { } tx)
-        {
-            throw new InvalidOperationException("the driver left the receive or the transmit queue disabled (5.3.2)");
-        }
-
+        Virtqueue rx = activation.Require(ReceiveQueue), tx = activation.Require(TransmitQueue);
         (_rx, _tx) = (rx, tx);
         _rxChain = new DescriptorChain(rx.Size);
         _txChain = new DescriptorChain(tx.Size);

@@ -33,9 +33,7 @@ public sealed unsafe class EntropyDevice : VirtioDevice, ICounterSource, IReques
     public override void Activate(VirtioActivation activation)
     {
         ArgumentNullException.ThrowIfNull(activation);
-        Virtqueue queue = activation.Queues[0]
-            ?? throw new InvalidOperationException("the driver left the request queue disabled (5.4.2)");
-        _queue = new RequestQueue(queue, activation.Interrupt, activation.Loop, this);
+        _queue = new RequestQueue(activation.Require(0), activation.Interrupt, activation.Loop, this);
     }
 
     /// <inheritdoc/>

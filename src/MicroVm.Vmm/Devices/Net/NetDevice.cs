@@ -117,15 +117,8 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
     }
 
     /// <inheritdoc/>
-    public override void ReadConfig(uint offset, Span<byte> data)
-    {
-        data.Clear();
-        if (offset < NetConfigSpace.Size)
-        {
-            ReadOnlySpan<byte> rest = MemoryMarshal.AsBytes(new ReadOnlySpan<NetConfigSpace>(in _config))[(int)offset..];
-            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
-        }
-    }
+    public override void ReadConfig(uint offset, Span<byte> data) =>
+        CopyConfig(MemoryMarshal.AsBytes(new ReadOnlySpan<NetConfigSpace>(in _config)), offset, data);
 
     /// <summary>Tells the guest that its link is up or down (5.1.4.1). Device thread.</summary>
     public void SetLink(bool up)
@@ -271,11 +264,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
 
     private NetPair MakePair(int index, TapBackend tap, VirtioActivation activation)
     {
-        if (activation.Queues[2 * index] is not { } rx || activation.Queues[(2 * index) + 1] is not { } tx)
-        {
-            throw new InvalidOperationException($"the driver left queue pair {index} disabled (5.1.2)");
-        }
-
+        Virtqueue rx = activation.Require(2 * index), tx = activation.Require((2 * index) + 1);
         return new NetPair(
             $"{Name}.{index}",
             rx,

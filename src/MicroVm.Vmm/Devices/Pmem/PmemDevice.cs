@@ -59,12 +59,7 @@ public sealed class PmemDevice : VirtioDevice, ICounterSource, IRequestHandler
         Span<byte> config = stackalloc byte[16];
         BinaryPrimitives.WriteUInt64LittleEndian(config, Gpa);
         BinaryPrimitives.WriteUInt64LittleEndian(config[8..], Length);
-        data.Clear();
-        if (offset < config.Length)
-        {
-            ReadOnlySpan<byte> rest = config[(int)offset..];
-            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
-        }
+        CopyConfig(config, offset, data);
     }
 
     /// <inheritdoc/>
@@ -72,9 +67,7 @@ public sealed class PmemDevice : VirtioDevice, ICounterSource, IRequestHandler
     public override void Activate(VirtioActivation activation)
     {
         ArgumentNullException.ThrowIfNull(activation);
-        Virtqueue queue = activation.Queues[0]
-            ?? throw new InvalidOperationException("the driver left the request queue disabled (5.19.2)");
-        _queue = new RequestQueue(queue, activation.Interrupt, activation.Loop, this);
+        _queue = new RequestQueue(activation.Require(0), activation.Interrupt, activation.Loop, this);
     }
 
     /// <inheritdoc/>

@@ -105,12 +105,7 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
     {
         Span<byte> config = stackalloc byte[sizeof(ulong)];
         BinaryPrimitives.WriteUInt64LittleEndian(config, Volatile.Read(ref _cid));
-        data.Clear();
-        if (offset < config.Length)
-        {
-            ReadOnlySpan<byte> rest = config[(int)offset..];
-            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
-        }
+        CopyConfig(config, offset, data);
     }
 
     /// <inheritdoc/>
@@ -118,11 +113,7 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
     public override void Activate(VirtioActivation activation)
     {
         ArgumentNullException.ThrowIfNull(activation);
-        if (activation.Queues[ReceiveQueue] is not { } rx || activation.Queues[TransmitQueue] is not { } tx)
-        {
-            throw new InvalidOperationException("the driver left the receive or the transmit queue disabled (5.10.2)");
-        }
-
+        Virtqueue rx = activation.Require(ReceiveQueue), tx = activation.Require(TransmitQueue);
         (_rx, _tx, _events) = (rx, tx, activation.Queues[EventQueue]);
         _rxChain = new DescriptorChain(Math.Max(rx.Size, MinimumChain));
         _txChain = new DescriptorChain(Math.Max(tx.Size, MinimumChain));
