@@ -114,44 +114,11 @@ public static unsafe class UnixSocket
 
     /// <summary>Takes a waiting connection, non-blocking; null when there is none.</summary>
     /// <exception cref="LinuxException">The listener is broken, or no descriptor is free.</exception>
-    public static SafeFd? Accept(SafeFd listener)
-    {
-        ArgumentNullException.ThrowIfNull(listener);
-        while (true)
-        {
-            int fd = Libc.accept4(listener.Value, null, null, Libc.SOCK_CLOEXEC | Libc.SOCK_NONBLOCK);
-            if (fd >= 0)
-            {
-                return new SafeFd(fd);
-            }
-
-            switch (Check.LastErrno)
-            {
-                case Errno.EINTR or Errno.ECONNABORTED:
-                    continue;
-                case Errno.EAGAIN:
-                    return null;
-                default:
-                    Check.Throw("accept4");
-                    break;
-            }
-        }
-    }
+    public static SafeFd? Accept(SafeFd listener) => ConnectionAcceptor.Accept(listener, null, null, "accept4");
 
     /// <summary>Takes a waiting connection, non-blocking, without exceptions.</summary>
     /// <returns>Null when none waits (EAGAIN) or none can be taken now (EMFILE, ENFILE, ENOMEM...).</returns>
-    public static SafeFd? TryAccept(SafeFd listener, out Errno errno)
-    {
-        ArgumentNullException.ThrowIfNull(listener);
-        int fd;
-        do
-        {
-            fd = Libc.accept4(listener.Value, null, null, Libc.SOCK_CLOEXEC | Libc.SOCK_NONBLOCK);
-        }
-        while (fd < 0 && Check.LastErrno is (Errno.EINTR or Errno.ECONNABORTED));
-        errno = fd < 0 ? Check.LastErrno : Errno.OK;
-        return fd < 0 ? null : new SafeFd(fd);
-    }
+    public static SafeFd? TryAccept(SafeFd listener, out Errno errno) => ConnectionAcceptor.TryAccept(listener, null, null, out errno);
 
     /// <summary>A connected pair.</summary>
     /// <exception cref="LinuxException">No descriptor is free.</exception>

@@ -30,30 +30,11 @@ public static unsafe class VsockSocket
     /// <exception cref="LinuxException">The listener is broken, or no descriptor is free.</exception>
     public static SafeFd? Accept(SafeFd listener, out uint peerPort)
     {
-        ArgumentNullException.ThrowIfNull(listener);
-        peerPort = 0;
-        while (true)
-        {
-            Libc.sockaddr_vm address;
-            uint length = (uint)sizeof(Libc.sockaddr_vm);
-            int fd = Libc.accept4(listener.Value, &address, &length, Libc.SOCK_CLOEXEC | Libc.SOCK_NONBLOCK);
-            if (fd >= 0)
-            {
-                peerPort = address.svm_port;
-                return new SafeFd(fd);
-            }
-
-            switch (Check.LastErrno)
-            {
-                case Errno.EINTR or Errno.ECONNABORTED:
-                    continue;
-                case Errno.EAGAIN:
-                    return null;
-                default:
-                    Check.Throw("accept4(AF_VSOCK)");
-                    break;
-            }
-        }
+        Libc.sockaddr_vm address = default;
+        uint length = (uint)sizeof(Libc.sockaddr_vm);
+        SafeFd? fd = ConnectionAcceptor.Accept(listener, &address, &length, "accept4(AF_VSOCK)");
+        peerPort = address.svm_port;
+        return fd;
     }
 
     /// <summary>Starts to connect to <paramref name="port"/> of context <paramref name="cid"/> and does not wait.</summary>
