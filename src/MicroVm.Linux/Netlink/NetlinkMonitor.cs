@@ -102,22 +102,13 @@ public sealed unsafe class NetlinkMonitor : IDisposable
 
     private static void CollectRemoved(ReadOnlySpan<byte> rest, ICollection<int> removed)
     {
-        while (rest.Length >= sizeof(Libc.nlmsghdr))
+        while (NetlinkMessages.TryNext(ref rest, out Libc.nlmsghdr header, out ReadOnlySpan<byte> payload))
         {
-            Libc.nlmsghdr header = MemoryMarshal.Read<Libc.nlmsghdr>(rest);
-            if (header.nlmsg_len < sizeof(Libc.nlmsghdr) || header.nlmsg_len > rest.Length)
-            {
-                return;
-            }
-
             // Bridges tell in the same way of ports that leave them.
-            if (header.nlmsg_type == Libc.RTM_DELLINK && MemoryMarshal.TryRead(rest[sizeof(Libc.nlmsghdr)..(int)header.nlmsg_len], out Libc.ifinfomsg body)
-                && body.ifi_family == 0)
+            if (header.nlmsg_type == Libc.RTM_DELLINK && MemoryMarshal.TryRead(payload, out Libc.ifinfomsg body) && body.ifi_family == 0)
             {
                 removed.Add(body.ifi_index);
             }
-
-            rest = rest[(int)Math.Min((uint)rest.Length, (header.nlmsg_len + 3) & ~3u)..];
         }
     }
 }

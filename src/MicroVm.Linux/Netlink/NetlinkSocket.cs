@@ -122,16 +122,8 @@ public sealed unsafe class NetlinkSocket : IDisposable
             }
 
             ReadOnlySpan<byte> rest = _buffer.AsSpan(0, (int)n);
-            while (rest.Length >= sizeof(Libc.nlmsghdr))
+            while (NetlinkMessages.TryNext(ref rest, out Libc.nlmsghdr header, out ReadOnlySpan<byte> payload))
             {
-                Libc.nlmsghdr header = MemoryMarshal.Read<Libc.nlmsghdr>(rest);
-                if (header.nlmsg_len < sizeof(Libc.nlmsghdr) || header.nlmsg_len > rest.Length)
-                {
-                    break;
-                }
-
-                ReadOnlySpan<byte> payload = rest[sizeof(Libc.nlmsghdr)..(int)header.nlmsg_len];
-                rest = rest[(int)Math.Min((uint)rest.Length, (header.nlmsg_len + 3) & ~3u)..];
                 if (header.nlmsg_seq != _sequence)
                 {
                     continue;
