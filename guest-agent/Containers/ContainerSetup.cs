@@ -68,14 +68,7 @@ public sealed unsafe class ContainerSetup
 
     private void JoinAndUnshare()
     {
-        foreach (Namespace ns in _spec.Namespaces)
-        {
-            if (ns.JoinContainerId.Length == 0)
-            {
-                _newFlags |= NamespaceFlags.Of(ns.Kind);
-            }
-        }
-
+        _newFlags = NamespaceFlags.Of(_spec.Namespaces.Where(ns => ns.JoinContainerId.Length == 0));
         if ((_newFlags & Libc.CLONE_NEWNS) == 0)
         {
             throw new SetupException("a container needs a mount namespace of its own");

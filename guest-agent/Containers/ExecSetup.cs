@@ -35,18 +35,12 @@ public sealed unsafe class ExecSetup
     {
         try
         {
-            int flags = 0;
-            foreach (Namespace ns in _spec.Namespaces)
-            {
-                flags |= NamespaceFlags.Of(ns.Kind);
-            }
-
+            int flags = NamespaceFlags.Of(_spec.Namespaces);
             bool time = (flags & Libc.CLONE_NEWTIME) != 0;
             ClonedChild child = new(shareMemory: !time);
             _process.Child = child;
             ProcessSteps.AddJoin(child.Program, _init, flags & NamespaceFlags.JoinedByChild);
-            Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare(CLONE_FS)");
-            Check.Result(Libc.setns(_init.Value, flags & ~NamespaceFlags.JoinedByChild), "setns to the container's namespaces");
+            NamespaceFlags.Join(_init, flags);
             using RootDirectory root = RootDirectory.At("/");
             uint owner = NamespaceFlags.Map(_spec.UidMappings, _process.Spec.User?.Uid ?? 0);
             if (_process.Spec.Terminal)

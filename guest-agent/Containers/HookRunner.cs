@@ -32,10 +32,7 @@ public sealed unsafe class HookRunner
         _context = context;
         _container = container;
         _init = init;
-        foreach (Namespace ns in container.Spec.Namespaces)
-        {
-            _flags |= NamespaceFlags.Of(ns.Kind);
-        }
+        _flags = NamespaceFlags.Of(container.Spec.Namespaces);
     }
 
     /// <summary>
@@ -80,8 +77,7 @@ public sealed unsafe class HookRunner
     /// <exception cref="SetupException">A hook failed.</exception>
     public void RunStartContainer()
     {
-        Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare(CLONE_FS)");
-        Check.Result(Libc.setns(_init.Value, _flags & ~NamespaceFlags.JoinedByChild), "setns to the container's namespaces");
+        NamespaceFlags.Join(_init, _flags);
         Run("startContainer", _container.Spec.StartContainerHooks, (child, hook, stdio) =>
         {
             Process process = _container.Spec.Process.Clone();

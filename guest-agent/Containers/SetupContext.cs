@@ -36,6 +36,26 @@ public static class NamespaceFlags
         _ => throw new SetupException($"namespace kind {(int)kind} is not known to this agent"),
     };
 
+    /// <summary>The flags of some namespaces, together.</summary>
+    /// <exception cref="SetupException">A kind is not known.</exception>
+    public static int Of(IEnumerable<Namespace> namespaces)
+    {
+        ArgumentNullException.ThrowIfNull(namespaces);
+        return namespaces.Aggregate(0, (flags, ns) => flags | Of(ns.Kind));
+    }
+
+    /// <summary>
+    /// Moves the calling thread into the namespaces of a container's init, but those of <see cref="JoinedByChild"/>; its
+    /// root and working directory become its own.
+    /// </summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public static void Join(SafeFd init, int flags)
+    {
+        ArgumentNullException.ThrowIfNull(init);
+        Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare(CLONE_FS)");
+        Check.Result(Libc.setns(init.Value, flags & ~JoinedByChild), "setns to the container's namespaces");
+    }
+
     /// <summary>A container's id as an id of the guest, through the container's mappings; itself without a user namespace.</summary>
     public static uint Map(IReadOnlyList<IdMapping> mappings, uint id)
     {
