@@ -17,8 +17,7 @@ public sealed class NetworkNamespace : IDisposable
     /// <exception cref="LinuxException">There is none.</exception>
     public static NetworkNamespace Open(string path)
     {
-        SafeFd fd = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
-        NetworkNamespace ns = new(fd);
+        NetworkNamespace ns = new(OpenFile(path));
         try
         {
             // Anything but a network namespace is refused by setns itself.
@@ -39,8 +38,16 @@ public sealed class NetworkNamespace : IDisposable
         Check.Result(Libc.unshare(Libc.CLONE_NEWNET), "unshare(CLONE_NEWNET)");
         nint tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
         string path = string.Create(CultureInfo.InvariantCulture, $"/proc/self/task/{tid}/ns/net");
-        return SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
+        return OpenFile(path);
     }));
+
+    /// <summary>Moves the calling thread, for good, into the namespace at <paramref name="path"/>.</summary>
+    /// <exception cref="LinuxException">There is none, or it cannot be entered.</exception>
+    public static void Join(string path)
+    {
+        using NetworkNamespace ns = new(OpenFile(path));
+        ns.Enter();
+    }
 
     /// <summary>Whether it is the one that the calling thread is in.</summary>
     /// <exception cref="LinuxException">/proc is not there.</exception>
@@ -48,7 +55,7 @@ public sealed class NetworkNamespace : IDisposable
     {
         Libc.statx_t mine, its;
         byte empty = 0;
-        using SafeFd own = SafeFd.From(Libc.open("/proc/thread-self/ns/net", Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", "/proc/thread-self/ns/net");
+        using SafeFd own = OpenFile("/proc/thread-self/ns/net");
         Check.Result(Libc.statx(own.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &mine), "statx");
         Check.Result(Libc.statx(_fd.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &its), "statx");
         return mine.stx_ino == its.stx_ino && mine.stx_dev_major == its.stx_dev_major && mine.stx_dev_minor == its.stx_dev_minor;
@@ -76,6 +83,8 @@ public sealed class NetworkNamespace : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _fd.Dispose();
+
+    private static SafeFd OpenFile(string path) => SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
 
     private static T OnThread<T>(Func<T> action)
     {

@@ -1,10 +1,10 @@
 using System.Globalization;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Netlink;
 using MicroVm.Oci;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.HostNetwork;
 using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
@@ -86,6 +86,8 @@ internal sealed class ExecStandIn : IDisposable
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         ContainerState state = _store.Get(_request.Id);
         new HostCgroup(state.Cgroups ?? []).Join();
+
+        // A process is in the namespace of its first thread, which this one is: callers find the container's network by it.
         NetworkNamespace.Join(string.Create(CultureInfo.InvariantCulture, $"/proc/{state.Init.Pid}/ns/net"));
         _record = ExecRecords.Add(folder);
         _agent = AgentClient.Connect(vsock, ConnectTimeout);
