@@ -41,10 +41,10 @@ internal static class ExecCommand
         Run = call =>
         {
             FlagValues flags = call.Flags;
-            Refuse(flags.Has("preserve-fds") && flags.Number("preserve-fds") != 0, "--preserve-fds", "descriptors cannot be passed into a VM");
-            Refuse(flags.Has("process-label"), "--process-label", GuestKernel.NoSelinux);
-            Refuse(flags.Has("apparmor"), "--apparmor", GuestKernel.NoAppArmor);
-            Refuse(flags.Has("cgroup"), "--cgroup", "processes are in the container's cgroup");
+            flags.RefusePreservedDescriptors();
+            flags.Refuse("process-label", GuestKernel.NoSelinux);
+            flags.Refuse("apparmor", GuestKernel.NoAppArmor);
+            flags.Refuse("cgroup", "processes are in the container's cgroup");
             return call.Runtime.Exec(new ExecRequest
             {
                 Id = call.Id,
@@ -65,12 +65,4 @@ internal static class ExecCommand
             });
         },
     };
-
-    private static void Refuse(bool given, string option, string reason)
-    {
-        if (given)
-        {
-            throw SpecException.Unsupported(option, reason);
-        }
-    }
 }

@@ -110,7 +110,7 @@ internal static class LifecycleCommands
     private static RunRequest Request(Invocation call)
     {
         FlagValues flags = call.Flags;
-        Refuse(flags.Has("preserve-fds") && flags.Number("preserve-fds") != 0, "--preserve-fds", "descriptors cannot be passed into a VM");
+        flags.RefusePreservedDescriptors();
         return new RunRequest
         {
             Id = call.Id,
@@ -132,13 +132,5 @@ internal static class LifecycleCommands
                 ConsoleLog = flags.Text("console-log"),
             },
         };
-    }
-
-    private static void Refuse(bool given, string option, string reason)
-    {
-        if (given)
-        {
-            throw SpecException.Unsupported(option, reason);
-        }
     }
 }

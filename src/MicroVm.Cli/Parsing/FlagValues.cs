@@ -1,4 +1,5 @@
 using System.Globalization;
+using MicroVm.Oci;
 using MicroVm.Sandbox;
 
 namespace MicroVm.Cli.Parsing;
@@ -21,6 +22,26 @@ internal sealed class FlagValues
 
     /// <summary>Whether the flag was given.</summary>
     internal bool Has(string name) => _values.ContainsKey(name);
+
+    /// <summary>Refuses a flag whose meaning a micro-VM cannot have.</summary>
+    /// <exception cref="SpecException">It was given.</exception>
+    internal void Refuse(string name, string reason)
+    {
+        if (Has(name))
+        {
+            throw SpecException.Unsupported("--" + name, reason);
+        }
+    }
+
+    /// <summary>The same for --preserve-fds, which may be 0.</summary>
+    /// <exception cref="SpecException">It is more.</exception>
+    internal void RefusePreservedDescriptors()
+    {
+        if (Number("preserve-fds") != 0)
+        {
+            Refuse("preserve-fds", "descriptors cannot be passed into a VM");
+        }
+    }
 
     /// <summary>A switch.</summary>
     internal bool On(string name) => _values.TryGetValue(name, out List<string>? list) && list[^1] is "true" or "1" or "t" or "T" or "TRUE" or "True";
