@@ -1,5 +1,6 @@
 using System.Globalization;
 using MicroVm.NetBench;
+using MicroVm.Tests.Shared.Host;
 
 // usage: MicroVm.NetBench OUT NETLOAD IMAGE [ROUNDS [SECONDS]]
 // The same load over virtio-net of microvm-vmm, over QEMU's, and over a veth pair without a VM, in turn; to be run in a network
@@ -11,7 +12,7 @@ Directory.CreateDirectory(results);
 string scratch = Directory.CreateTempSubdirectory("microvm-bench-").FullName;
 
 // As for the starts: where KVM emulates an ordinary kernel, both monitors get the one made for such hosts.
-bool emulated = !File.ReadLines("/proc/cpuinfo").Any(l => l.StartsWith("flags", StringComparison.Ordinal) && l.Split(' ').Any(f => f is "vmx" or "svm"));
+bool emulated = !HostKvm.IsOrdinary;
 VmKernel kernel = new(
     Path.Combine(libexec, emulated ? "vmlinux-pvm" : "vmlinux"), args[2], 256,
     $"console=ttyS0 quiet panic=-1 reboot=t rootfstype=erofs ro root=/dev/vda init=/init{(emulated ? " mitigations=off" : "")}");

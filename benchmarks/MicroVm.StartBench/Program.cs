@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using MicroVm.StartBench;
+using MicroVm.Tests.Shared.Host;
 
 // usage: MicroVm.StartBench OUT FIRST-KVM-RUN [RUNS]
 // Starts the same VM under microvm-vmm and under QEMU's microvm machine, in turn, and compares.
@@ -15,7 +16,7 @@ Measure measure = new(args[1], scratch);
 
 // Neither monitor adds to the first. Where KVM emulates an ordinary kernel, it is the kernel made for such hosts: an ordinary one
 // needs instructions completed for it, which QEMU does not do. The second is what a container's VM has.
-bool emulated = !File.ReadLines("/proc/cpuinfo").Any(l => l.StartsWith("flags", StringComparison.Ordinal) && l.Split(' ').Any(f => f is "vmx" or "svm"));
+bool emulated = !HostKvm.IsOrdinary;
 const string Common = "console=ttyS0 loglevel=8 panic=-1 microvm.log=debug rootfstype=erofs ro init=/init";
 VmShape shape = new(
     Path.Combine(libexec, emulated ? "vmlinux-pvm" : "vmlinux"),

@@ -1,3 +1,5 @@
+using MicroVm.Tests.Shared.Host;
+
 namespace MicroVm.EndToEnd.Support;
 
 /// <summary>Where the built binaries lie, which runtime the tests drive, and whether this machine can run it.</summary>
@@ -23,8 +25,7 @@ internal static class Installation
     public static string Kernel => Path.Combine(Libexec, "vmlinux");
 
     /// <summary>True where KVM runs ordinary kernels: the processor has VT-x or AMD-V. Elsewhere it is KVM on PVM.</summary>
-    public static bool KvmIsOrdinary { get; } =
-        File.ReadLines("/proc/cpuinfo").Any(l => l.StartsWith("flags", StringComparison.Ordinal) && l.Split(' ').Any(f => f is "vmx" or "svm"));
+    public static bool KvmIsOrdinary => HostKvm.IsOrdinary;
 
     /// <summary>
     /// True where the guest's kernel code is emulated, one instruction at a time: on PVM, without the kernel for it. A start takes
