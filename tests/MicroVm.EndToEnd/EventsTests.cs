@@ -18,7 +18,7 @@ public sealed class EventsTests
         using DetachedContainer c = new(bundle);
         Assert.Equal(0, c.Create().ExitCode);
         c.Call("start").EnsureSuccess();
-        DetachedContainer.Eventually(() => c.Output.Contains("ready", StringComparison.Ordinal), "no output");
+        c.WaitForOutput("ready");
         string[] names = ["one", "two"];
         Process[] clients = [.. names.Select(n => c.Begin(n, "events", "--interval", "200ms", c.Id))];
         DetachedContainer.Eventually(() => names.All(n => Lines(c, n, "stats").Count >= Wanted), "no figures");

@@ -38,7 +38,7 @@ public sealed class FullDiskTests
                 created++;
                 disk.Fill(0);
                 c.Call("start").EnsureSuccess();
-                DetachedContainer.Eventually(() => c.Output.Contains("ready", StringComparison.Ordinal), "no output");
+                c.WaitForOutput("ready");
                 Assert.Equal("running", c.Status);
                 c.Call("pause").EnsureSuccess();
                 Assert.Equal("paused", c.Status);

@@ -30,7 +30,7 @@ public sealed class LifecycleTests
 
         c.Call("start").EnsureSuccess();
         Assert.Contains("cannot start an already running container", c.Call("start").StandardError, StringComparison.Ordinal);
-        DetachedContainer.Eventually(() => c.Output.Contains("ready", StringComparison.Ordinal), "no output");
+        c.WaitForOutput("ready");
         Assert.Equal("running", c.Status);
         Assert.Equal(c.Pid, JsonNode.Parse(File.ReadAllText(c["poststart"]))!["pid"]!.GetValue<int>());
         Assert.Contains("that is not stopped: running", c.Call("delete").StandardError, StringComparison.Ordinal);

@@ -31,7 +31,7 @@ public sealed class NetworkLifeTests
         using DetachedContainer first = new(bundle);
         first.Create().EnsureSuccess();
         first.Call("start").EnsureSuccess();
-        DetachedContainer.Eventually(() => first.Output.Contains("ready", StringComparison.Ordinal), "it runs");
+        first.WaitForOutput("ready");
         string joined = lab.In('C', Everything);
 
         using Bundle other = InNamespace(lab, "true");
@@ -79,7 +79,7 @@ public sealed class NetworkLifeTests
         using DetachedContainer container = new(bundle);
         container.Create().EnsureSuccess();
         container.Call("start").EnsureSuccess();
-        DetachedContainer.Eventually(() => container.Output.Contains("ready", StringComparison.Ordinal), "it runs");
+        container.WaitForOutput("ready");
 
         // One more, which came while it ran, and leaves with the caller.
         lab.In('C', "ip link add late type veth peer name far");

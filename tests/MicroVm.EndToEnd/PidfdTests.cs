@@ -20,7 +20,7 @@ public sealed class PidfdTests
         using SafeFd owned = init;
         Assert.Equal(("standard", c.Pid), (kind, PidOf(init)));
         c.Call("start").EnsureSuccess();
-        DetachedContainer.Eventually(() => c.Output.Contains("ready", StringComparison.Ordinal), "no output");
+        c.WaitForOutput("ready");
 
         c.Leave("exec", "-d", "--pid-file", c["exec-pid"], "--pidfd-socket", c["pidfd"], c.Id, "sleep", "1000").EnsureSuccess();
         (SafeFd exec, kind) = socket.Receive();

@@ -46,6 +46,21 @@ internal sealed class DetachedContainer : IDisposable
         return result with { StandardError = File.ReadAllText(this["err"]) };
     }
 
+    /// <summary>Waits until the output holds <paramref name="text"/>; not beyond the end of the container's process.</summary>
+    public void WaitForOutput(string text)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        bool ended = false;
+        while (!Output.Contains(text, StringComparison.Ordinal))
+        {
+            Assert.False(ended || watch.Elapsed > Installation.RunDeadline, $"no '{text}' in the output (ended: {ended}): {Output}{File.ReadAllText(this["err"])}");
+            Thread.Sleep(20);
+
+            // Asked before the output is read for the last time.
+            ended = !ProcessTree.IsAlive(Pid);
+        }
+    }
+
     /// <summary>A command with pipes for its streams, which must be closed when it ends: the id comes last.</summary>
     public CommandResult Call(string command, params string[] flags) => Raw([command, .. flags, Id]);
 
