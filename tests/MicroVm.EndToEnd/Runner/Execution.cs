@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using Xunit.Abstractions;
 using Xunit.Sdk;
@@ -5,16 +6,17 @@ using Xunit.Sdk;
 namespace MicroVm.EndToEnd.Runner;
 
 /// <summary>Collects outcomes, and writes a line for each as it comes.</summary>
-internal sealed class Execution(int total, TextWriter progress) : LongLivedMarshalByRefObject, IMessageSink, IDisposable
+/// <param name="progress">Where to.</param>
+/// <param name="watch">Since the start: its seconds begin each line.</param>
+internal sealed class Execution(TextWriter progress, Stopwatch watch) : LongLivedMarshalByRefObject, IMessageSink
 {
     private readonly List<Outcome> _outcomes = [];
-    private readonly ManualResetEventSlim _done = new();
 
     /// <summary>In the order of their ends.</summary>
     public IReadOnlyList<Outcome> Outcomes => _outcomes;
 
-    /// <summary>Waits for the end of the last test.</summary>
-    public void Wait() => _done.Wait();
+    /// <summary>Writes how long a class took with its fixtures, whose time is no test's.</summary>
+    public void ClassEnded(string name, TimeSpan duration) => WriteLine("class", duration, name);
 
     public bool OnMessage(IMessageSinkMessage message)
     {
@@ -43,15 +45,10 @@ internal sealed class Execution(int total, TextWriter progress) : LongLivedMarsh
             case IErrorMessage error:
                 Add(Failure("the run", error, TimeSpan.Zero, ""));
                 break;
-            case ITestAssemblyFinished:
-                _done.Set();
-                break;
         }
 
         return true;
     }
-
-    public void Dispose() => _done.Dispose();
 
     private static TimeSpan Duration(ITestResultMessage result) => TimeSpan.FromSeconds((double)result.ExecutionTime);
 
@@ -66,13 +63,21 @@ internal sealed class Execution(int total, TextWriter progress) : LongLivedMarsh
         {
             _outcomes.Add(outcome);
             string kind = outcome.Kind == OutcomeKind.NotExecuted ? "skipped" : outcome.Kind == OutcomeKind.Failed ? "FAILED" : "passed";
-            progress.WriteLine(string.Create(
-                CultureInfo.InvariantCulture, $"[{_outcomes.Count}/{total}] {kind} {outcome.Duration.TotalSeconds,6:F1} s  {outcome.Name}"));
+            WriteLine(kind, outcome.Duration, outcome.Name);
             if (outcome.Kind != OutcomeKind.Passed)
             {
                 progress.WriteLine("        " + outcome.Message.Split('\n')[0]);
+                progress.Flush();
             }
+        }
+    }
 
+    private void WriteLine(string kind, TimeSpan duration, string name)
+    {
+        lock (_outcomes)
+        {
+            progress.WriteLine(string.Create(
+                CultureInfo.InvariantCulture, $"{watch.Elapsed.TotalSeconds,4:F0} s: {kind,-7} {duration.TotalSeconds,6:F1} s  {name}"));
             progress.Flush();
         }
     }
