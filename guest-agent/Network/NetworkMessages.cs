@@ -1,4 +1,5 @@
 using System.Net;
+using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Linux.Netlink;
 using MicroVm.Protocol.Agent;
@@ -16,8 +17,8 @@ internal static class NetworkMessages
             .Append(new Libc.ifaddrmsg
             {
                 ifa_family = family,
-                ifa_prefixlen = (byte)address.PrefixLength,
-                ifa_scope = (byte)address.Scope,
+                ifa_prefixlen = Byte(address.PrefixLength),
+                ifa_scope = Byte(address.Scope),
                 ifa_index = (uint)index,
             })
             .Add(Libc.IFA_LOCAL, address.Local.Span)
@@ -56,13 +57,13 @@ internal static class NetworkMessages
         NetlinkRequest request = new NetlinkRequest(type, flags)
             .Append(new Libc.rtmsg
             {
-                rtm_family = (byte)route.Family,
-                rtm_dst_len = (byte)route.DestinationLength,
-                rtm_src_len = (byte)route.SourceLength,
-                rtm_tos = (byte)route.Tos,
-                rtm_protocol = (byte)route.Protocol,
-                rtm_scope = (byte)route.Scope,
-                rtm_type = (byte)route.Type,
+                rtm_family = Byte(route.Family),
+                rtm_dst_len = Byte(route.DestinationLength),
+                rtm_src_len = Byte(route.SourceLength),
+                rtm_tos = Byte(route.Tos),
+                rtm_protocol = Byte(route.Protocol),
+                rtm_scope = Byte(route.Scope),
+                rtm_type = Byte(route.Type),
                 rtm_flags = single is null ? 0u : HopFlags(single),
             })
             .Add(Libc.RTA_TABLE, route.Table);
@@ -72,7 +73,7 @@ internal static class NetworkMessages
         AddNumber(request, Libc.RTA_PRIORITY, route.Priority);
         if (route.Preference > 0)
         {
-            request.Add(Libc.RTA_PREF, [(byte)route.Preference]);
+            request.Add(Libc.RTA_PREF, [Byte(route.Preference)]);
         }
 
         if (route.Metrics.Count > 0)
@@ -81,7 +82,7 @@ internal static class NetworkMessages
             {
                 foreach ((uint key, uint value) in route.Metrics)
                 {
-                    m.Add((ushort)key, value);
+                    m.Add(key <= ushort.MaxValue ? (ushort)key : throw new LinuxException(Errno.EINVAL, "network plan", $"metric {key}"), value);
                 }
             });
         }
@@ -97,7 +98,7 @@ internal static class NetworkMessages
             {
                 foreach (NetworkNextHop hop in route.NextHops)
                 {
-                    m.AppendNextHop(HopFlags(hop), (byte)hop.Hops, indexOf(hop.Interface), h => AddGateway(h, route, hop));
+                    m.AppendNextHop(HopFlags(hop), Byte(hop.Hops), indexOf(hop.Interface), h => AddGateway(h, route, hop));
                 }
             });
         }
@@ -111,11 +112,11 @@ internal static class NetworkMessages
         NetlinkRequest request = new NetlinkRequest(type, flags)
             .Append(new Libc.fib_rule_hdr
             {
-                family = (byte)rule.Family,
-                dst_len = (byte)rule.DestinationLength,
-                src_len = (byte)rule.SourceLength,
-                tos = (byte)rule.Tos,
-                action = (byte)rule.Action,
+                family = Byte(rule.Family),
+                dst_len = Byte(rule.DestinationLength),
+                src_len = Byte(rule.SourceLength),
+                tos = Byte(rule.Tos),
+                action = Byte(rule.Action),
                 flags = rule.Flags,
             })
             .Add(Libc.FRA_PRIORITY, rule.Priority)
@@ -164,10 +165,18 @@ internal static class NetworkMessages
     /// <summary>A route in words.</summary>
     internal static string Describe(NetworkRoute route)
     {
-        string to = route.Destination.Length == 0 ? "default" : $"{new IPAddress(route.Destination.Span)}/{route.DestinationLength}";
-        string by = string.Join(", ", route.NextHops.Select(h => (h.Gateway.Length == 0 ? "" : $"via {new IPAddress(h.Gateway.Span)} ") + $"dev {h.Interface}"));
+        string to = route.Destination.Length == 0 ? "default" : $"{Text(route.Destination)}/{route.DestinationLength}";
+        string by = string.Join(", ", route.NextHops.Select(h => (h.Gateway.Length == 0 ? "" : $"via {Text(h.Gateway)} ") + $"dev {h.Interface}"));
         return $"{to} {by} table {route.Table}";
     }
+
+    /// <summary>An address for messages; bytes that are none, as they are.</summary>
+    internal static string Text(Google.Protobuf.ByteString address) =>
+        address.Length is 4 or 16 ? new IPAddress(address.Span).ToString() : $"0x{Convert.ToHexStringLower(address.Span)}";
+
+    // Cut off, a prefix of 256 bits would be a default route.
+    private static byte Byte(uint value) =>
+        value <= byte.MaxValue ? (byte)value : throw new LinuxException(Errno.EINVAL, "network plan", $"{value} where a byte is to be");
 
     private static byte Family(int length) => length == 4 ? (byte)Libc.AF_INET : (byte)Libc.AF_INET6;
 
@@ -181,7 +190,7 @@ internal static class NetworkMessages
         if (hop.GatewayFamily != 0 && hop.GatewayFamily != route.Family)
         {
             // struct rtvia: family, address.
-            request.Add(Libc.RTA_VIA, [(byte)hop.GatewayFamily, 0, .. hop.Gateway.Span]);
+            request.Add(Libc.RTA_VIA, [Byte(hop.GatewayFamily), 0, .. hop.Gateway.Span]);
         }
         else
         {

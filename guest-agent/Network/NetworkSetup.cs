@@ -65,7 +65,7 @@ public sealed class NetworkSetup
         Each(plan.Neighbours, n => _socket.Execute(
             NetworkMessages.Neighbour(Libc.RTM_NEWNEIGH, Make | Libc.NLM_F_REPLACE, IndexOf(n.Interface, "neighbour"), n),
             "add neighbour",
-            $"{new System.Net.IPAddress(n.Address.Span)} on {n.Interface}"));
+            $"{NetworkMessages.Text(n.Address)} on {n.Interface}"));
         if (_failure is not null)
         {
             throw _failure;
@@ -140,7 +140,7 @@ public sealed class NetworkSetup
         Each(planned.Addresses, a => _socket.Execute(
             NetworkMessages.Address(Libc.RTM_NEWADDR, Make | Libc.NLM_F_REPLACE, link.Index, a),
             "add address",
-            $"{new System.Net.IPAddress(a.Local.Span)}/{a.PrefixLength} to {planned.Name}"));
+            $"{NetworkMessages.Text(a.Local)}/{a.PrefixLength} to {planned.Name}"));
     }
 
     private void Rename(Link link, string name)

@@ -29,9 +29,10 @@ public sealed class NetlinkRequest
     }
 
     /// <summary>Adds an attribute of bytes.</summary>
+    /// <exception cref="LinuxException">EMSGSIZE: its length, as all lengths of attributes here, does not fit 16 bits.</exception>
     public NetlinkRequest Add(ushort type, ReadOnlySpan<byte> value)
     {
-        Append((ushort)(value.Length + 4));
+        Append(Length(value.Length + 4));
         Append(type);
         _bytes.AddRange(value);
         Pad();
@@ -53,7 +54,7 @@ public sealed class NetlinkRequest
         Append((ushort)0);
         Append((ushort)(type | Libc.NLA_F_NESTED));
         content(this);
-        BinaryPrimitives.WriteUInt16LittleEndian(CollectionsMarshal.AsSpan(_bytes)[start..], (ushort)(_bytes.Count - start));
+        BinaryPrimitives.WriteUInt16LittleEndian(CollectionsMarshal.AsSpan(_bytes)[start..], Length(_bytes.Count - start));
         return this;
     }
 
@@ -64,7 +65,7 @@ public sealed class NetlinkRequest
         int start = _bytes.Count;
         Append(new Libc.rtnexthop { rtnh_flags = flags, rtnh_hops = hops, rtnh_ifindex = index });
         content(this);
-        BinaryPrimitives.WriteUInt16LittleEndian(CollectionsMarshal.AsSpan(_bytes)[start..], (ushort)(_bytes.Count - start));
+        BinaryPrimitives.WriteUInt16LittleEndian(CollectionsMarshal.AsSpan(_bytes)[start..], Length(_bytes.Count - start));
         return this;
     }
 
@@ -77,6 +78,9 @@ public sealed class NetlinkRequest
         header.nlmsg_seq = sequence;
         return message;
     }
+
+    private static ushort Length(int length) =>
+        length <= ushort.MaxValue ? (ushort)length : throw new LinuxException(Errno.EMSGSIZE, "netlink attribute", $"of {length} bytes");
 
     private void Pad()
     {
