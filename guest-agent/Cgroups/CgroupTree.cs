@@ -65,27 +65,36 @@ public sealed unsafe class CgroupTree
     /// <exception cref="LinuxException">Anything but EBUSY and ENOENT.</exception>
     public static bool Remove(string path)
     {
+        if (TryRemoveOne(path))
+        {
+            return true;
+        }
+
+        // A container may have made cgroups of its own, as deep as it likes: no recursion.
+        foreach (string inner in Directory.EnumerateDirectories(path, "*", SearchOption.AllDirectories).OrderByDescending(d => d.Length))
+        {
+            _ = TryRemoveOne(inner);
+        }
+
+        return TryRemoveOne(path);
+    }
+
+    private static bool TryRemoveOne(string path)
+    {
         fixed (byte* p = Encoding.UTF8.GetBytes(path + '\0'))
         {
             if (Libc.unlinkat(Libc.AT_FDCWD, p, Libc.AT_REMOVEDIR) == 0 || Check.LastErrno == Errno.ENOENT)
             {
                 return true;
             }
-
-            if (Check.LastErrno != Errno.EBUSY)
-            {
-                Check.Throw("rmdir", path);
-            }
         }
 
-        // A container may have made cgroups of its own.
-        bool removed = false;
-        foreach (string child in Directory.EnumerateDirectories(path))
+        if (Check.LastErrno != Errno.EBUSY)
         {
-            removed |= Remove(child);
+            Check.Throw("rmdir", path);
         }
 
-        return removed && Remove(path);
+        return false;
     }
 
     private static string[] Split(string path)

@@ -167,8 +167,16 @@ public sealed unsafe class ContainerCgroup : IDisposable
     /// <exception cref="LinuxException">The cgroup is gone.</exception>
     public List<int> Processes()
     {
+        // How deep cgroups are is the container's to say: no recursion.
         List<int> pids = [];
-        Collect(Path, pids);
+        foreach (string path in System.IO.Directory.EnumerateDirectories(Path, "*", SearchOption.AllDirectories).Prepend(Path))
+        {
+            foreach (string line in (SmallFile.TryRead(null, path + "/cgroup.procs", 1 << 20) ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries))
+            {
+                pids.Add(int.Parse(line, CultureInfo.InvariantCulture));
+            }
+        }
+
         return pids;
     }
 
@@ -195,19 +203,6 @@ public sealed unsafe class ContainerCgroup : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Directory.Dispose();
-
-    private static void Collect(string path, List<int> pids)
-    {
-        foreach (string line in (SmallFile.TryRead(null, path + "/cgroup.procs", 1 << 20) ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries))
-        {
-            pids.Add(int.Parse(line, CultureInfo.InvariantCulture));
-        }
-
-        foreach (string child in System.IO.Directory.EnumerateDirectories(path))
-        {
-            Collect(child, pids);
-        }
-    }
 
     private long Event(string file, string name)
     {

@@ -18,6 +18,37 @@ public sealed class CgroupTests : IDisposable
 
     public void Dispose() => Directory.Delete(_root, recursive: true);
 
+    // A container that may make cgroups decides how deep they are; the agent's threads for set-up and removal have small stacks.
+    [SkippableFact]
+    public void Cgroups_nested_deeply_are_listed_and_removed_on_a_small_stack()
+    {
+        string? mount = File.ReadLines("/proc/mounts").Select(l => l.Split(' ')).FirstOrDefault(w => w[2] == "cgroup2")?[1];
+        Skip.If(mount is null || MicroVm.Linux.Native.Libc.geteuid() != 0, "not root, or no cgroup2 is mounted: nested cgroups were NOT tested");
+        string top = $"{mount}/agent-test-{Environment.ProcessId}";
+        const int depth = 1000;
+        string at = top;
+        for (int i = 0; i < depth; i++, at += "/a")
+        {
+            Directory.CreateDirectory(at);
+        }
+
+        int found = -1;
+        bool removed = false;
+        Thread thread = new(
+            () =>
+            {
+                using ContainerCgroup cgroup = new CgroupTree(mount!).Create(Path.GetFileName(top), []);
+                found = cgroup.Processes().Count;
+                removed = CgroupTree.Remove(top);
+            },
+            128 << 10);
+        thread.Start();
+        thread.Join();
+        Assert.Equal(0, found);
+        Assert.True(removed);
+        Assert.False(Directory.Exists(top));
+    }
+
     [Fact]
     public void Controllers_are_enabled_down_the_path_and_not_in_the_leaf()
     {
