@@ -27,15 +27,13 @@ internal sealed class InitStandIn : IDisposable
     private readonly SignalRelay _signals;
     private readonly GuestProcess _process;
     private readonly Lock _vmLock = new();
-    private readonly Lock _stateLock = new();
-    private readonly Lock _startLock = new();
-    private ContainerState? _state;
+    private ContainerRecord? _record;
     private Vmm? _vmm;
     private Guest? _guest;
     private ControlServer? _control;
     private HostCgroup? _before;
     private VmNetwork? _network;
-    private NetworkWatch? _watch;
+    private ContainerCommands? _commands;
     private bool _abandoned;
 
     internal InitStandIn(StandInRequest request, StandInCaller caller, FirstThread first)
@@ -63,7 +61,7 @@ internal sealed class InitStandIn : IDisposable
         catch (Exception e) when (e is SandboxException or SpecException or TtrpcException or LinuxException)
         {
             Undo();
-            _caller.Fail(e.Message, _state);
+            _caller.Fail(e.Message, _record?.State);
             return null;
         }
 
@@ -72,7 +70,7 @@ internal sealed class InitStandIn : IDisposable
 
     public void Dispose()
     {
-        _watch?.Dispose();
+        _commands?.Dispose();
         _process.Dispose();
         _guest?.Dispose();
         lock (_vmLock)
@@ -121,8 +119,7 @@ internal sealed class InitStandIn : IDisposable
             Transient = _request.Transient,
             NetworkNamespace = network.Path,
         };
-        _store.Create(state);
-        _state = state;
+        _record = ContainerRecord.Create(_store, state);
         cgroup.Create();
         HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB);
         using SafeFd? unified = cgroup.JoinThread();
@@ -134,7 +131,7 @@ internal sealed class InitStandIn : IDisposable
 
         // What needs no guest is done while it boots.
         cgroup.Join();
-        Change(s => s with { Vmm = ProcessIdentity.Of(vmm.Process.Pid) });
+        _record.Change(s => s with { Vmm = ProcessIdentity.Of(vmm.Process.Pid) });
         KeepSpec(bundle);
         using ContainerView view = ContainerView.Open(spec, bundle, rootfs);
         _first.Do(() =>
@@ -151,7 +148,8 @@ internal sealed class InitStandIn : IDisposable
         CreateInGuest(create, networkView);
         _caller.Log(LogLevel.Debug, "the guest has the container");
         _first.Do(view.AttachVolumes);
-        _control = ControlServer.Start(_store.FolderOf(_request.Id), Answer);
+        _commands = new ContainerCommands(_store.FolderOf(_request.Id), _record, _guest, vmm, network, _caller);
+        _control = ControlServer.Start(_store.FolderOf(_request.Id), _commands.Answer);
         return HandOver();
     }
 
@@ -215,12 +213,12 @@ internal sealed class InitStandIn : IDisposable
     /// <summary>The caller runs hooks and writes the pid file; a caller that dies over it takes the container with it.</summary>
     private bool HandOver()
     {
-        if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created, State = _state }) || !_caller.WaitForProceed())
+        if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created, State = _record!.State }) || !_caller.WaitForProceed())
         {
             return false;
         }
 
-        Change(s => s with { Status = ContainerStatus.Created });
+        _record.Change(s => s with { Status = ContainerStatus.Created });
         _signals.Start(_process.Deliver);
 
         // The terminal's new owner may have set its size before.
@@ -273,132 +271,10 @@ internal sealed class InitStandIn : IDisposable
         return exit;
     }
 
-    private ControlReply Answer(ControlCall call)
-    {
-        switch (call.Verb)
-        {
-            case ControlVerb.Start:
-                lock (_startLock)
-                {
-                    Start();
-                }
-
-                break;
-            case ControlVerb.Signal:
-                Call(agent => agent.SignalProcess(new SignalProcessRequest { ContainerId = _request.Id, Signal = (uint)call.Signal, All = call.All }));
-                break;
-            case ControlVerb.Pause:
-                Call(agent => agent.PauseContainer(_request.Id));
-                Note(ContainerStatus.Paused);
-                break;
-            case ControlVerb.Resume:
-                Call(agent => agent.ResumeContainer(_request.Id));
-                Note(ContainerStatus.Running);
-                break;
-            case ControlVerb.Update:
-                Call(agent => agent.UpdateContainer(UpdateContainerRequest.Parser.ParseFrom(call.Update ?? [])));
-                break;
-            case ControlVerb.Stats:
-                return StatsReply(Call(agent => agent.StatsContainer(_request.Id)), _network!.Dropped(_vmm!));
-        }
-
-        return new ControlReply();
-    }
-
-    private void Start()
-    {
-        if (_state!.Status != ContainerStatus.Created)
-        {
-            throw new SandboxException("cannot start an already running container");
-        }
-
-        _caller.Log(LogLevel.Debug, "the start was asked for");
-
-        // As it is now: it may have been updated since.
-        Spec spec = SpecReader.ReadBundle(_store.FolderOf(_request.Id));
-        HostLimits.ApplyAtStart(new HostCgroup(_state.Cgroups!), spec.Linux?.Resources);
-        Call(agent =>
-        {
-            // Some callers add interfaces between create and start.
-            WatchNetwork(agent);
-            _network!.Refresh(_vmm!, agent);
-            _caller.Log(LogLevel.Debug, "everything but the guest is ready");
-            return agent.StartContainer(_request.Id);
-        });
-        _caller.Log(LogLevel.Debug, "the guest has started the container");
-        _watch?.Begin();
-        Note(ContainerStatus.Running);
-        _caller.Log(LogLevel.Debug, "started");
-    }
-
-    /// <summary>Hears of changes from now on. A container whose network is not followed is better than none.</summary>
-    private void WatchNetwork(AgentClient agent)
-    {
-        void Warn(string text) => _caller.Log(LogLevel.Warning, text);
-        try
-        {
-            _watch?.Dispose();
-            _watch = _network!.Watch(_vmm!, agent, Warn);
-        }
-        catch (LinuxException e)
-        {
-            Warn($"changes of the container's network are not followed: {e.Message}");
-        }
-    }
-
-    /// <summary>What has happened in the guest is not undone because the host's disk is full.</summary>
-    private void Note(ContainerStatus status)
-    {
-        try
-        {
-            Change(s => s with { Status = status });
-        }
-        catch (SandboxException e)
-        {
-            _caller.Log(LogLevel.Warning, e.Message);
-        }
-    }
-
-    private T Call<T>(Func<AgentClient, T> call)
-    {
-        try
-        {
-            return call(_guest!.Agent);
-        }
-        catch (TtrpcException e)
-        {
-            throw new SandboxException(e.Code == StatusCode.NotFound ? Runtime.RuntimeTexts.NotRunning : e.Message, e);
-        }
-        catch (Exception e) when (e is ObjectDisposedException or LinuxException)
-        {
-            throw new SandboxException(Runtime.RuntimeTexts.NotRunning, e);
-        }
-    }
-
-    private static ControlReply StatsReply(ContainerStats stats, IReadOnlyDictionary<string, (ulong Received, ulong Sent)> dropped) => new()
-    {
-        Files = new SortedDictionary<string, string>(stats.CgroupFiles, StringComparer.Ordinal),
-        Interfaces =
-        [
-            .. stats.Interfaces.Select(i => new Runtime.InterfaceCounters(
-                i.Name, i.RxBytes, i.RxPackets, i.RxErrors, i.RxDropped + dropped.GetValueOrDefault(i.Name).Received,
-                i.TxBytes, i.TxPackets, i.TxErrors, i.TxDropped + dropped.GetValueOrDefault(i.Name).Sent)),
-        ],
-    };
-
-    private void Change(Func<ContainerState, ContainerState> change)
-    {
-        lock (_stateLock)
-        {
-            _state = change(_state!);
-            _store.Update(_state);
-        }
-    }
-
     private void Undo()
     {
         Dispose();
-        if (_state is null)
+        if (_record is null)
         {
             return;
         }
@@ -407,14 +283,14 @@ internal sealed class InitStandIn : IDisposable
         {
             // A cgroup can be removed only from outside of it.
             _before?.Join();
-            _ = new HostCgroup(_state.Cgroups!).Remove();
+            _ = new HostCgroup(_record.State.Cgroups!).Remove();
         }
         catch (SandboxException e)
         {
             _caller.Log(LogLevel.Warning, e.Message);
         }
 
-        _store.Delete(_state);
+        _record.Delete();
     }
 
     /// <summary>Without its VM, whatever is being waited for fails at once.</summary>
