@@ -119,7 +119,7 @@ internal sealed class VmNetwork : IDisposable
     /// <exception cref="SandboxException">The VMM does not answer.</exception>
     internal IReadOnlyDictionary<string, (ulong Received, ulong Sent)> Dropped(Vmm vmm)
     {
-        IReadOnlyDictionary<string, long> counters = vmm.Control.Request(new ControlRequest { Operation = ControlOperation.Info }).Info!.Counters;
+        IReadOnlyDictionary<string, long> counters = vmm.Control.ReadCounters();
         Dictionary<string, (ulong Received, ulong Sent)> dropped = [];
         lock (_lock)
         {
@@ -127,7 +127,7 @@ internal sealed class VmNetwork : IDisposable
             {
                 if (_windows[i].Link is { } link)
                 {
-                    ulong sum(params string[] names) => (ulong)names.Sum(n => counters.GetValueOrDefault($"net{i}.{n}"));
+                    ulong sum(params string[] names) => names.Aggregate(0ul, (all, n) => all + (ulong)counters.GetValueOrDefault($"net{i}.{n}"));
                     dropped[link.Name] = (sum("rx.dropped.size"), sum("tx.dropped.header", "tx.dropped.size", "tx.dropped.source", "tx.errors"));
                 }
             }

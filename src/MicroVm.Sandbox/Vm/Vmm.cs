@@ -127,7 +127,7 @@ internal sealed unsafe class Vmm : IDisposable
                 process,
                 errorsRead,
                 console,
-                new VmmControlClient(control),
+                new VmmControlClient(control, VmmControlClient.UsualPatience),
                 [(config.Kernel.Fd!.Value, files.Kernel), (config.PvmKernel?.Fd ?? -1, files.PvmKernel ?? ""), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
         }
         catch (LinuxException e)

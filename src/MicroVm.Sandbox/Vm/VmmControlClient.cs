@@ -5,9 +5,17 @@ using MicroVm.VmmControl;
 
 namespace MicroVm.Sandbox.Vm;
 
-/// <summary>The other end of a VMM's control socket; owned. Any thread, one request at a time.</summary>
-internal sealed unsafe class VmmControlClient(SafeFd socket) : IDisposable
+/// <summary>
+/// The other end of a VMM's control socket; owned. Any thread, one request at a time. The VMM may be the guest's by now: whatever it
+/// answers, or does not, is an error at worst.
+/// </summary>
+/// <param name="socket">The socket.</param>
+/// <param name="patience">How long an answer may take, to its end.</param>
+internal sealed unsafe class VmmControlClient(SafeFd socket, TimeSpan patience) : IDisposable
 {
+    /// <summary>Time enough for any answer, on a host at its limit.</summary>
+    internal static readonly TimeSpan UsualPatience = TimeSpan.FromSeconds(60);
+
     private const int LongestAnswer = 1 << 20;
     private readonly Lock _lock = new();
 
@@ -20,7 +28,7 @@ internal sealed unsafe class VmmControlClient(SafeFd socket) : IDisposable
             try
             {
                 FdSender.Send(socket, [.. JsonSerializer.SerializeToUtf8Bytes(request, VmmJson.Default.ControlRequest), (byte)'\n'], fds ?? []);
-                ControlResponse response = JsonSerializer.Deserialize(ReadLine(), VmmJson.Default.ControlResponse)!;
+                ControlResponse response = JsonSerializer.Deserialize(ReadLine(), VmmJson.Default.ControlResponse) ?? throw new JsonException("null");
                 return response.Error is null ? response : throw new SandboxException($"microvm-vmm: {response.Error}");
             }
             catch (Exception e) when (e is LinuxException or JsonException)
@@ -30,14 +38,32 @@ internal sealed unsafe class VmmControlClient(SafeFd socket) : IDisposable
         }
     }
 
+    /// <summary>What the VMM counts, by name.</summary>
+    /// <exception cref="SandboxException">The VMM refused, or is gone.</exception>
+    internal IReadOnlyDictionary<string, long> ReadCounters() =>
+        Request(new ControlRequest { Operation = ControlOperation.Info }).Info?.Counters ?? throw new SandboxException("microvm-vmm does not tell its counters");
+
     public void Dispose() => socket.Dispose();
 
     private ReadOnlySpan<byte> ReadLine()
     {
         byte[] buffer = new byte[4096];
         int count = 0;
+        long deadline = Environment.TickCount64 + (long)patience.TotalMilliseconds;
+        Libc.pollfd pfd = new() { fd = socket.Value, events = Libc.POLLIN };
         while (count < LongestAnswer)
         {
+            int ready = Libc.poll(&pfd, 1, (int)Math.Max(0, deadline - Environment.TickCount64));
+            if (ready == 0)
+            {
+                throw new LinuxException(Errno.ETIMEDOUT, "recv");
+            }
+
+            if (Check.Retry(ready))
+            {
+                continue;
+            }
+
             if (count == buffer.Length)
             {
                 Array.Resize(ref buffer, buffer.Length * 4);
