@@ -61,8 +61,10 @@ public sealed class StdioTests
     {
         Installation.RequireRuntime();
         Skip.IfNot(File.Exists("/usr/bin/script"), "script(1) of util-linux is not installed");
+
+        // runc tells the terminal its size after the start.
         using Bundle bundle = Bundle.Create(
-            "tty; stty size; trap 'stty size; exit 5' WINCH; echo waiting; while :; do sleep 0.2; done");
+            "tty; until stty size 2>/dev/null | grep '[1-9]'; do sleep 0.1; done; trap 'stty size; exit 5' WINCH; echo waiting; while :; do sleep 0.2; done");
         bundle.Process["terminal"] = true;
         bundle.Save();
         string root = Directory.CreateTempSubdirectory("microvm-root-").FullName;
