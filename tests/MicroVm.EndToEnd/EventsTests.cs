@@ -40,6 +40,29 @@ public sealed class EventsTests
         Assert.All(names, n => Assert.All(Lines(c, n, "stats").Take(Wanted), l => Assert.True((long)l["data"]!["memory"]!["usage"]!["usage"]! > 0)));
     }
 
+    [SkippableFact]
+    public void AskingForFiguresAgainAndAgainCostsNoMemory()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("echo ready; while :; do sleep 1000; done");
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        c.Call("start").EnsureSuccess();
+        c.WaitForOutput("ready");
+        int[] processes = [c.Pid, .. ProcessTree.Descendants(c.Pid)];
+        Process asks = c.Begin("figures", "events", "--interval", "2ms", c.Id);
+        DetachedContainer.Eventually(() => Count(c["figures"]) > 50, "no figures");
+        int before = processes.Sum(ProcessTree.AnonymousKiB);
+        DetachedContainer.Eventually(() => Count(c["figures"]) > 850, "no figures");
+        Assert.InRange(processes.Sum(ProcessTree.AnonymousKiB) - before, int.MinValue, 24 << 10);
+        c.Raw("kill", c.Id, "KILL").EnsureSuccess();
+        DetachedContainer.Reap(c.Pid);
+        c.Call("delete").EnsureSuccess();
+        DetachedContainer.End(asks);
+    }
+
+    private static int Count(string file) => File.Exists(file) ? File.ReadLines(file).Count() : 0;
+
     private static List<JsonNode> Lines(DetachedContainer c, string name, string type) => File.Exists(c[name])
         ? [.. File.ReadAllText(c[name]).Split('\n')[..^1].Select(l => JsonNode.Parse(l)!).Where(l => (string)l["type"]! == type)]
         : [];

@@ -45,7 +45,7 @@ public sealed class HostileAgentTests
         {
             foreach (int pid in ProcessTree.Descendants(container.Process.Id).Append(container.Process.Id))
             {
-                Assert.InRange(ResidentKiB(pid), 0, ResidentBound);
+                Assert.InRange(ProcessTree.AnonymousKiB(pid), 0, ResidentBound);
                 samples++;
             }
         }
@@ -74,19 +74,5 @@ public sealed class HostileAgentTests
         string folder = Directory.CreateDirectory(Path.Combine(bundle.Path, "initramfs")).FullName;
         Shell.Run("sh", "-ec", $"cd {folder}; install -m 755 {Installation.GuestProgram("hostile-agent")} init; mkdir dev; mknod dev/console c 5 1; find . | busybox cpio -o -H newc >../initramfs.cpio").EnsureSuccess();
         return ["--initramfs", Path.Combine(bundle.Path, "initramfs.cpio"), "--kernel-args", $"attack={attack}", "--start-timeout", $"{StartSeconds}"];
-    }
-
-    private static long ResidentKiB(int pid)
-    {
-        try
-        {
-            return long.Parse(
-                File.ReadLines($"/proc/{pid}/status").FirstOrDefault(l => l.StartsWith("RssAnon:", StringComparison.Ordinal), "RssAnon: 0 kB").Split(' ')[^2],
-                CultureInfo.InvariantCulture);
-        }
-        catch (IOException)
-        {
-            return 0;
-        }
     }
 }

@@ -45,6 +45,20 @@ internal static class ProcessTree
         }
     }
 
+    /// <summary>A process's own memory that is in RAM, in KiB; 0 when it has ended.</summary>
+    public static int AnonymousKiB(int pid)
+    {
+        try
+        {
+            string line = File.ReadLines($"/proc/{pid}/status").FirstOrDefault(l => l.StartsWith("RssAnon:", StringComparison.Ordinal), "RssAnon: 0 kB");
+            return int.Parse(line.Split(' ')[^2], System.Globalization.CultureInfo.InvariantCulture);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return 0;
+        }
+    }
+
     /// <summary>A process's arguments; none when it has ended.</summary>
     public static string[] Arguments(int pid)
     {
