@@ -269,6 +269,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
             $"{Name}.{index}",
             rx,
             tx,
+            tap,
             tap.Queues[index],
             activation.Interrupt,
             new NetReceiver(rx, tap.Queues[index], this, activation.DriverFeatures, _receiveLimit, Counters),

@@ -1,6 +1,5 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Counters;
 using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 
@@ -14,6 +13,7 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
 {
     private readonly Virtqueue _rx;
     private readonly Virtqueue _tx;
+    private readonly TapBackend _backend;
     private readonly SafeFd _tap;
     private readonly IVirtioInterrupt _interrupt;
     private readonly DeviceThread _thread;
@@ -28,9 +28,9 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
     private bool _rxEnabled = true;
     private bool _dead;
 
-    public NetPair(string name, Virtqueue rx, Virtqueue tx, SafeFd tap, IVirtioInterrupt interrupt, NetReceiver receiver, NetTransmitter transmitter)
+    public NetPair(string name, Virtqueue rx, Virtqueue tx, TapBackend backend, SafeFd tap, IVirtioInterrupt interrupt, NetReceiver receiver, NetTransmitter transmitter)
     {
-        (_rx, _tx, _tap, _interrupt, _receiver, _transmitter) = (rx, tx, tap, interrupt, receiver, transmitter);
+        (_rx, _tx, _backend, _tap, _interrupt, _receiver, _transmitter) = (rx, tx, backend, tap, interrupt, receiver, transmitter);
         _thread = new DeviceThread(name, ThreadKind.Network, interrupt);
         _thread.Loop.Add(rx.Kick.Fd, Libc.EPOLLIN, this);
         _thread.Loop.Add(tx.Kick.Fd, Libc.EPOLLIN, this);
@@ -172,7 +172,7 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
         {
             _dead = true;
             _thread.Loop.Remove(_tap);
-            VmmLog.Write($"{_thread.Name}: the tap interface is gone");
+            _backend.TellGone(_thread.Name);
         }
     }
 

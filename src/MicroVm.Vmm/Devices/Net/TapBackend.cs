@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Vmm.Counters;
 
 namespace MicroVm.Vmm.Devices.Net;
 
@@ -26,6 +27,7 @@ internal sealed unsafe class TapBackend : IDisposable
     ];
 
     private readonly bool[] _attached;
+    private int _toldGone;
 
     private TapBackend(string name, SafeFd[] queues, bool hasUso)
     {
@@ -44,6 +46,15 @@ internal sealed unsafe class TapBackend : IDisposable
 
     /// <summary>The kernel takes and gives UDP segments (6.2 and later).</summary>
     public bool HasUso { get; }
+
+    /// <summary>Logs that the interface was deleted: once, as a guest that resets its device would find out again and again. Any thread.</summary>
+    public void TellGone(string device)
+    {
+        if (Interlocked.Exchange(ref _toldGone, 1) == 0)
+        {
+            VmmLog.Write($"{device}: the tap interface {Name} is gone");
+        }
+    }
 
     /// <summary>Checks and prepares the descriptors, which are taken over.</summary>
     /// <exception cref="ArgumentException">One is no tap with a virtio-net header, or they are not of one interface.</exception>
