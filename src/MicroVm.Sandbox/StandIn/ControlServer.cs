@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Oci;
 
 namespace MicroVm.Sandbox.StandIn;
 
@@ -8,8 +9,11 @@ internal sealed unsafe class ControlServer : IDisposable
 {
     private const int StackSize = 256 << 10;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan LastCalls = TimeSpan.FromSeconds(10);
     private readonly SafeFd _listener;
     private readonly Func<ControlCall, ControlReply> _answer;
+    private readonly object _lock = new();
+    private int _underWay;
 
     private ControlServer(SafeFd listener, Func<ControlCall, ControlReply> answer)
     {
@@ -24,6 +28,23 @@ internal sealed unsafe class ControlServer : IDisposable
         ControlServer server = new(UnixSocket.Listen(Path.Combine(folder, ControlClient.SocketName)), answer);
         new Thread(server.Run, StackSize) { IsBackground = true, Name = "control" }.Start();
         return server;
+    }
+
+    /// <summary>
+    /// Takes no more calls, and waits for those that are under way: whoever started a container that has ended already is to hear
+    /// that it was started.
+    /// </summary>
+    internal void Finish()
+    {
+        Dispose();
+        long deadline = Environment.TickCount64 + (long)LastCalls.TotalMilliseconds;
+        lock (_lock)
+        {
+            while (_underWay > 0 && deadline - Environment.TickCount64 is var left and > 0)
+            {
+                Monitor.Wait(_lock, (int)left);
+            }
+        }
     }
 
     // The thread ends with the process.
@@ -55,16 +76,26 @@ internal sealed unsafe class ControlServer : IDisposable
             return;
         }
 
+        lock (_lock)
+        {
+            _underWay++;
+        }
+
         ControlReply reply;
         try
         {
             reply = _answer(call);
         }
-        catch (SandboxException e)
+        catch (Exception e) when (e is SandboxException or SpecException or IOException)
         {
             reply = new ControlReply { Error = e.Message };
         }
 
         _ = channel.Send(reply);
+        lock (_lock)
+        {
+            _underWay--;
+            Monitor.PulseAll(_lock);
+        }
     }
 }

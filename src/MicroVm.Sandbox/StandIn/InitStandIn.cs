@@ -263,6 +263,7 @@ internal sealed class InitStandIn : IDisposable
         }
 
         _process.Drain();
+        _control!.Finish();
         if (end.OomKilled)
         {
             _caller.Log(LogLevel.Warning, $"container {_request.Id} was killed: out of memory (linux.resources.memory.limit, or the VM's memory)");

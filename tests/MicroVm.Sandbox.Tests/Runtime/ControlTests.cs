@@ -38,6 +38,25 @@ public sealed class ControlTests : IDisposable
     }
 
     [Fact]
+    public void WhoIsBeingAnsweredAtTheEndIsAnswered()
+    {
+        using ManualResetEventSlim called = new(), released = new();
+        using ControlServer server = ControlServer.Start(_folder.Path, _ =>
+        {
+            called.Set();
+            Assert.True(released.Wait(TimeSpan.FromSeconds(60)));
+            return new ControlReply { Files = new() { ["a"] = "b\n" } };
+        });
+        Task<ControlReply> call = Task.Run(() => ControlClient.Call(_folder.Path, new ControlCall { Verb = ControlVerb.Start }));
+        Assert.True(called.Wait(TimeSpan.FromSeconds(60)));
+        Task end = Task.Run(server.Finish);
+        Assert.False(end.Wait(100));
+        released.Set();
+        Assert.Equal("b\n", call.Result.Files!["a"]);
+        Assert.True(end.Wait(TimeSpan.FromSeconds(60)));
+    }
+
+    [Fact]
     public void NobodyThereIsAnError() =>
         Assert.Throws<LinuxException>(() => ControlClient.Call(_folder.Path, new ControlCall { Verb = ControlVerb.Start }));
 
