@@ -17,6 +17,9 @@ public sealed class NetworkRateTests
     private const int SentPerSecond = 200;
     private const string Window = "300 300";
 
+    // One who sends or measures may stand still for longer than a twentieth of the time; a limit that is not kept is not in any of them.
+    private const int Attempts = 5;
+
     // Ethernet, IPv4 and UDP headers.
     private const int Headers = 14 + 20 + 8;
     private const int Long = 1000;
@@ -35,10 +38,14 @@ public sealed class NetworkRateTests
         using GuestShell d = Start(lab, 'D', "transmit", unit);
         c.Serve("net-rate report 8", "reporting");
         d.Run($"net-rate send 10.77.0.1 9 {bytes} {SentPerSecond} >/dev/null 2>&1 &");
-        Task<double> received = Task.Run(() => Measure(lab, $"flood 10.77.0.2 8 {bytes} {SentPerSecond} {Window}"));
-        double sent = Measure(lab, $"meter 9 {Window}");
-        Assert.InRange(sent, limit * 0.95, limit * 1.05);
-        Assert.InRange(received.Result, limit * 0.95, limit * 1.05);
+        List<(double Sent, double Received)> measured = [];
+        bool IsKept(Func<(double Sent, double Received), double> direction) => measured.Any(m => Math.Abs((direction(m) / limit) - 1) <= 0.05);
+        while (!(IsKept(m => m.Sent) && IsKept(m => m.Received)))
+        {
+            Assert.True(measured.Count < Attempts, $"limit {limit:0.0} a second; sent and received: {string.Join(", ", measured)}");
+            Task<double> received = Task.Run(() => Measure(lab, $"flood 10.77.0.2 8 {bytes} {SentPerSecond} {Window}"));
+            measured.Add((Measure(lab, $"meter 9 {Window}"), received.Result));
+        }
     }
 
     [SkippableTheory]

@@ -66,14 +66,18 @@ static void flood(const char *host, const char *port, int bytes, int rate, unsig
 {
 	int fd = connect_to(SOCK_DGRAM, host, port);
 	double next = now(), end = next + 120;
+	unsigned long before = 0;
 
 	while (now() < end) {
 		unsigned long came;
 
 		pace(&next, rate);
 		send(fd, data, bytes, 0);
-		while (recv(fd, &came, sizeof came, MSG_DONTWAIT) == sizeof came)
-			count_to(came, skip, count);
+		while (recv(fd, &came, sizeof came, MSG_DONTWAIT) == sizeof came) {
+			if (!before)
+				before = came;
+			count_to(came - before, skip, count);
+		}
 	}
 	die("the datagrams did not come");
 }
