@@ -1,5 +1,6 @@
 using System.Globalization;
 using MicroVm.Linux;
+using MicroVm.Linux.Jail;
 using MicroVm.Linux.Native;
 
 namespace MicroVm.Agent.Rootfs;
@@ -31,12 +32,10 @@ public static unsafe class MountCalls
     /// <exception cref="LinuxException">The kernel refused.</exception>
     public static void Attach(SafeFd tree, SafeFd target)
     {
-        ArgumentNullException.ThrowIfNull(tree);
-        ArgumentNullException.ThrowIfNull(target);
-        byte empty = 0;
-        const uint flags = Libc.MOVE_MOUNT_F_EMPTY_PATH | Libc.MOVE_MOUNT_T_EMPTY_PATH;
-        Check.Result(
-            Libc.syscall((nint)Libc.SYS_move_mount, tree.Value, (nint)(&empty), target.Value, (nint)(&empty), (nint)flags, 0), "move_mount");
+        if (!DetachedMount.TryAttach(tree, target))
+        {
+            Check.Throw("move_mount");
+        }
     }
 
     /// <summary>Changes the attributes (MOUNT_ATTR_*) of the mount that <paramref name="mount"/> is the root of.</summary>

@@ -1,3 +1,4 @@
+using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.StandIn;
 
 namespace MicroVm.Cli;
@@ -6,5 +7,10 @@ namespace MicroVm.Cli;
 public static class Program
 {
     /// <summary>Runs a command; the exit status is the container's, or 1 for a failure of the runtime's own.</summary>
-    public static int Main(string[] args) => args is [StandInMain.Verb, ..] ? StandInMain.Run() : CommandLine.Run(args);
+    public static int Main(string[] args) => args switch
+    {
+        _ when StandInMain.IsAsked => StandInMain.Run(),
+        [OutOfMemoryVictim.Verb, .. var rest] => OutOfMemoryVictim.Run(rest),
+        _ => CommandLine.Run(args),
+    };
 }

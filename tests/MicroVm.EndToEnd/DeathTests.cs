@@ -121,7 +121,7 @@ public sealed class DeathTests
 
     private static int[] StandIns(DetachedContainer c) => [.. Directory.EnumerateDirectories("/proc")
         .Select(d => int.TryParse(Path.GetFileName(d), out int pid) ? pid : 0)
-        .Where(p => p > 0 && ProcessTree.Arguments(p) is ["microvm", "stand-in", var id] && id == c.Id)];
+        .Where(p => p > 0 && ProcessTree.StandsFor(p, c.Id))];
 
     private static void NothingIsLeft(DetachedContainer c, string cgroup)
     {

@@ -40,6 +40,31 @@ public sealed class EventsTests
         Assert.All(names, n => Assert.All(Lines(c, n, "stats").Take(Wanted), l => Assert.True((long)l["data"]!["memory"]!["usage"]!["usage"]! > 0)));
     }
 
+    /// <summary>What conmon and containerd look at when a container has ended.</summary>
+    [SkippableFact]
+    public void AnOutOfMemoryKillIsToldByTheCgroupOfTheHost()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("/bin/tail", "/dev/zero");
+        bundle.Linux["resources"]!["memory"] = new JsonObject { ["limit"] = 16 << 20 };
+        string cgroup = $"/microvm-e2e/{Guid.NewGuid():N}";
+        bundle.Linux["cgroupsPath"] = cgroup;
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        string events = DetachedContainer.CgroupFolders(cgroup)
+            .SelectMany(f => (string[])[Path.Combine(f, "memory.oom_control"), Path.Combine(f, "memory.events")]).First(File.Exists);
+        Assert.Contains("oom_kill 0\n", File.ReadAllText(events), StringComparison.Ordinal);
+        string limit = File.ReadAllText(Limit(events));
+        c.Call("start").EnsureSuccess();
+        Assert.Equal(137, DetachedContainer.Reap(c.Pid));
+        Assert.Contains("oom_kill 1\n", File.ReadAllText(events), StringComparison.Ordinal);
+        Assert.Equal(limit, File.ReadAllText(Limit(events)));
+        c.Call("delete").EnsureSuccess();
+        Assert.Empty(DetachedContainer.CgroupFolders(cgroup));
+
+        static string Limit(string events) => Path.Combine(Path.GetDirectoryName(events)!, events.EndsWith("events", StringComparison.Ordinal) ? "memory.max" : "memory.limit_in_bytes");
+    }
+
     [SkippableFact]
     public void AskingForFiguresAgainAndAgainCostsNoMemory()
     {

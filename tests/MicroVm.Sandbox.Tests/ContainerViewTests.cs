@@ -95,6 +95,80 @@ public sealed class ContainerViewTests
         Assert.Null(error);
     }
 
+    [SkippableFact]
+    public void ProcIsOfTheProcessesThatStandForTheContainersAndLeadsNowhere()
+    {
+        Skip.IfNot(Environment.UserName == "root", "not root: mount namespaces need root");
+        using TempFolder folder = new();
+        string rootfs = Folder(folder, "rootfs"), proc = Folder(folder, "rootfs/proc"), self = $"/proc/{Environment.ProcessId}";
+        File.WriteAllText(Path.Combine(proc, "own"), "of the container");
+        string[] entries = [], ofProcess = [], read = [], afterwards = [], again = [];
+        Exception? failure = null;
+        Thread thread = new(() => failure = Record.Exception(() => FirstThread.Run(first =>
+        {
+            using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, folder.Path, rootfs);
+            using ProcessFiles other = ProcessFiles.Open();
+            nint tid = 0;
+            first.Do(() =>
+            {
+                view.Enter();
+                view.ShowProcess();
+                tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
+                entries = Names("/proc");
+                ofProcess = [.. Directory.EnumerateFileSystemEntries(self, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)];
+                read = [.. ((string[])["stat", "status", "cmdline"]).Select(n => File.ReadAllText($"{self}/{n}"))];
+            });
+
+            // As an exec's process does, which finds the view by the first thread of the container's.
+            other.RemoveFrom((int)tid);
+            first.Do(() => afterwards = Names("/proc"));
+            other.AddTo((int)tid);
+            first.Do(() => again = [.. Names("/proc"), File.ReadAllText($"{self}/cmdline")]);
+            return true;
+        })));
+        thread.Start();
+        thread.Join();
+        Assert.Null(failure);
+        Assert.Equal([self, "/proc/stat"], entries);
+        Assert.Equal([$"{self}/cmdline", $"{self}/ns", $"{self}/ns/pid", $"{self}/stat", $"{self}/status"], ofProcess);
+        Assert.StartsWith($"{Environment.ProcessId} (", read[0], StringComparison.Ordinal);
+        Assert.Contains($"\nPid:\t{Environment.ProcessId}\n", read[1], StringComparison.Ordinal);
+        Assert.Equal(File.ReadAllText("/proc/self/cmdline"), read[2]);
+        Assert.Equal(["/proc/stat"], afterwards);
+        Assert.Equal([self, "/proc/stat", read[2]], again);
+        Assert.Equal(["own"], Directory.EnumerateFileSystemEntries(proc).Select(Path.GetFileName));
+
+        static string[] Names(string path) => [.. Directory.EnumerateFileSystemEntries(path).Order(StringComparer.Ordinal)];
+    }
+
+    [SkippableFact]
+    public void AContainerWithoutProcGetsNone()
+    {
+        Skip.IfNot(Environment.UserName == "root", "not root: mount namespaces need root");
+        using TempFolder folder = new();
+        string rootfs = Folder(folder, "rootfs");
+        File.CreateSymbolicLink(Path.Combine(rootfs, "proc"), Folder(folder, "rootfs/elsewhere"));
+        Exception? failure = null;
+        Thread thread = new(() => failure = Record.Exception(() => FirstThread.Run(first =>
+        {
+            using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, folder.Path, rootfs);
+            using ProcessFiles other = ProcessFiles.Open();
+            nint tid = 0;
+            first.Do(() =>
+            {
+                view.Enter();
+                view.ShowProcess();
+                tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
+            });
+            other.AddTo((int)tid);
+            return true;
+        })));
+        thread.Start();
+        thread.Join();
+        Assert.Null(failure);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(Path.Combine(rootfs, "elsewhere")));
+    }
+
     [Fact]
     public void FailuresReachTheOneWhoAsked()
     {

@@ -43,4 +43,17 @@ public static unsafe class DetachedMount
 
         return clone;
     }
+
+    /// <summary>Attaches a detached mount to the file tree of the calling thread's mount namespace.</summary>
+    /// <param name="mount">Root of the mount, as <see cref="Clone"/> gives it. Borrowed.</param>
+    /// <param name="place">Where: a directory for a directory, anything else for a file; O_PATH will do. Borrowed.</param>
+    /// <returns>False when the kernel refuses; errno says why.</returns>
+    public static bool TryAttach(SafeFd mount, SafeFd place)
+    {
+        ArgumentNullException.ThrowIfNull(mount);
+        ArgumentNullException.ThrowIfNull(place);
+        byte empty = 0;
+        const uint flags = Libc.MOVE_MOUNT_F_EMPTY_PATH | Libc.MOVE_MOUNT_T_EMPTY_PATH;
+        return Libc.syscall((nint)Libc.SYS_move_mount, mount.Value, (nint)(&empty), place.Value, (nint)(&empty), (nint)flags, 0) == 0;
+    }
 }

@@ -98,6 +98,9 @@ public static unsafe partial class Libc
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint readlinkat(int dirfd, byte* pathname, byte* buf, nuint bufsiz);
 
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int symlink(string target, string linkpath);
+
     [LibraryImport("libc", SetLastError = true)]
     public static partial int symlinkat(byte* target, int newdirfd, byte* linkpath);
 

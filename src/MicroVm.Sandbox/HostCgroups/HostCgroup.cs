@@ -124,6 +124,13 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
         }
     }
 
+    /// <summary>Reads a file of a controller: the first that exists of version 1's and version 2's; null when the host has neither.</summary>
+    internal string? TryRead(string controller, string v1File, string v2File)
+    {
+        (string? folder, string file) = FolderOf(controller) is { } v1 ? (v1, v1File) : (FolderOf(""), v2File);
+        return folder is not null && File.Exists(Path.Combine(folder, file)) ? Read(folder, file) : null;
+    }
+
     /// <summary>Removes the folders, once nothing runs there. What cannot be removed is told, and stays.</summary>
     /// <returns>The folders that stay.</returns>
     internal IReadOnlyList<string> Remove() => [.. Folders.Values.Where(f => !TryRemove(f))];

@@ -9,14 +9,21 @@ namespace MicroVm.Sandbox.StandIn;
 /// <summary>
 /// A mount namespace that holds what of a container's files the host has: its root file system and its volumes, read-only where
 /// they are so inside. Callers enter /proc/PID/ns/mnt of a container to copy files (podman cp); in the host's own namespace
-/// they would read and write the host's files. What only the guest has, tmpfs and the like, is not in it.
+/// they would read and write the host's files. What only the guest has, tmpfs and the like, is not in it; its /proc tells of the
+/// processes that stand for the container's (<see cref="ProcessFiles"/>).
 /// </summary>
 internal sealed unsafe class ContainerView : IDisposable
 {
     private readonly SafeFd _root;
     private readonly List<(string Destination, SafeFd Tree)> _volumes = [];
 
-    private ContainerView(SafeFd root) => _root = root;
+    private readonly ProcessFiles _processes;
+
+    private ContainerView(SafeFd root)
+    {
+        _root = root;
+        _processes = ProcessFiles.Open();
+    }
 
     /// <summary>Opens what the namespace will hold.</summary>
     /// <exception cref="LinuxException">Something cannot be opened.</exception>
@@ -71,15 +78,20 @@ internal sealed unsafe class ContainerView : IDisposable
             {
                 using (place)
                 {
-                    _ = TryAttach(tree, place);
+                    _ = DetachedMount.TryAttach(tree, place);
                 }
             }
         }
     }
 
+    /// <summary>Shows this process in the view's /proc, on the same thread, once the guest has made that folder.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    internal void ShowProcess() => _processes.Begin();
+
     public void Dispose()
     {
         _root.Dispose();
+        _processes.Dispose();
         _volumes.ForEach(v => v.Tree.Dispose());
     }
 
@@ -115,12 +127,11 @@ internal sealed unsafe class ContainerView : IDisposable
         }
     }
 
-    private static void Attach(SafeFd tree, SafeFd place) => Check.Result(TryAttach(tree, place), "move_mount", "container's root");
-
-    private static nint TryAttach(SafeFd tree, SafeFd place)
+    private static void Attach(SafeFd tree, SafeFd place)
     {
-        byte empty = 0;
-        const uint flags = Libc.MOVE_MOUNT_F_EMPTY_PATH | Libc.MOVE_MOUNT_T_EMPTY_PATH;
-        return Libc.syscall((nint)Libc.SYS_move_mount, tree.Value, (nint)(&empty), place.Value, (nint)(&empty), (nint)flags, 0);
+        if (!DetachedMount.TryAttach(tree, place))
+        {
+            Check.Throw("move_mount", "container's root");
+        }
     }
 }

@@ -22,8 +22,10 @@ internal sealed class ExecStandIn : IDisposable
     private readonly string _execId = Guid.NewGuid().ToString("N");
     private readonly SignalRelay _signals;
     private readonly GuestProcess _process;
+    private readonly ProcessFiles _files = ProcessFiles.Open();
     private AgentClient? _agent;
     private string? _record;
+    private int _init;
 
     internal ExecStandIn(StandInRequest request, StandInCaller caller)
     {
@@ -62,6 +64,12 @@ internal sealed class ExecStandIn : IDisposable
             ExecRecords.Remove(_record);
         }
 
+        if (_init != 0)
+        {
+            _files.RemoveFrom(_init);
+        }
+
+        _files.Dispose();
         _process.Dispose();
         _agent?.Dispose();
         _signals.Dispose();
@@ -95,6 +103,7 @@ internal sealed class ExecStandIn : IDisposable
         _agent.ExecProcess(exec);
         _process.Attach(_agent);
         _process.StartStreams();
+        Show(state.Init.Pid);
         if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created }) || !_caller.WaitForProceed())
         {
             _process.Deliver(Libc.SIGKILL);
@@ -116,6 +125,19 @@ internal sealed class ExecStandIn : IDisposable
         }
 
         return true;
+    }
+
+    /// <summary>For callers that list processes; without it the process runs all the same.</summary>
+    private void Show(int init)
+    {
+        try
+        {
+            _files.AddTo(_init = init);
+        }
+        catch (LinuxException e)
+        {
+            _caller.Log(LogLevel.Debug, $"the process is not listed in the container's /proc: {e.Message}");
+        }
     }
 
     private ExitStatus WaitForEnd()

@@ -73,12 +73,7 @@ internal sealed class InitStandIn : IDisposable
         _commands?.Dispose();
         _process.Dispose();
         _guest?.Dispose();
-        lock (_vmLock)
-        {
-            _vmm?.Dispose();
-            _vmm = null;
-        }
-
+        EndVm();
         _network?.Dispose();
         _control?.Dispose();
         _signals.Dispose();
@@ -148,9 +143,23 @@ internal sealed class InitStandIn : IDisposable
         CreateInGuest(create, networkView);
         _caller.Log(LogLevel.Debug, "the guest has the container");
         _first.Do(view.AttachVolumes);
+        Show(view);
         _commands = new ContainerCommands(_store.FolderOf(_request.Id), _record, _guest, vmm, network, _caller);
         _control = ControlServer.Start(_store.FolderOf(_request.Id), _commands.Answer);
         return HandOver();
+    }
+
+    /// <summary>For callers that list processes; without it the container runs all the same.</summary>
+    private void Show(ContainerView view)
+    {
+        try
+        {
+            _first.Do(view.ShowProcess);
+        }
+        catch (LinuxException e)
+        {
+            _caller.Log(LogLevel.Debug, $"the process is not listed in the container's /proc: {e.Message}");
+        }
     }
 
     /// <summary>Later commands look at the configuration as it was now.</summary>
@@ -267,9 +276,33 @@ internal sealed class InitStandIn : IDisposable
         if (end.OomKilled)
         {
             _caller.Log(LogLevel.Warning, $"container {_request.Id} was killed: out of memory (linux.resources.memory.limit, or the VM's memory)");
+            TellHost();
         }
 
         return exit;
+    }
+
+    /// <summary>Callers that watch the container's cgroup on the host learn of the kill, too.</summary>
+    private void TellHost()
+    {
+        EndVm();
+        try
+        {
+            _ = OutOfMemoryVictim.Offer(new HostCgroup(_record!.State.Cgroups!));
+        }
+        catch (Exception e) when (e is SandboxException or LinuxException)
+        {
+            _caller.Log(LogLevel.Debug, $"callers that watch the cgroup are not told that memory ran out: {e.Message}");
+        }
+    }
+
+    private void EndVm()
+    {
+        lock (_vmLock)
+        {
+            _vmm?.Dispose();
+            _vmm = null;
+        }
     }
 
     private void Undo()

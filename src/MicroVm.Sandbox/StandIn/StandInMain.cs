@@ -5,11 +5,11 @@ using MicroVm.Sandbox.Streams;
 
 namespace MicroVm.Sandbox.StandIn;
 
-/// <summary>The hidden command with which the executable starts itself as a stand-in.</summary>
+/// <summary>The executable as a stand-in, as which commands start it.</summary>
 public static unsafe class StandInMain
 {
-    /// <summary>First argument; the second, the container's id, is for people who list processes.</summary>
-    public const string Verb = "stand-in";
+    /// <summary>Whether this process was started as a stand-in.</summary>
+    public static bool IsAsked => Environment.GetEnvironmentVariable(StandInArguments.Marker) is not null;
 
     private const int RequestFd = 3, CallerFd = 4, MaxRequest = 64 << 20;
     private const int Failure = 1;

@@ -37,8 +37,8 @@ internal sealed class StandInProcess : IDisposable
             Spawn spawn = new()
             {
                 File = Environment.ProcessPath!,
-                Arguments = ["microvm", StandInMain.Verb, request.Id],
-                Environment = [.. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")],
+                Arguments = StandInArguments.Of(request),
+                Environment = [$"{StandInArguments.Marker}={request.Id}", .. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")],
                 NewSession = true,
                 WorkingDirectory = "/",
             };

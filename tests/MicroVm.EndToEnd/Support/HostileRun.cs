@@ -25,6 +25,6 @@ internal static class HostileRun
         Assert.Empty(Directory.EnumerateDirectories("/sys/fs/cgroup", container.Id, new EnumerationOptions { RecurseSubdirectories = true, IgnoreInaccessible = true, MaxRecursionDepth = 2 }));
         Assert.DoesNotContain(
             Directory.EnumerateDirectories("/proc").Select(d => int.TryParse(Path.GetFileName(d), out int pid) ? pid : 0).Where(pid => pid > 0 && ProcessTree.IsAlive(pid)),
-            pid => ProcessTree.Arguments(pid).Contains(container.Id));
+            pid => ProcessTree.StandsFor(pid, container.Id));
     }
 }

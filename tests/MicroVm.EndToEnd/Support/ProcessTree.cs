@@ -59,42 +59,34 @@ internal static class ProcessTree
         }
     }
 
-    /// <summary>A process's arguments; none when it has ended.</summary>
-    public static string[] Arguments(int pid)
+    /// <summary>Whether a process, which lives, stands for one of the container's: its environment says so.</summary>
+    public static bool StandsFor(int pid, string id)
     {
         try
         {
-            return File.ReadAllText($"/proc/{pid}/cmdline").TrimEnd('\0').Split('\0');
+            return File.ReadAllText($"/proc/{pid}/environ").Split('\0').Contains($"MICROVM_STAND_IN={id}");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return [];
-        }
-    }
-
-    public static bool IsAlive(int pid)
-    {
-        try
-        {
-            string stat = File.ReadAllText($"/proc/{pid}/stat");
-            return stat[stat.LastIndexOf(')') + 2] is not ('Z' or 'X');
-        }
-        catch (IOException)
         {
             return false;
         }
     }
 
-    private static int Parent(int pid)
+    public static bool IsAlive(int pid) => Stat(pid) is [not ("Z" or "X"), ..];
+
+    private static int Parent(int pid) => Stat(pid) is [_, var parent, ..] ? int.Parse(parent, System.Globalization.CultureInfo.InvariantCulture) : 0;
+
+    /// <summary>What /proc/PID/stat tells behind the name: state, parent, process group, session and so on; none when it has ended.</summary>
+    private static string[] Stat(int pid)
     {
         try
         {
             string stat = File.ReadAllText($"/proc/{pid}/stat");
-            return int.Parse(stat[(stat.LastIndexOf(')') + 4)..].Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture);
+            return stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
         }
         catch (IOException)
         {
-            return 0;
+            return [];
         }
     }
 }

@@ -44,15 +44,23 @@ def _outside(limit):
     folder = tempfile.mkdtemp(prefix="microvm-interop-")
     cgroups = _make_cgroups(f"microvm-interop-{os.getpid()}")
 
+    # The process that waits for the jail stays out of the jail's own cgroup of version 2, which passes controllers on only while it
+    # holds no process itself; the jail moves there.
+    unified = next((path for controllers, path in cgroups if not controllers), None)
+    waiting = os.path.join(unified, "waiting") if unified else None
+    if waiting:
+        os.mkdir(waiting)
+
     def join():
-        for _, path in cgroups:
-            _write(os.path.join(path, "cgroup.procs"), "0")
+        for controllers, path in cgroups:
+            _write(os.path.join(path if controllers else waiting, "cgroup.procs"), "0")
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     jailed = None
     try:
         jailed = subprocess.Popen(
-            ["unshare", "--mount", "--net", "--pid", "--cgroup", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc",
+            ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc",
+             "sh", "-c", 'if [ -n "$1" ]; then echo 0 >"$1/cgroup.procs"; fi; shift; exec unshare --cgroup "$@"', "sh", unified or "",
              sys.executable, *sys.argv],
             env={**os.environ, _STAGE: folder, "TMPDIR": os.path.join(folder, "tmp")}, preexec_fn=join)
         return jailed.wait(limit)

@@ -1,0 +1,163 @@
+using System.Globalization;
+using MicroVm.Linux;
+using MicroVm.Linux.Jail;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>
+/// What /proc of a <see cref="ContainerView"/> tells of the processes that stand for the container's, for callers that list
+/// processes there (podman top): of each its arguments, figures and PID namespace. Single files, since a whole /proc/PID leads by
+/// its links to the host's root, where names from the container's own files could then lead, too.
+/// </summary>
+internal sealed unsafe class ProcessFiles : IDisposable
+{
+    private const string Proc = "/proc", HostFigures = Proc + "/stat", PidNamespace = "ns/pid";
+    private const uint FolderMode = 0b101_101_101;
+    private const long ProcMagic = 0x9fa0;
+    private static readonly string[] Names = ["stat", "status", "cmdline"];
+
+    private readonly string _folder = string.Create(CultureInfo.InvariantCulture, $"{Proc}/{Environment.ProcessId}");
+    private readonly List<(string Path, SafeFd File)> _files = [];
+    private readonly string _pidNamespace;
+
+    private ProcessFiles()
+    {
+        _pidNamespace = new FileInfo($"{_folder}/{PidNamespace}").LinkTarget ?? "";
+        try
+        {
+            _files.Add((HostFigures, Clone(HostFigures)));
+            _files.AddRange(Names.Select(name => $"{_folder}/{name}").Select(path => (path, Clone(path))));
+        }
+        catch (LinuxException)
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Opens the files of this process.</summary>
+    /// <exception cref="LinuxException">/proc is not there.</exception>
+    internal static ProcessFiles Open() => new();
+
+    /// <summary>
+    /// Makes /proc, in the view that the calling thread is in, with the files of this process. Nothing is made where the container has
+    /// no folder of that name.
+    /// </summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    internal void Begin()
+    {
+        if (new DirectoryInfo(Proc) is not { Exists: true, LinkTarget: null })
+        {
+            return;
+        }
+
+        const ulong flags = Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC;
+        Check.Result(Libc.mount("tmpfs", Proc, "tmpfs", (nuint)flags, "size=64k,nr_inodes=16k,mode=555"), "mount", "/proc of the container's view");
+        Attach(_files[0]);
+        Add();
+    }
+
+    /// <summary>Adds the files of this process to the view that <paramref name="pid"/> is in.</summary>
+    /// <exception cref="LinuxException">The kernel refused, or the process is gone.</exception>
+    internal void AddTo(int pid) => InViewOf(pid, Add);
+
+    /// <summary>Takes them out again. A process that is killed leaves names that lead nowhere.</summary>
+    internal void RemoveFrom(int pid)
+    {
+        try
+        {
+            InViewOf(pid, Remove);
+        }
+        catch (LinuxException)
+        {
+            // The container has ended, and its view with it.
+        }
+    }
+
+    public void Dispose() => _files.ForEach(f => f.File.Dispose());
+
+    private static SafeFd Clone(string path)
+    {
+        using SafeFd file = OpenPath(path);
+        return DetachedMount.Clone(file, readOnly: true, path);
+    }
+
+    private static SafeFd OpenPath(string path) =>
+        SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0), "open", path);
+
+    private static void InViewOf(int pid, Action action)
+    {
+        LinuxException? failure = null;
+        Thread thread = new(() =>
+        {
+            try
+            {
+                string path = string.Create(CultureInfo.InvariantCulture, $"{Proc}/{pid}/ns/mnt");
+                using SafeFd view = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
+
+                // Threads share their root and working directory, which a mount namespace comes with.
+                Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare", "CLONE_FS");
+                Check.Result(Libc.setns(view.Value, Libc.CLONE_NEWNS), "setns", path);
+                if (IsOurs())
+                {
+                    action();
+                }
+            }
+            catch (LinuxException e)
+            {
+                failure = e;
+            }
+        });
+        thread.Start();
+        thread.Join();
+        if (failure is not null)
+        {
+            throw failure;
+        }
+    }
+
+    /// <summary>Whether /proc is the one of <see cref="Begin"/>, and no folder of the container's own.</summary>
+    private static bool IsOurs()
+    {
+        using SafeFd file = new(Libc.open(HostFigures, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0));
+        Libc.statfs_t figures;
+        return !file.IsInvalid && Libc.fstatfs(file.Value, &figures) == 0 && figures.f_type == ProcMagic;
+    }
+
+    private void Add()
+    {
+        MakeFolder(_folder);
+        MakeFolder($"{_folder}/ns");
+        MakeLink(_pidNamespace, $"{_folder}/{PidNamespace}");
+        _files[1..].ForEach(Attach);
+    }
+
+    private void Remove()
+    {
+        foreach ((string path, _) in _files[1..])
+        {
+            _ = Libc.umount2(path, Libc.MNT_DETACH);
+            _ = Libc.unlink(path);
+        }
+
+        _ = Libc.unlink($"{_folder}/{PidNamespace}");
+        _ = Libc.rmdir($"{_folder}/ns");
+        _ = Libc.rmdir(_folder);
+    }
+
+    // The mount point is a link that leads nowhere: once the process has ended, there is no such file, whoever ended it.
+    private static void Attach((string Path, SafeFd File) file)
+    {
+        MakeLink("ended", file.Path);
+        using SafeFd place = OpenPath(file.Path);
+        if (!DetachedMount.TryAttach(file.File, place))
+        {
+            Check.Throw("move_mount", file.Path);
+        }
+    }
+
+    private static void MakeFolder(string path) => Check.Result(Libc.mkdir(path, FolderMode), "mkdir", path);
+
+    private static void MakeLink(string target, string path) => Check.Result(Libc.symlink(target, path), "symlink", path);
+}

@@ -1,0 +1,82 @@
+using System.Text.Json;
+using MicroVm.Linux;
+using MicroVm.Oci;
+using MicroVm.Sandbox.State;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>
+/// The arguments of a stand-in's process: those of the process that it stands for, since whoever lists processes looks for these
+/// (docker top, podman top, ps). Which container's stand-in it is, is in its environment.
+/// </summary>
+internal static class StandInArguments
+{
+    /// <summary>The environment variable; it holds the container's id.</summary>
+    internal const string Marker = "MICROVM_STAND_IN";
+
+    // More of either is nothing to look at, and might not fit into what execve(2) takes.
+    private const int MaxArguments = 1024, MaxLength = 1024, MaxSpec = 16 << 20;
+
+    /// <summary>What a request's stand-in is started with; the runtime's name and the id where the process cannot be told yet.</summary>
+    internal static IReadOnlyList<string> Of(StandInRequest request)
+    {
+        List<string>? arguments = request.Process is not null ? request.Process.Args : InBundle(request.Bundle!);
+        return arguments is { Count: > 0 } ? [.. arguments.Take(MaxArguments).Select(Cut)] : ["microvm", request.Id];
+    }
+
+    /// <summary>process.args of a bundle; null when there is none, of which its stand-in tells.</summary>
+    private static List<string>? InBundle(string bundle)
+    {
+        try
+        {
+            return Find(HostFile.ReadAllBytes(Path.Combine(bundle, SpecReader.FileName), MaxSpec));
+        }
+        catch (Exception e) when (e is LinuxException or JsonException or InvalidOperationException)
+        {
+            return null;
+        }
+    }
+
+    private static List<string>? Find(ReadOnlySpan<byte> json)
+    {
+        Utf8JsonReader reader = new(json);
+        return reader.Read() && Enter(ref reader, "process"u8) && Enter(ref reader, "args"u8) ? Texts(ref reader) : null;
+    }
+
+    /// <summary>Moves from an object's opening brace to the value of one of its members.</summary>
+    private static bool Enter(ref Utf8JsonReader reader, ReadOnlySpan<byte> name)
+    {
+        if (reader.TokenType == JsonTokenType.StartObject)
+        {
+            while (HandJson.NextMember(ref reader))
+            {
+                if (HandJson.Is(ref reader, name))
+                {
+                    return true;
+                }
+
+                HandJson.Pass(ref reader);
+            }
+        }
+
+        return false;
+    }
+
+    private static List<string>? Texts(ref Utf8JsonReader reader)
+    {
+        if (reader.TokenType != JsonTokenType.StartArray)
+        {
+            return null;
+        }
+
+        List<string> texts = [];
+        while (reader.Read() && reader.TokenType == JsonTokenType.String)
+        {
+            texts.Add(reader.GetString()!);
+        }
+
+        return texts;
+    }
+
+    private static string Cut(string argument) => argument.Length <= MaxLength ? argument : argument[..MaxLength];
+}
