@@ -5,7 +5,7 @@ namespace MicroVm.Linux;
 /// <summary>Whole small files, with errors that carry the error number.</summary>
 public static unsafe class HostFile
 {
-    private const int Chunk = 16 * 1024;
+    private const int SmallFile = 4096;
 
     /// <summary>Reads a file of at most <paramref name="maxBytes"/>.</summary>
     /// <exception cref="LinuxException">It cannot be opened or read, or is larger (EFBIG).</exception>
@@ -20,13 +20,17 @@ public static unsafe class HostFile
     public static byte[] ReadToEnd(SafeFd fd, int maxBytes, string path)
     {
         ArgumentNullException.ThrowIfNull(fd);
-        byte[] buffer = new byte[Math.Min(Chunk, maxBytes + 1)];
+
+        // Most files are small: these take no more memory than they fill.
+        Span<byte> buffer = stackalloc byte[Math.Min(SmallFile, maxBytes + 1)];
         int length = 0;
         while (true)
         {
             if (length == buffer.Length)
             {
-                Array.Resize(ref buffer, (int)Math.Min((long)buffer.Length * 2, (long)maxBytes + 1));
+                byte[] larger = GC.AllocateUninitializedArray<byte>((int)Math.Min((long)buffer.Length * 4, (long)maxBytes + 1));
+                buffer.CopyTo(larger);
+                buffer = larger;
             }
 
             int n;
@@ -42,7 +46,7 @@ public static unsafe class HostFile
 
             if (Check.Result(n, "read", path) == 0)
             {
-                return buffer[..length];
+                return buffer[..length].ToArray();
             }
 
             length += n;

@@ -21,7 +21,7 @@ public sealed unsafe class NetlinkMonitor : IDisposable
         Libc.RTNLGRP_IPV4_ROUTE, Libc.RTNLGRP_IPV6_ROUTE, Libc.RTNLGRP_IPV4_RULE, Libc.RTNLGRP_IPV6_RULE,
     ];
 
-    private readonly byte[] _buffer = new byte[BufferSize];
+    private readonly byte[] _buffer = GC.AllocateUninitializedArray<byte>(BufferSize);
 
     /// <summary>Listens from now on, in the calling thread's network namespace.</summary>
     /// <param name="receiveBytes">Size of the kernel's queue of messages; 0 for its default.</param>

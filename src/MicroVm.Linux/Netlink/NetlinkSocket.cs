@@ -17,7 +17,9 @@ public sealed unsafe class NetlinkSocket : IDisposable
     private const int BufferSize = 64 << 10;
     private const int DumpAttempts = 10;
     private readonly SafeFd _socket;
-    private readonly byte[] _buffer = new byte[BufferSize];
+
+    // Not cleared: most answers touch a page of it.
+    private readonly byte[] _buffer = GC.AllocateUninitializedArray<byte>(BufferSize);
     private uint _sequence;
 
     /// <summary>Opens a socket in the calling thread's network namespace.</summary>

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Numerics;
 
 namespace MicroVm.Oci.Cgroups;
 
@@ -7,6 +8,8 @@ public static class CpuSet
 {
     // CONFIG_NR_CPUS of the largest kernels.
     private const int MaxNumber = 8191;
+
+    private const int BitsPerWord = 64;
 
     // Every number of these, one by one.
     private const int MaxText = 64 << 10;
@@ -20,7 +23,8 @@ public static class CpuSet
             throw new SpecException($"{where}: a list of {text.Length} characters is too long");
         }
 
-        bool[] members = new bool[MaxNumber + 1];
+        Span<ulong> members = stackalloc ulong[(MaxNumber + 1) / BitsPerWord];
+        members.Clear();
         foreach (string part in (text ?? "").Split(',', StringSplitOptions.TrimEntries))
         {
             if (part.Length == 0)
@@ -36,10 +40,22 @@ public static class CpuSet
                 throw new SpecException($"{where}: \"{text}\" is not a list such as 0-3,6");
             }
 
-            members.AsSpan(first, last - first + 1).Fill(true);
+            for (int number = first; number <= last; number++)
+            {
+                members[number / BitsPerWord] |= 1ul << (number % BitsPerWord);
+            }
         }
 
-        return [.. Enumerable.Range(0, members.Length).Where(i => members[i])];
+        List<int> numbers = [];
+        for (int word = 0; word < members.Length; word++)
+        {
+            for (ulong left = members[word]; left != 0; left &= left - 1)
+            {
+                numbers.Add((word * BitsPerWord) + BitOperations.TrailingZeroCount(left));
+            }
+        }
+
+        return numbers;
     }
 
     private static bool TryNumber(string text, out int number) =>

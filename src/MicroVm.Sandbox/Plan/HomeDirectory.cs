@@ -70,7 +70,7 @@ internal static unsafe class HomeDirectory
 
     private static string Read(SafeFd file)
     {
-        byte[] buffer = new byte[MaxBytes];
+        byte[] buffer = GC.AllocateUninitializedArray<byte>(MaxBytes);
         int length = 0;
         fixed (byte* p = buffer)
         {
