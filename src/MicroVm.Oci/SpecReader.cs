@@ -1,5 +1,5 @@
 using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
+using System.Text.Unicode;
 using MicroVm.Linux;
 using MicroVm.Oci.Config;
 
@@ -20,18 +20,18 @@ public static class SpecReader
     {
         ArgumentNullException.ThrowIfNull(bundle);
         string path = Path.Combine(bundle, FileName);
-        return Parse(ReadFile(path, "JSON specification file config.json"), FileName, SpecJson.Default.Spec);
+        return Parse(ReadFile(path, "JSON specification file config.json"), FileName, SpecDocument.Config);
     }
 
     /// <summary>Reads a process document (<c>exec --process</c>).</summary>
     /// <exception cref="SpecException">As for <see cref="ReadBundle"/>.</exception>
     public static Process ReadProcess(string path) =>
-        Parse(ReadFile(path, null), Path.GetFileName(path), SpecJson.Default.Process);
+        Parse(ReadFile(path, null), Path.GetFileName(path), SpecDocument.Process);
 
     /// <summary>Parses a whole document. <paramref name="name"/> is what errors call it.</summary>
     /// <exception cref="SpecException">The text is malformed or a member has a wrong type.</exception>
-    public static T Parse<T>(ReadOnlySpan<byte> json, string name, JsonTypeInfo<T> type)
-        where T : class
+    public static T Parse<T>(ReadOnlySpan<byte> json, string name, SpecDocument<T> document)
+        where T : class, new()
     {
         if (json.StartsWith("\uFEFF"u8))
         {
@@ -41,7 +41,7 @@ public static class SpecReader
         CheckSyntax(json, name);
         try
         {
-            return JsonSerializer.Deserialize(json, type)
+            return document.Read(json)
                 ?? throw new SpecException($"{name} is null; it must be a JSON object");
         }
         catch (JsonException e)
@@ -64,8 +64,8 @@ public static class SpecReader
             {
                 if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName)
                 {
-                    // Checks escapes and UTF-8, and that no string can end early as a C string.
-                    if (reader.GetString()!.Contains('\0'))
+                    // Checks escapes and UTF-8, and that no string can end early as a C string: without an escape there is no NUL.
+                    if ((reader.ValueIsEscaped || !Utf8.IsValid(reader.ValueSpan)) && reader.GetString()!.Contains('\0'))
                     {
                         throw new SpecException($"{name}: a string holds a NUL character, near byte {reader.TokenStartIndex}");
                     }

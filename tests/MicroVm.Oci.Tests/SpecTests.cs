@@ -94,7 +94,7 @@ public sealed class SpecTests
             {
                 try
                 {
-                    SpecReader.Parse(json, SpecReader.FileName, SpecJson.Default.Spec);
+                    SpecReader.Parse(json, SpecReader.FileName, SpecDocument.Config);
                 }
                 catch (SpecException)
                 {
@@ -202,7 +202,7 @@ public sealed class SpecTests
         Assert.DoesNotContain("SCMP_ACT_NOTIFY", json["linux"]!["seccomp"]!["actions"]!.AsArray().Select(n => n!.GetValue<string>()));
     }
 
-    private static Spec Parse(string json) => SpecReader.Parse(Encoding.UTF8.GetBytes(json), SpecReader.FileName, SpecJson.Default.Spec);
+    private static Spec Parse(string json) => SpecReader.Parse(Encoding.UTF8.GetBytes(json), SpecReader.FileName, SpecDocument.Config);
 
     private static void WithRootfs(Action<string> action)
     {

@@ -103,7 +103,7 @@ public sealed class EngineConfigTests : IDisposable
     {
         string text = File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "Engines", name + ".json"))
             .Replace("@FILES@", _folder.Path, StringComparison.Ordinal);
-        Spec spec = SpecReader.Parse(Encoding.UTF8.GetBytes(text), "config.json", SpecJson.Default.Spec);
+        Spec spec = SpecReader.Parse(Encoding.UTF8.GetBytes(text), "config.json", SpecDocument.Config);
         string rootfs = SpecValidator.Validate(spec, _folder.Path);
         return PlanBuilder.Build(spec, "id", _folder.Path, rootfs, _warnings);
     }

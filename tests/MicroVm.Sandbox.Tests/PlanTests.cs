@@ -260,5 +260,5 @@ public sealed class PlanTests : IDisposable
 
     private ContainerPlan Build(Spec spec) => PlanBuilder.Build(spec, "id", _folder.Path, _folder["rootfs"], _warnings);
 
-    private static Spec Default() => SpecReader.Parse(Encoding.UTF8.GetBytes(DefaultSpec.Json), "config.json", SpecJson.Default.Spec);
+    private static Spec Default() => SpecReader.Parse(Encoding.UTF8.GetBytes(DefaultSpec.Json), "config.json", SpecDocument.Config);
 }

@@ -72,7 +72,7 @@ internal static class UpdateCommand
     {
         try
         {
-            return file == "-" ? StandardInput() : SpecReader.Parse(HostFile.ReadAllBytes(file, MaxDocument), file, SpecJson.Default.Resources);
+            return file == "-" ? StandardInput() : SpecReader.Parse(HostFile.ReadAllBytes(file, MaxDocument), file, SpecDocument.Resources);
         }
         catch (LinuxException e)
         {
@@ -85,7 +85,7 @@ internal static class UpdateCommand
         // By its descriptor: a socket cannot be opened by name.
         const string name = "standard input";
         using SafeFd input = new(0);
-        return SpecReader.Parse(HostFile.ReadToEnd(input, MaxDocument, name), name, SpecJson.Default.Resources);
+        return SpecReader.Parse(HostFile.ReadToEnd(input, MaxDocument, name), name, SpecDocument.Resources);
     }
 
     private static Resources FromFlags(FlagValues flags)

@@ -31,7 +31,7 @@ public sealed class DocumentFuzz
     {
         try
         {
-            Spec spec = SpecReader.Parse(Spoiling.Json(Profile, random), "config.json", SpecJson.Default.Spec);
+            Spec spec = SpecReader.Parse(Spoiling.Json(Profile, random), "config.json", SpecDocument.Config);
             if (SeccompResolver.Resolve(spec.Linux?.Seccomp) is not { } profile)
             {
                 return;
@@ -47,13 +47,32 @@ public sealed class DocumentFuzz
         }
     });
 
+    /// <summary>Whatever the tables of members read, the serializer reads so, too; what they refuse, it refuses.</summary>
+    [Fact]
+    public void Reading() => Fuzzing.Run("reading", random =>
+    {
+        byte[] json = Spoiling.Json(random.Next(2) == 0 ? Profile : DefaultSpec.Json, random);
+        Spec? read = SpecDocument.Config.TryRead(json);
+        Spec? expected = null;
+        try
+        {
+            expected = JsonSerializer.Deserialize(json, SpecJson.Default.Spec);
+        }
+        catch (JsonException)
+        {
+            // Both refuse.
+        }
+
+        Assert.Equal(JsonSerializer.Serialize(expected, SpecJson.Default.Spec), JsonSerializer.Serialize(read, SpecJson.Default.Spec));
+    });
+
     [Fact]
     public void Resources() => Fuzzing.Run("resources", random =>
     {
         try
         {
-            Resources current = SpecReader.Parse(Encoding.UTF8.GetBytes(Limits), "resources", SpecJson.Default.Resources);
-            Resources change = SpecReader.Parse(Spoiling.Json(Limits, random), "resources", SpecJson.Default.Resources);
+            Resources current = SpecReader.Parse(Encoding.UTF8.GetBytes(Limits), "resources", SpecDocument.Resources);
+            Resources change = SpecReader.Parse(Spoiling.Json(Limits, random), "resources", SpecDocument.Resources);
             _ = ResourcesUpdate.Resolve(current, change, []);
         }
         catch (SpecException e)

@@ -26,7 +26,7 @@ public sealed class CallerFuzz : IDisposable
         string[] templates = [.. Directory.GetFiles(Path.Combine(AppContext.BaseDirectory, "Engines"), "*.json").Order().Select(Template), DefaultSpec.Json];
         Fuzzing.Run("config.json", random => Refusable(() =>
         {
-            Spec spec = SpecReader.Parse(Spoiling.Json(templates[random.Next(templates.Length)], random), SpecReader.FileName, SpecJson.Default.Spec);
+            Spec spec = SpecReader.Parse(Spoiling.Json(templates[random.Next(templates.Length)], random), SpecReader.FileName, SpecDocument.Config);
             string rootfs = SpecValidator.Validate(spec, _folder.Path);
             HookRunner.Check(spec.Hooks);
             VmShape shape = VmShape.Resolve(spec, new VmOptions(), hostMemoryMiB: 4096, hostCpus: 4);
@@ -42,7 +42,7 @@ public sealed class CallerFuzz : IDisposable
         string template = JsonNode.Parse(DefaultSpec.Json)!["process"]!.ToJsonString();
         Fuzzing.Run("exec-process", random => Refusable(() =>
         {
-            Process process = SpecReader.Parse(Spoiling.Json(template, random), "process", SpecJson.Default.Process);
+            Process process = SpecReader.Parse(Spoiling.Json(template, random), "process", SpecDocument.Process);
             SpecValidator.ValidateProcess(process);
             HomeDirectory.Add(ProcessPlan.Build(process, new Oci.Config.Linux(), []), _folder["rootfs"]);
         }));

@@ -1,0 +1,114 @@
+using System.Collections;
+using System.Reflection;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using MicroVm.Oci.Config;
+
+namespace MicroVm.Oci.Tests;
+
+/// <summary>Documents are read by tables of members as the serializer would read them.</summary>
+public sealed class SpecDocumentTests
+{
+    private int _next;
+
+    [Fact]
+    public void EveryMemberOfTheModelIsRead()
+    {
+        ReadsWhatIsWritten(SpecDocument.Config, SpecJson.Default.Spec);
+        ReadsWhatIsWritten(SpecDocument.Process, SpecJson.Default.Process);
+        ReadsWhatIsWritten(SpecDocument.Resources, SpecJson.Default.Resources);
+    }
+
+    [Theory]
+    [InlineData("""{"process":{"args":["a",null,"\u00e4\"\\"],"user":null,"terminal":true,"terminal":false},"process2":{"args":[1]},"annotations":{"b":"1","a":"2","b":"3"}}""")]
+    [InlineData("""{"process":{"args":["a"],"cwd":"/"},"process":{"env":[]},"linux":{"devices":[],"resources":{},"namespaces":[null,{}]}}""")]
+    [InlineData("""{"linux":{"intelRdt":{"a":[1,{}]},"memoryPolicy":null,"netDevices":{"eth0":{},"x":null},"sysctl":{"a":null},"resources":{"memory":{"limit":-9223372036854775808,"swappiness":18446744073709551615}}}}""")]
+    [InlineData("""{"\u0072oot":{"p\u0061th":"x"},"Root":{"path":"y"},"":1,"hooks":{"poststop":[{"timeout":-2147483648}]}}""")]
+    [InlineData(" \t\r\n{ } \n")]
+    public void UnusualDocumentsAreReadAsTheSerializerReadsThem(string json)
+    {
+        Spec? read = SpecDocument.Config.TryRead(Encoding.UTF8.GetBytes(json));
+        Assert.NotNull(read);
+        Assert.Equal(Written(JsonSerializer.Deserialize(json, SpecJson.Default.Spec)!, SpecJson.Default.Spec), Written(read, SpecJson.Default.Spec));
+    }
+
+    [Theory]
+    [InlineData("""{"root":{"path":7}}""")]
+    [InlineData("""{"root":[]}""")]
+    [InlineData("""{"mounts":{}}""")]
+    [InlineData("""{"mounts":["x"]}""")]
+    [InlineData("""{"process":{"terminal":"true"}}""")]
+    [InlineData("""{"process":{"oomScoreAdj":2147483648}}""")]
+    [InlineData("""{"process":{"user":{"uid":1e3}}}""")]
+    [InlineData("""{"process":{"user":{"additionalGids":[null]}}}""")]
+    [InlineData("""{"linux":{"resources":{"blockIO":{"weight":65536}}}}""")]
+    [InlineData("""{"annotations":{"a":1}}""")]
+    [InlineData("""{"annotations":["a"]}""")]
+    [InlineData("""{} {}""")]
+    [InlineData("""{"root":{}""")]
+    [InlineData("[]")]
+    [InlineData("")]
+    public void WhatIsNotAsItShouldBeIsLeftToTheSerializer(string json)
+    {
+        byte[] bytes = Encoding.UTF8.GetBytes(json);
+        Assert.Null(SpecDocument.Config.TryRead(bytes));
+        Assert.Throws<JsonException>(() => JsonSerializer.Deserialize(bytes, SpecJson.Default.Spec));
+    }
+
+    private static string Written<T>(T value, JsonTypeInfo<T> type) => JsonSerializer.Serialize(value, type);
+
+    private void ReadsWhatIsWritten<T>(SpecDocument<T> document, JsonTypeInfo<T> type)
+        where T : class, new()
+    {
+        string json = Written((T)Filled(typeof(T)), type);
+        T? read = document.TryRead(Encoding.UTF8.GetBytes(json));
+        Assert.NotNull(read);
+        Assert.Equal(json, Written(read, type));
+    }
+
+    /// <summary>A value of a type, with another number wherever there is one.</summary>
+    private object Filled(Type type)
+    {
+        type = Nullable.GetUnderlyingType(type) ?? type;
+        if (type == typeof(string))
+        {
+            return $"text {++_next}";
+        }
+
+        if (type == typeof(bool))
+        {
+            return true;
+        }
+
+        if (type.IsPrimitive)
+        {
+            return Convert.ChangeType(++_next, type, System.Globalization.CultureInfo.InvariantCulture);
+        }
+
+        if (type == typeof(JsonElement))
+        {
+            return JsonElement.Parse($"[{++_next}]");
+        }
+
+        object value = Activator.CreateInstance(type)!;
+        if (value is IList list)
+        {
+            list.Add(Filled(type.GetGenericArguments()[0]));
+            list.Add(Filled(type.GetGenericArguments()[0]));
+        }
+        else if (value is IDictionary map)
+        {
+            map.Add($"key {++_next}", Filled(type.GetGenericArguments()[1]));
+        }
+        else
+        {
+            foreach (PropertyInfo property in type.GetProperties().Where(p => p.CanWrite))
+            {
+                property.SetValue(value, Filled(property.PropertyType));
+            }
+        }
+
+        return value;
+    }
+}
