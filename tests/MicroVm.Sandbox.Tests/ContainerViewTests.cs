@@ -103,32 +103,20 @@ public sealed class ContainerViewTests
         string rootfs = Folder(folder, "rootfs"), proc = Folder(folder, "rootfs/proc"), self = $"/proc/{Environment.ProcessId}";
         File.WriteAllText(Path.Combine(proc, "own"), "of the container");
         string[] entries = [], ofProcess = [], read = [], afterwards = [], again = [];
-        Exception? failure = null;
-        Thread thread = new(() => failure = Record.Exception(() => FirstThread.Run(first =>
+        InView(rootfs, (first, other, tid) =>
         {
-            using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, folder.Path, rootfs);
-            using ProcessFiles other = ProcessFiles.Open();
-            nint tid = 0;
             first.Do(() =>
             {
-                view.Enter();
-                view.ShowProcess();
-                tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
                 entries = Names("/proc");
                 ofProcess = [.. Directory.EnumerateFileSystemEntries(self, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)];
                 read = [.. ((string[])["stat", "status", "cmdline"]).Select(n => File.ReadAllText($"{self}/{n}"))];
             });
 
-            // As an exec's process does, which finds the view by the first thread of the container's.
-            other.RemoveFrom((int)tid);
+            other.RemoveFrom(tid);
             first.Do(() => afterwards = Names("/proc"));
-            other.AddTo((int)tid);
+            other.AddTo(tid);
             first.Do(() => again = [.. Names("/proc"), File.ReadAllText($"{self}/cmdline")]);
-            return true;
-        })));
-        thread.Start();
-        thread.Join();
-        Assert.Null(failure);
+        });
         Assert.Equal([self, "/proc/stat"], entries);
         Assert.Equal([$"{self}/cmdline", $"{self}/ns", $"{self}/ns/pid", $"{self}/stat", $"{self}/status"], ofProcess);
         Assert.StartsWith($"{Environment.ProcessId} (", read[0], StringComparison.Ordinal);
@@ -148,24 +136,7 @@ public sealed class ContainerViewTests
         using TempFolder folder = new();
         string rootfs = Folder(folder, "rootfs");
         File.CreateSymbolicLink(Path.Combine(rootfs, "proc"), Folder(folder, "rootfs/elsewhere"));
-        Exception? failure = null;
-        Thread thread = new(() => failure = Record.Exception(() => FirstThread.Run(first =>
-        {
-            using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, folder.Path, rootfs);
-            using ProcessFiles other = ProcessFiles.Open();
-            nint tid = 0;
-            first.Do(() =>
-            {
-                view.Enter();
-                view.ShowProcess();
-                tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
-            });
-            other.AddTo((int)tid);
-            return true;
-        })));
-        thread.Start();
-        thread.Join();
-        Assert.Null(failure);
+        InView(rootfs, (_, other, tid) => other.AddTo(tid));
         Assert.Empty(Directory.EnumerateFileSystemEntries(Path.Combine(rootfs, "elsewhere")));
     }
 
@@ -176,6 +147,29 @@ public sealed class ContainerViewTests
             Assert.Throws<InvalidOperationException>(() => first.Do(() => throw new InvalidOperationException("asked"))).Message);
         Assert.Equal("asked", said);
         Assert.Throws<NotSupportedException>(() => FirstThread.Run<int>(_ => throw new NotSupportedException()));
+    }
+
+    /// <summary>Runs what an exec's process does, which finds the view by the first thread of the container's.</summary>
+    private static void InView(string rootfs, Action<FirstThread, ProcessFiles, int> work)
+    {
+        Exception? failure = null;
+        Thread thread = new(() => failure = Record.Exception(() => FirstThread.Run(first =>
+        {
+            using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, rootfs, rootfs);
+            using ProcessFiles other = ProcessFiles.Open();
+            nint tid = 0;
+            first.Do(() =>
+            {
+                view.Enter();
+                view.ShowProcess();
+                tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
+            });
+            work(first, other, (int)tid);
+            return true;
+        })));
+        thread.Start();
+        thread.Join();
+        Assert.Null(failure);
     }
 
     private static string Folder(TempFolder top, string name) => Directory.CreateDirectory(Path.Combine(top.Path, name)).FullName;

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json.Nodes;
 
@@ -7,6 +8,7 @@ namespace MicroVm.EndToEnd.Support;
 internal sealed class GuestShell : IDisposable
 {
     private const string Script = "while read -r line; do eval \"$line\" </dev/null 2>&1; echo \"@@ $?\"; done; exit 0";
+    private static readonly TimeSpan Longest = TimeSpan.FromHours(1);
     private readonly Bundle _bundle;
     private readonly Container _container;
     private int _read;
@@ -79,6 +81,23 @@ internal sealed class GuestShell : IDisposable
         string said = output[_read..at];
         _read = end + 1;
         return (status, said);
+    }
+
+    /// <summary>Runs a line of shell that may take longer than a deadline, an hour at most; what it printed.</summary>
+    public string RunLong(string line)
+    {
+        string output = $"/tmp/long{_read}";
+        Run($"{{ ( {line} ) >{output} 2>&1; echo $? >{output}.status; }} &");
+        for (Stopwatch watch = Stopwatch.StartNew(); watch.Elapsed < Longest; Thread.Sleep(200))
+        {
+            if (Run($"cat {output}.status 2>/dev/null || true").Trim() is { Length: > 0 } status)
+            {
+                string said = Run($"cat {output}");
+                return status == "0" ? said : throw new InvalidOperationException($"{line}: exit status {status}: {said}");
+            }
+        }
+
+        throw new TimeoutException($"{line}: no end within {Longest}");
     }
 
     /// <summary>Starts a program that runs until the end, and waits until it says that it is ready.</summary>
