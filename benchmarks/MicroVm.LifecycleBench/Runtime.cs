@@ -7,10 +7,17 @@ using MicroVm.Linux.Native;
 namespace MicroVm.LifecycleBench;
 
 /// <summary>An OCI runtime's executable, of which one container's life is measured: create, start, its end, delete.</summary>
-internal sealed unsafe class Runtime(string name, string program, string bundle, string scratch)
+/// <param name="name">The runtime's name.</param>
+/// <param name="program">The executable.</param>
+/// <param name="bundle">The container's bundle.</param>
+/// <param name="scratch">A folder for logs.</param>
+/// <param name="libexec">microvm's parts; null for those beside it.</param>
+internal sealed unsafe class Runtime(string name, string program, string bundle, string scratch, string? libexec = null)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(180);
-    private static readonly string[] Environment = [$"PATH={System.Environment.GetEnvironmentVariable("PATH")}"];
+    private readonly string[] _environment =
+        [$"PATH={System.Environment.GetEnvironmentVariable("PATH")}", .. libexec is null ? [] : (string[])[$"MICROVM_LIBEXEC={libexec}"]];
+
     private int _count;
 
     internal string Name => name;
@@ -56,7 +63,7 @@ internal sealed unsafe class Runtime(string name, string program, string bundle,
     {
         using SafeFd nothing = SafeFd.From(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0), "open", "/dev/null");
         using SafeFd errors = SafeFd.From(Libc.open(Path.Combine(scratch, "errors"), Libc.O_RDWR | Libc.O_CREAT | Libc.O_TRUNC | Libc.O_CLOEXEC, 0b110_000_000), "open");
-        Spawn spawn = new() { File = program, Arguments = [name, .. arguments], Environment = Environment };
+        Spawn spawn = new() { File = program, Arguments = [name, .. arguments], Environment = _environment };
         spawn.Add(nothing);
         spawn.Add(nothing);
         spawn.Add(errors);

@@ -12,13 +12,15 @@ internal static class CommandLine
 {
     private const int Failure = 1, UnknownCommand = 3;
 
-    /// <summary>Every command.</summary>
-    internal static readonly IReadOnlyList<Command> Commands =
+    /// <summary>The commands' names, in the help's order.</summary>
+    private static readonly string[] Names =
     [
-        .. LifecycleCommands.All, ExecCommand.Command, .. InspectCommands.All, PsCommand.Command, UpdateCommand.Command, EventsCommand.Command, SpecCommand.Command, FeaturesCommand.Command, DoctorCommand.Command,
+        "create", "run", "start", "kill", "delete", "pause", "resume", "checkpoint", "restore", "exec", "state", "list", "ps", "update", "events",
+        "spec", "features", "doctor",
     ];
 
-    private static readonly Flag Help = new("help, h", null, "show help");
+    /// <summary>Every command, made anew.</summary>
+    internal static IReadOnlyList<Command> Commands => Array.ConvertAll(Names, n => Find(n)!);
 
     /// <summary>Runs a command line; returns the exit status.</summary>
     internal static int Run(string[] args)
@@ -63,9 +65,33 @@ internal static class CommandLine
         }
     }
 
+    /// <summary>A command by its name; only that one is made.</summary>
+    private static Command? Find(string name) => name switch
+    {
+        "create" => LifecycleCommands.Create,
+        "run" => LifecycleCommands.Run,
+        "start" => LifecycleCommands.Start,
+        "kill" => LifecycleCommands.Kill,
+        "delete" => LifecycleCommands.Delete,
+        "pause" => LifecycleCommands.Pause,
+        "resume" => LifecycleCommands.Resume,
+        "checkpoint" => LifecycleCommands.Checkpoint,
+        "restore" => LifecycleCommands.Restore,
+        "exec" => ExecCommand.Command,
+        "state" => InspectCommands.State,
+        "list" => InspectCommands.List,
+        "ps" => PsCommand.Command,
+        "update" => UpdateCommand.Command,
+        "events" => EventsCommand.Command,
+        "spec" => SpecCommand.Command,
+        "features" => FeaturesCommand.Command,
+        "doctor" => DoctorCommand.Command,
+        _ => null,
+    };
+
     private static int Run(string name, string[] args, FlagValues globals, RuntimeLog log)
     {
-        if (Commands.FirstOrDefault(c => c.Name == name) is not { } command)
+        if (Find(name) is not { } command)
         {
             return Fail(log, $"No help topic for '{name}'\n", UnknownCommand);
         }
@@ -74,7 +100,7 @@ internal static class CommandLine
         int read;
         try
         {
-            read = ArgumentParser.Read(args, [.. command.Flags, Help], flags);
+            read = ArgumentParser.Read(args, [.. command.Flags, new Flag("help, h", null, "show help")], flags);
         }
         catch (SandboxException e)
         {

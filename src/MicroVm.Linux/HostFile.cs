@@ -15,9 +15,20 @@ public static unsafe class HostFile
         return ReadToEnd(fd, maxBytes, path);
     }
 
+    /// <summary>The same without exceptions, for files that may well not be there: null, and why.</summary>
+    public static byte[]? TryReadAllBytes(string path, int maxBytes, out Errno errno)
+    {
+        using SafeFd fd = new(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0));
+        errno = fd.IsInvalid ? Check.LastErrno : Errno.OK;
+        return fd.IsInvalid ? null : TryReadToEnd(fd, maxBytes, out errno);
+    }
+
     /// <summary>Reads at most <paramref name="maxBytes"/> from a descriptor, up to its end.</summary>
     /// <exception cref="LinuxException">A read failed, or there is more (EFBIG).</exception>
-    public static byte[] ReadToEnd(SafeFd fd, int maxBytes, string path)
+    public static byte[] ReadToEnd(SafeFd fd, int maxBytes, string path) =>
+        TryReadToEnd(fd, maxBytes, out Errno errno) ?? throw new LinuxException(errno, "read", path);
+
+    private static byte[]? TryReadToEnd(SafeFd fd, int maxBytes, out Errno errno)
     {
         ArgumentNullException.ThrowIfNull(fd);
 
@@ -44,15 +55,17 @@ public static unsafe class HostFile
                 continue;
             }
 
-            if (Check.Result(n, "read", path) == 0)
+            if (n == 0)
             {
+                errno = Errno.OK;
                 return buffer[..length].ToArray();
             }
 
-            length += n;
-            if (length > maxBytes)
+            length += Math.Max(n, 0);
+            if (n < 0 || length > maxBytes)
             {
-                throw new LinuxException(Errno.EFBIG, "read", path);
+                errno = n < 0 ? Check.LastErrno : Errno.EFBIG;
+                return null;
             }
         }
     }

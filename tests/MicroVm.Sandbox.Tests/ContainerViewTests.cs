@@ -156,7 +156,7 @@ public sealed class ContainerViewTests
         Thread thread = new(() => failure = Record.Exception(() => FirstThread.Run(first =>
         {
             using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, rootfs, rootfs);
-            using ProcessFiles other = ProcessFiles.Open();
+            using ProcessFiles other = ProcessFiles.Open(first: false);
             nint tid = 0;
             first.Do(() =>
             {

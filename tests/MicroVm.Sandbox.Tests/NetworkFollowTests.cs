@@ -228,7 +228,7 @@ public sealed class NetworkFollowTests
         Assert.Empty(turns.Last());
     }
 
-    private static NetworkView Read(NetworkNamespace ns) => ns.Run(s =>
+    private static NetworkView Read(NetworkNamespace ns) => ns.Netlink(s =>
     {
         List<HostLink> links = [.. NamespaceReader.ReadLinks(s).Where(l => !l.Name.StartsWith("far", StringComparison.Ordinal))];
         return new NetworkView(links, NamespaceReader.Read(s, links));
@@ -237,8 +237,9 @@ public sealed class NetworkFollowTests
     private static void Apply(NetworkNamespace ns, NetworkPlan plan)
     {
         plan = NetworkPlan.Parser.ParseFrom(Google.Protobuf.MessageExtensions.ToByteArray(plan));
-        ns.Run(s =>
+        ns.Run(() =>
         {
+            using NetlinkSocket s = new();
             new NetworkSetup(s, "/proc/sys").Apply(plan);
             return 0;
         });

@@ -52,7 +52,7 @@ public sealed partial class NetworkTests
             ip neigh add 10.1.2.1 lladdr 02:aa:bb:cc:dd:01 dev eth0 nud permanent
             ip -6 neigh add fd00:1::1 lladdr 02:aa:bb:cc:dd:01 dev eth0 nud permanent
             """);
-        NetworkPlan plan = host.Run(s => NamespaceReader.Read(s, [.. NamespaceReader.ReadLinks(s).Where(l => !l.Name.StartsWith("far", StringComparison.Ordinal))]));
+        NetworkPlan plan = host.Netlink(s => NamespaceReader.Read(s, [.. NamespaceReader.ReadLinks(s).Where(l => !l.Name.StartsWith("far", StringComparison.Ordinal))]));
         plan = NetworkPlan.Parser.ParseFrom(Google.Protobuf.MessageExtensions.ToByteArray(plan));
 
         // In the guest other names, the same addresses; one of them has the name that the other is to get.
@@ -65,8 +65,9 @@ public sealed partial class NetworkTests
         for (int i = 0; i < 2; i++)
         {
             // A plan may be carried out again.
-            guest.Run(s =>
+            guest.Run(() =>
             {
+                using NetlinkSocket s = new();
                 NetworkSetup setup = new(s, "/proc/sys");
                 Assert.True(setup.HasAll(plan.Interfaces));
                 setup.Apply(plan);
@@ -90,8 +91,9 @@ public sealed partial class NetworkTests
         Skip.If(Missing is not null, Missing);
         using NetworkNamespace guest = NetworkNamespace.Create();
         NetworkPlan plan = new() { Interfaces = { new NetworkInterface { Name = "eth7", Mac = Google.Protobuf.ByteString.CopyFrom(2, 1, 1, 1, 1, 1) } } };
-        guest.Run(s =>
+        guest.Run(() =>
         {
+            using NetlinkSocket s = new();
             NetworkSetup setup = new(s, "/proc/sys");
             Assert.False(setup.HasAll(plan.Interfaces));
             Assert.Contains("eth7", Assert.Throws<Linux.LinuxException>(() => setup.Apply(plan)).Message, StringComparison.Ordinal);

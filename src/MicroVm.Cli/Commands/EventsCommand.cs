@@ -12,7 +12,7 @@ internal static class EventsCommand
     private const int NobodyReads = 141;
     private static readonly TimeSpan LastKill = TimeSpan.FromSeconds(10);
 
-    internal static readonly Command Command = new()
+    internal static Command Command => new()
     {
         Name = "events",
         Arguments = "<container-id>",

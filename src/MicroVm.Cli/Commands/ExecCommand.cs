@@ -9,7 +9,7 @@ internal static class ExecCommand
 {
     private const int OwnFailure = 255;
 
-    internal static readonly Command Command = new()
+    internal static Command Command => new()
     {
         Name = "exec",
         Arguments = "<container-id> <command> [command options]",

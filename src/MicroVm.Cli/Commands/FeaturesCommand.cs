@@ -7,7 +7,7 @@ namespace MicroVm.Cli.Commands;
 /// <summary><c>microvm features</c>: what the runtime can do, as JSON.</summary>
 internal static class FeaturesCommand
 {
-    internal static readonly Command Command = new()
+    internal static Command Command => new()
     {
         Name = "features",
         Help = "show the enabled features",

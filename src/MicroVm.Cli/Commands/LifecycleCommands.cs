@@ -10,7 +10,7 @@ internal static class LifecycleCommands
 {
     private const string Id = "<container-id>";
 
-    private static readonly Flag[] CreateFlags =
+    private static Flag[] CreateFlags =>
     [
         new("bundle, b", "DIR", "path to the root of the bundle directory (default: the working folder)"),
         new("console-socket", "SOCKET", "path to an AF_UNIX socket which will receive the master of the console's pseudo-terminal"),
@@ -29,62 +29,67 @@ internal static class LifecycleCommands
         new("console-log", "FILE", "file to append the VM's serial console to"),
     ];
 
-    internal static readonly IReadOnlyList<Command> All =
-    [
-        new()
+    internal static Command Create => new()
+    {
+        Name = "create", Arguments = Id, Help = "create a container", MinArguments = 1, MaxArguments = 1,
+        FailurePrefix = "microvm create failed: ", Flags = CreateFlags,
+        Run = call =>
         {
-            Name = "create", Arguments = Id, Help = "create a container", MinArguments = 1, MaxArguments = 1,
-            FailurePrefix = "microvm create failed: ", Flags = CreateFlags,
-            Run = call =>
-            {
-                call.Runtime.Create(Request(call));
-                return 0;
-            },
+            call.Runtime.Create(Request(call));
+            return 0;
         },
-        new()
-        {
-            Name = "run", Arguments = Id, Help = "create and run a container", MinArguments = 1, MaxArguments = 1,
-            FailurePrefix = "microvm run failed: ",
-            Flags =
-            [
-                .. CreateFlags,
-                new("detach, d", null, "detach from the container's process"),
-                new("keep", null, "do not delete the container after it exits"),
-                new("no-subreaper", null, "accepted for callers of runc; has no effect"),
-            ],
-            Run = call => call.Runtime.Run(Request(call)),
-        },
-        new()
-        {
-            Name = "start", Arguments = Id, Help = "execute the user defined process in a created container", MinArguments = 1, MaxArguments = 1,
-            Run = Simple((runtime, call) => runtime.Start(call.Id)),
-        },
-        new()
-        {
-            Name = "kill", Arguments = Id + " [signal]", Help = "send a signal (default: SIGTERM) to the container's init process",
-            MinArguments = 1, MaxArguments = 2,
-            Flags = [new("all, a", null, "send the signal to all processes of the container")],
-            Run = Simple((runtime, call) => runtime.Kill(call.Id, call.Arguments.Count > 1 && call.Arguments[1].Length > 0 ? call.Arguments[1] : "SIGTERM", call.Flags.On("all"))),
-        },
-        new()
-        {
-            Name = "delete", Arguments = Id, Help = "delete any resources held by a container", MinArguments = 1, MaxArguments = 1,
-            Flags = [new("force, f", null, "end the container first if it still runs (SIGKILL)")],
-            Run = Simple((runtime, call) => runtime.Delete(call.Id, call.Flags.On("force"))),
-        },
-        new()
-        {
-            Name = "pause", Arguments = Id, Help = "suspend all processes of a container", MinArguments = 1, MaxArguments = 1,
-            Run = Simple((runtime, call) => runtime.Pause(call.Id)),
-        },
-        new()
-        {
-            Name = "resume", Arguments = Id, Help = "resume all processes of a container", MinArguments = 1, MaxArguments = 1,
-            Run = Simple((runtime, call) => runtime.Resume(call.Id)),
-        },
-        Refused("checkpoint", "checkpoint a running container"),
-        Refused("restore", "restore a container from a checkpoint"),
-    ];
+    };
+
+    internal static Command Run => new()
+    {
+        Name = "run", Arguments = Id, Help = "create and run a container", MinArguments = 1, MaxArguments = 1,
+        FailurePrefix = "microvm run failed: ",
+        Flags =
+        [
+            .. CreateFlags,
+            new("detach, d", null, "detach from the container's process"),
+            new("keep", null, "do not delete the container after it exits"),
+            new("no-subreaper", null, "accepted for callers of runc; has no effect"),
+        ],
+        Run = call => call.Runtime.Run(Request(call)),
+    };
+
+    internal static Command Start => new()
+    {
+        Name = "start", Arguments = Id, Help = "execute the user defined process in a created container", MinArguments = 1, MaxArguments = 1,
+        Run = Simple((runtime, call) => runtime.Start(call.Id)),
+    };
+
+    internal static Command Kill => new()
+    {
+        Name = "kill", Arguments = Id + " [signal]", Help = "send a signal (default: SIGTERM) to the container's init process",
+        MinArguments = 1, MaxArguments = 2,
+        Flags = [new("all, a", null, "send the signal to all processes of the container")],
+        Run = Simple((runtime, call) => runtime.Kill(call.Id, call.Arguments.Count > 1 && call.Arguments[1].Length > 0 ? call.Arguments[1] : "SIGTERM", call.Flags.On("all"))),
+    };
+
+    internal static Command Delete => new()
+    {
+        Name = "delete", Arguments = Id, Help = "delete any resources held by a container", MinArguments = 1, MaxArguments = 1,
+        Flags = [new("force, f", null, "end the container first if it still runs (SIGKILL)")],
+        Run = Simple((runtime, call) => runtime.Delete(call.Id, call.Flags.On("force"))),
+    };
+
+    internal static Command Pause => new()
+    {
+        Name = "pause", Arguments = Id, Help = "suspend all processes of a container", MinArguments = 1, MaxArguments = 1,
+        Run = Simple((runtime, call) => runtime.Pause(call.Id)),
+    };
+
+    internal static Command Resume => new()
+    {
+        Name = "resume", Arguments = Id, Help = "resume all processes of a container", MinArguments = 1, MaxArguments = 1,
+        Run = Simple((runtime, call) => runtime.Resume(call.Id)),
+    };
+
+    internal static Command Checkpoint => Refused("checkpoint", "checkpoint a running container");
+
+    internal static Command Restore => Refused("restore", "restore a container from a checkpoint");
 
     private static Func<Invocation, int> Simple(Action<Sandbox.Runtime.ContainerRuntime, Invocation> action) => call =>
     {

@@ -12,7 +12,7 @@ namespace MicroVm.Cli.Commands;
 /// </summary>
 internal static class PsCommand
 {
-    internal static readonly Command Command = new()
+    internal static Command Command => new()
     {
         Name = "ps",
         Arguments = "<container-id> [ps options]",

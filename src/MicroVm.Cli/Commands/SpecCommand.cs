@@ -8,7 +8,7 @@ namespace MicroVm.Cli.Commands;
 /// <summary><c>microvm spec</c>: writes a default config.json.</summary>
 internal static class SpecCommand
 {
-    internal static readonly Command Command = new()
+    internal static Command Command => new()
     {
         Name = "spec",
         Help = "create a new specification file",

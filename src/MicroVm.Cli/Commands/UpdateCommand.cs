@@ -11,7 +11,7 @@ internal static class UpdateCommand
 {
     private const int MaxDocument = 1 << 20;
 
-    internal static readonly Command Command = new()
+    internal static Command Command => new()
     {
         Name = "update",
         Arguments = "<container-id>",

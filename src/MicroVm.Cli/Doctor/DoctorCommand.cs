@@ -6,7 +6,7 @@ namespace MicroVm.Cli.Doctor;
 /// <summary><c>microvm doctor</c>: what the host offers and what is missing, line by line.</summary>
 internal static class DoctorCommand
 {
-    internal static readonly Command Command = new()
+    internal static Command Command => new()
     {
         Name = "doctor",
         Help = "list what this host offers and what is missing",

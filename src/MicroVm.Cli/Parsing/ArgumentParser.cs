@@ -48,5 +48,16 @@ internal static class ArgumentParser
         return i;
     }
 
-    private static Flag? Find(IReadOnlyList<Flag> flags, string name) => flags.FirstOrDefault(f => f.Names.Contains(name));
+    private static Flag? Find(IReadOnlyList<Flag> flags, string name)
+    {
+        for (int i = 0; i < flags.Count; i++)
+        {
+            if (flags[i].Is(name))
+            {
+                return flags[i];
+            }
+        }
+
+        return null;
+    }
 }

@@ -13,7 +13,24 @@ internal sealed record Flag(string Name, string? Value, string Help)
     internal FlagKind Kind { get; init; }
 
     /// <summary>The first name.</summary>
-    internal string Key => Name.Split(',')[0];
+    internal string Key => Name.IndexOf(',', StringComparison.Ordinal) is >= 0 and var comma ? Name[..comma] : Name;
+
+    /// <summary>Whether it is one of its names.</summary>
+    internal bool Is(ReadOnlySpan<char> name)
+    {
+        ReadOnlySpan<char> rest = Name;
+        while (rest.IndexOf(',') is >= 0 and var comma)
+        {
+            if (rest[..comma].SequenceEqual(name))
+            {
+                return true;
+            }
+
+            rest = rest[(comma + 1)..].TrimStart();
+        }
+
+        return rest.SequenceEqual(name);
+    }
 
     /// <summary>Every name.</summary>
     internal IEnumerable<string> Names => Name.Split(',', StringSplitOptions.TrimEntries);

@@ -5,6 +5,8 @@ namespace MicroVm.Linux.Native;
 public static unsafe partial class Libc
 {
 #pragma warning disable CS1591 // named and documented by sys/statfs.h
+    public const long PROC_SUPER_MAGIC = 0x9fa0;
+
     /// <summary>fstatfs(2)'s answer (bits/statfs.h).</summary>
     [StructLayout(LayoutKind.Sequential, Size = 120)]
     public struct statfs_t

@@ -4,49 +4,63 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Linux.Netlink;
 
 /// <summary>
-/// A network namespace of the host, held by a descriptor. A thread that entered one is not used again: work in it is done on
-/// a thread of its own.
+/// A network namespace of the host, held by a descriptor, with a netlink socket there. A thread that entered one is not used again:
+/// work in it is done on a thread of its own; the socket is the namespace's wherever it is used.
 /// </summary>
 public sealed class NetworkNamespace : IDisposable
 {
     private readonly SafeFd _fd;
+    private readonly NetlinkSocket _netlink;
+    private readonly Lock _lock = new();
 
-    private NetworkNamespace(SafeFd fd) => _fd = fd;
+    private NetworkNamespace(SafeFd fd, NetlinkSocket netlink) => (_fd, _netlink) = (fd, netlink);
 
     /// <summary>Opens the namespace at <paramref name="path"/>: a bind mount or /proc/PID/ns/net.</summary>
     /// <exception cref="LinuxException">There is none.</exception>
     public static NetworkNamespace Open(string path)
     {
-        NetworkNamespace ns = new(OpenFile(path));
+        SafeFd file = OpenFile(path);
         try
         {
             // Anything but a network namespace is refused by setns itself.
-            ns.Run(() => 0);
-            return ns;
+            return OwnThread.Run(() =>
+            {
+                Enter(file);
+                return new NetworkNamespace(file, new NetlinkSocket());
+            });
         }
         catch (LinuxException e)
         {
-            ns.Dispose();
+            file.Dispose();
             throw new LinuxException(e.Errno, "network namespace", path);
         }
     }
 
     /// <summary>Makes a new namespace, which lives as long as this object or something else in it.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
-    public static NetworkNamespace Create() => new(OnThread(() =>
+    public static NetworkNamespace Create() => OwnThread.Run(() =>
     {
         Check.Result(Libc.unshare(Libc.CLONE_NEWNET), "unshare(CLONE_NEWNET)");
         nint tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
         string path = string.Create(CultureInfo.InvariantCulture, $"/proc/self/task/{tid}/ns/net");
-        return OpenFile(path);
-    }));
+        SafeFd file = OpenFile(path);
+        try
+        {
+            return new NetworkNamespace(file, new NetlinkSocket());
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    });
 
     /// <summary>Moves the calling thread, for good, into the namespace at <paramref name="path"/>.</summary>
     /// <exception cref="LinuxException">There is none, or it cannot be entered.</exception>
     public static void Join(string path)
     {
-        using NetworkNamespace ns = new(OpenFile(path));
-        ns.Enter();
+        using SafeFd file = OpenFile(path);
+        Enter(file);
     }
 
     /// <summary>Whether it is the one that the calling thread is in.</summary>
@@ -63,47 +77,35 @@ public sealed class NetworkNamespace : IDisposable
 
     /// <summary>Moves the calling thread into the namespace, for good.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
-    public void Enter() => Check.Result(Libc.setns(_fd.Value, Libc.CLONE_NEWNET), "setns(CLONE_NEWNET)");
+    public void Enter() => Enter(_fd);
 
     /// <summary>Does something in the namespace.</summary>
     /// <exception cref="LinuxException">It cannot be entered; or what <paramref name="action"/> throws.</exception>
-    public T Run<T>(Func<T> action) => OnThread(() =>
+    public T Run<T>(Func<T> action) => OwnThread.Run(() =>
     {
         Enter();
         return action();
     });
 
-    /// <summary>Does something in the namespace, with a netlink socket there.</summary>
-    /// <exception cref="LinuxException">It cannot be entered; or what <paramref name="action"/> throws.</exception>
-    public T Run<T>(Func<NetlinkSocket, T> action) => Run(() =>
+    /// <summary>Asks and changes what netlink knows of the namespace, on the calling thread, which does not enter it. One at a time.</summary>
+    /// <exception cref="LinuxException">What <paramref name="action"/> throws.</exception>
+    public T Netlink<T>(Func<NetlinkSocket, T> action)
     {
-        using NetlinkSocket socket = new();
-        return action(socket);
-    });
+        ArgumentNullException.ThrowIfNull(action);
+        lock (_lock)
+        {
+            return action(_netlink);
+        }
+    }
 
     /// <inheritdoc/>
-    public void Dispose() => _fd.Dispose();
+    public void Dispose()
+    {
+        _netlink.Dispose();
+        _fd.Dispose();
+    }
+
+    private static void Enter(SafeFd file) => Check.Result(Libc.setns(file.Value, Libc.CLONE_NEWNET), "setns(CLONE_NEWNET)");
 
     private static SafeFd OpenFile(string path) => SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
-
-    private static T OnThread<T>(Func<T> action)
-    {
-        T result = default!;
-        System.Runtime.ExceptionServices.ExceptionDispatchInfo? failure = null;
-        Thread thread = new(() =>
-        {
-            try
-            {
-                result = action();
-            }
-            catch (Exception e) when (e is not OutOfMemoryException)
-            {
-                failure = System.Runtime.ExceptionServices.ExceptionDispatchInfo.Capture(e);
-            }
-        });
-        thread.Start();
-        thread.Join();
-        failure?.Throw();
-        return result;
-    }
 }

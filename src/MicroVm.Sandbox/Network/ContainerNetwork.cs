@@ -54,7 +54,7 @@ internal sealed class ContainerNetwork : IDisposable
         }
 
         // Its interfaces would be taken from the host and from everybody on it.
-        if (ns.IsCurrent())
+        if (!string.IsNullOrEmpty(path) && ns.IsCurrent())
         {
             ns.Dispose();
             throw new SandboxException($"network namespace {path} is the host's own; a VM has a network of its own: use a bridge network with published ports, or none");
@@ -159,7 +159,7 @@ internal sealed class ContainerNetwork : IDisposable
         try
         {
             using ContainerNetwork network = new(NetworkNamespace.Open(path));
-            HashSet<string> taps = [.. network._namespace.Run(ReadNames).Select(l => l.Name)];
+            HashSet<string> taps = [.. network._namespace.Netlink(ReadNames).Select(l => l.Name)];
             network.Remove(index => !taps.Contains(TapName(index)));
         }
         catch (LinuxException)
@@ -170,13 +170,13 @@ internal sealed class ContainerNetwork : IDisposable
 
     public void Dispose() => _namespace.Dispose();
 
-    private static ConnectedLink Connect(NetlinkSocket socket, HostLink link, int queues)
+    private ConnectedLink Connect(NetlinkSocket socket, HostLink link, int queues)
     {
         string name = TapName(link.Index);
         SafeFd[] taps;
         try
         {
-            (_, taps) = TapInterface.Create(name, queues);
+            (_, taps) = _namespace.Run(() => TapInterface.Create(name, queues));
         }
         catch (LinuxException e) when (e.Errno == Errno.EBUSY)
         {
@@ -211,7 +211,7 @@ internal sealed class ContainerNetwork : IDisposable
     private static NetworkNamespace Create()
     {
         NetworkNamespace ns = NetworkNamespace.Create();
-        _ = ns.Run(socket => socket.TryExecute(NetlinkLinks.Change(1, Libc.IFF_UP, Libc.IFF_UP), out _));
+        _ = ns.Netlink(socket => socket.TryExecute(NetlinkLinks.Change(1, Libc.IFF_UP, Libc.IFF_UP), out _));
         return ns;
     }
 
@@ -235,7 +235,7 @@ internal sealed class ContainerNetwork : IDisposable
     {
         try
         {
-            _ = _namespace.Run(socket =>
+            _ = _namespace.Netlink(socket =>
             {
                 // Whatever became of them since: one may be a bridge's port by now.
                 ReadNames(socket).FindAll(l => !l.Name.StartsWith(TapPrefix, StringComparison.Ordinal) && which(l.Index))
@@ -253,7 +253,7 @@ internal sealed class ContainerNetwork : IDisposable
     {
         try
         {
-            return _namespace.Run(action);
+            return _namespace.Netlink(action);
         }
         catch (IOException e)
         {

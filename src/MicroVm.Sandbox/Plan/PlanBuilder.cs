@@ -85,8 +85,7 @@ internal static class PlanBuilder
     /// <summary>A limit on open files above what the guest's kernel grants by default is what the host's grants: callers ask for theirs.</summary>
     private static void OpenFiles(Proto.ContainerSpec plan)
     {
-        ulong most = plan.Process.Rlimits.Where(l => l.Resource == ResourceLimit.OpenFiles).Select(l => l.Hard).FirstOrDefault();
-        if (most is > ResourceLimit.DefaultMostOpenFiles and <= ResourceLimit.MaxMostOpenFiles)
+        if (plan.Process.Rlimits.FirstOrDefault(l => l.Resource == ResourceLimit.OpenFiles)?.Hard is { } most and > ResourceLimit.DefaultMostOpenFiles and <= ResourceLimit.MaxMostOpenFiles)
         {
             plan.Sysctls.Add(new Proto.Sysctl { Path = "fs/nr_open", Value = most.ToString(CultureInfo.InvariantCulture) });
         }

@@ -41,7 +41,7 @@ public sealed partial class ContainerRuntime
         try
         {
             using NetworkNamespace ns = NetworkNamespace.Open($"/proc/{state.Init.Pid}/ns/net");
-            return ns.Run(NamespaceReader.ReadAddresses);
+            return ns.Netlink(NamespaceReader.ReadAddresses);
         }
         catch (IOException)
         {

@@ -22,7 +22,7 @@ internal sealed unsafe class ContainerView : IDisposable
     private ContainerView(SafeFd root)
     {
         _root = root;
-        _processes = ProcessFiles.Open();
+        _processes = ProcessFiles.Open(first: true);
     }
 
     /// <summary>Opens what the namespace will hold.</summary>

@@ -22,7 +22,7 @@ internal sealed class ExecStandIn : IDisposable
     private readonly string _execId = Guid.NewGuid().ToString("N");
     private readonly SignalRelay _signals;
     private readonly GuestProcess _process;
-    private readonly ProcessFiles _files = ProcessFiles.Open();
+    private readonly ProcessFiles _files = ProcessFiles.Open(first: false);
     private AgentClient? _agent;
     private string? _record;
     private int _init;

@@ -14,20 +14,24 @@ internal sealed unsafe class ProcessFiles : IDisposable
 {
     private const string Proc = "/proc", HostFigures = Proc + "/stat", PidNamespace = "ns/pid";
     private const uint FolderMode = 0b101_101_101;
-    private const long ProcMagic = 0x9fa0;
     private static readonly string[] Names = ["stat", "status", "cmdline"];
 
     private readonly string _folder = string.Create(CultureInfo.InvariantCulture, $"{Proc}/{Environment.ProcessId}");
     private readonly List<(string Path, SafeFd File)> _files = [];
     private readonly string _pidNamespace;
+    private readonly SafeFd? _figures;
 
-    private ProcessFiles()
+    private ProcessFiles(bool first)
     {
         _pidNamespace = new FileInfo($"{_folder}/{PidNamespace}").LinkTarget ?? "";
         try
         {
-            _files.Add((HostFigures, Clone(HostFigures)));
-            _files.AddRange(Names.Select(name => $"{_folder}/{name}").Select(path => (path, Clone(path))));
+            _figures = first ? Clone(HostFigures) : null;
+            foreach (string name in Names)
+            {
+                string path = $"{_folder}/{name}";
+                _files.Add((path, Clone(path)));
+            }
         }
         catch (LinuxException)
         {
@@ -37,8 +41,9 @@ internal sealed unsafe class ProcessFiles : IDisposable
     }
 
     /// <summary>Opens the files of this process.</summary>
+    /// <param name="first">For <see cref="Begin"/>, which needs the host's figures, too.</param>
     /// <exception cref="LinuxException">/proc is not there.</exception>
-    internal static ProcessFiles Open() => new();
+    internal static ProcessFiles Open(bool first) => new(first);
 
     /// <summary>
     /// Makes /proc, in the view that the calling thread is in, with the files of this process. Nothing is made where the container has
@@ -54,7 +59,7 @@ internal sealed unsafe class ProcessFiles : IDisposable
 
         const ulong flags = Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC;
         Check.Result(Libc.mount("tmpfs", Proc, "tmpfs", (nuint)flags, "size=64k,nr_inodes=16k,mode=555"), "mount", "/proc of the container's view");
-        Attach(_files[0]);
+        Attach((HostFigures, _figures!));
         Add();
     }
 
@@ -75,7 +80,11 @@ internal sealed unsafe class ProcessFiles : IDisposable
         }
     }
 
-    public void Dispose() => _files.ForEach(f => f.File.Dispose());
+    public void Dispose()
+    {
+        _files.ForEach(f => f.File.Dispose());
+        _figures?.Dispose();
+    }
 
     private static SafeFd Clone(string path)
     {
@@ -86,43 +95,28 @@ internal sealed unsafe class ProcessFiles : IDisposable
     private static SafeFd OpenPath(string path) =>
         SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0), "open", path);
 
-    private static void InViewOf(int pid, Action action)
+    private static void InViewOf(int pid, Action action) => _ = OwnThread.Run(() =>
     {
-        LinuxException? failure = null;
-        Thread thread = new(() =>
-        {
-            try
-            {
-                string path = string.Create(CultureInfo.InvariantCulture, $"{Proc}/{pid}/ns/mnt");
-                using SafeFd view = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
+        string path = string.Create(CultureInfo.InvariantCulture, $"{Proc}/{pid}/ns/mnt");
+        using SafeFd view = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
 
-                // Threads share their root and working directory, which a mount namespace comes with.
-                Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare", "CLONE_FS");
-                Check.Result(Libc.setns(view.Value, Libc.CLONE_NEWNS), "setns", path);
-                if (IsOurs())
-                {
-                    action();
-                }
-            }
-            catch (LinuxException e)
-            {
-                failure = e;
-            }
-        });
-        thread.Start();
-        thread.Join();
-        if (failure is not null)
+        // Threads share their root and working directory, which a mount namespace comes with.
+        Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare", "CLONE_FS");
+        Check.Result(Libc.setns(view.Value, Libc.CLONE_NEWNS), "setns", path);
+        if (IsOurs())
         {
-            throw failure;
+            action();
         }
-    }
+
+        return 0;
+    });
 
     /// <summary>Whether /proc is the one of <see cref="Begin"/>, and no folder of the container's own.</summary>
     private static bool IsOurs()
     {
         using SafeFd file = new(Libc.open(HostFigures, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0));
         Libc.statfs_t figures;
-        return !file.IsInvalid && Libc.fstatfs(file.Value, &figures) == 0 && figures.f_type == ProcMagic;
+        return !file.IsInvalid && Libc.fstatfs(file.Value, &figures) == 0 && figures.f_type == Libc.PROC_SUPER_MAGIC;
     }
 
     private void Add()
@@ -130,12 +124,12 @@ internal sealed unsafe class ProcessFiles : IDisposable
         MakeFolder(_folder);
         MakeFolder($"{_folder}/ns");
         MakeLink(_pidNamespace, $"{_folder}/{PidNamespace}");
-        _files[1..].ForEach(Attach);
+        _files.ForEach(Attach);
     }
 
     private void Remove()
     {
-        foreach ((string path, _) in _files[1..])
+        foreach ((string path, _) in _files)
         {
             _ = Libc.umount2(path, Libc.MNT_DETACH);
             _ = Libc.unlink(path);

@@ -21,7 +21,7 @@ internal static class StandInArguments
     internal static IReadOnlyList<string> Of(StandInRequest request)
     {
         List<string>? arguments = request.Process is not null ? request.Process.Args : InBundle(request.Bundle!);
-        return arguments is { Count: > 0 } ? [.. arguments.Take(MaxArguments).Select(Cut)] : ["microvm", request.Id];
+        return arguments is { Count: > 0 } ? arguments.GetRange(0, Math.Min(arguments.Count, MaxArguments)).ConvertAll(Cut) : ["microvm", request.Id];
     }
 
     /// <summary>process.args of a bundle; null when there is none, of which its stand-in tells.</summary>

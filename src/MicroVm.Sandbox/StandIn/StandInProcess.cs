@@ -38,7 +38,7 @@ internal sealed class StandInProcess : IDisposable
             {
                 File = Environment.ProcessPath!,
                 Arguments = StandInArguments.Of(request),
-                Environment = [$"{StandInArguments.Marker}={request.Id}", .. Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}")],
+                Environment = EnvironmentFor(request.Id),
                 NewSession = true,
                 WorkingDirectory = "/",
             };
@@ -119,6 +119,17 @@ internal sealed class StandInProcess : IDisposable
     {
         _channel.Dispose();
         Process.Dispose();
+    }
+
+    private static List<string> EnvironmentFor(string id)
+    {
+        List<string> environment = [$"{StandInArguments.Marker}={id}"];
+        foreach (DictionaryEntry variable in Environment.GetEnvironmentVariables())
+        {
+            environment.Add($"{variable.Key}={variable.Value}");
+        }
+
+        return environment;
     }
 
     private StandInMessage? Next()

@@ -179,11 +179,12 @@ public sealed class ContainerStore
     {
         try
         {
-            return HandJson.Read<ContainerState>(HostFile.ReadAllBytes(Path.Combine(folder, StateFile), MaxStateBytes));
+            // A folder without one is what a crash left.
+            return HostFile.TryReadAllBytes(Path.Combine(folder, StateFile), MaxStateBytes, out _) is { } json ? HandJson.Read<ContainerState>(json) : null;
         }
-        catch (Exception e) when (e is LinuxException or JsonException)
+        catch (JsonException)
         {
-            // Written by rename, so a damaged one is none of ours; a folder without one is what a crash left.
+            // Written by rename, so a damaged one is none of ours.
             return null;
         }
     }
@@ -201,15 +202,11 @@ public sealed class ContainerStore
                 _ = Libc.kill(vmm.Pid, Libc.SIGKILL);
             }
 
-            Directory.Delete(folder, recursive: true);
+            HostFolder.Remove(folder);
         }
-        catch (DirectoryNotFoundException)
+        catch (LinuxException e)
         {
-            // Already gone: what was wanted.
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new SandboxException($"the state folder {folder} cannot be removed; remove it by hand", e);
+            throw new SandboxException($"the state folder {folder} cannot be removed; remove it by hand ({e.Message})", e);
         }
     }
 

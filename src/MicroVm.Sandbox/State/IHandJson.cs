@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Text.Json;
+using MicroVm.VmmControl.Writing;
 
 namespace MicroVm.Sandbox.State;
 
@@ -27,7 +28,7 @@ internal static class HandJson
         where T : class, IHandJson<T>
     {
         ArrayBufferWriter<byte> buffer = new(1024);
-        using (Utf8JsonWriter writer = new(buffer))
+        using (Utf8JsonWriter writer = new(buffer, new JsonWriterOptions { Encoder = PlainEncoder.Instance }))
         {
             WriteObject(writer, value);
         }

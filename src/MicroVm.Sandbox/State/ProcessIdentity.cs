@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text;
 using System.Text.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
@@ -9,6 +8,9 @@ namespace MicroVm.Sandbox.State;
 /// <summary>A process told from a later one with the same number: its id and its start in clock ticks since boot.</summary>
 public sealed record ProcessIdentity(int Pid, ulong StartTime) : IHandJson<ProcessIdentity>
 {
+    // Of /proc/PID/stat (proc(5)); the fields count from 1.
+    private const int MaxStat = 4096, StateField = 3, StartField = 22;
+
     /// <summary>This process.</summary>
     public static ProcessIdentity Current => Of(Environment.ProcessId)
         ?? throw new SandboxException("/proc/self/stat cannot be read: /proc must be mounted");
@@ -16,19 +18,25 @@ public sealed record ProcessIdentity(int Pid, ulong StartTime) : IHandJson<Proce
     /// <summary>A running process; null when there is none of that id, or it is a zombie.</summary>
     public static ProcessIdentity? Of(int pid)
     {
-        try
-        {
-            string path = string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/stat");
-            string stat = Encoding.UTF8.GetString(HostFile.ReadAllBytes(path, 4096));
-
-            // The name, field 2, is in parentheses and may hold anything; state is field 3 and the start field 22.
-            string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-            return fields[0] is "Z" or "X" or "x" ? null : new ProcessIdentity(pid, ulong.Parse(fields[19], CultureInfo.InvariantCulture));
-        }
-        catch (LinuxException)
+        string path = string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/stat");
+        if (HostFile.TryReadAllBytes(path, MaxStat, out _) is not { } stat)
         {
             return null;
         }
+
+        // The name, field 2, is in parentheses and may hold anything; state is field 3.
+        ReadOnlySpan<byte> fields = stat.AsSpan(stat.AsSpan().LastIndexOf((byte)')') + 2);
+        if (fields[0] is (byte)'Z' or (byte)'X' or (byte)'x')
+        {
+            return null;
+        }
+
+        for (int field = StateField; field < StartField; field++)
+        {
+            fields = fields[(fields.IndexOf((byte)' ') + 1)..];
+        }
+
+        return new ProcessIdentity(pid, ulong.Parse(fields[..fields.IndexOf((byte)' ')], CultureInfo.InvariantCulture));
     }
 
     /// <summary>Whether the process still runs.</summary>

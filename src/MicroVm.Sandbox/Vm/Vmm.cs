@@ -1,10 +1,10 @@
 using System.Text;
-using System.Text.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Jail;
 using MicroVm.Linux.Native;
 using MicroVm.Sandbox.Network;
 using MicroVm.VmmControl;
+using MicroVm.VmmControl.Writing;
 
 namespace MicroVm.Sandbox.Vm;
 
@@ -122,7 +122,7 @@ internal sealed unsafe class Vmm : IDisposable
             itsConfiguration.Dispose();
 
             // Put into words while the program starts.
-            _ = Pipe.TryWrite(ourConfiguration, JsonSerializer.SerializeToUtf8Bytes(config, VmmJson.Default.VmmConfig));
+            _ = Pipe.TryWrite(ourConfiguration, ConfigWriter.Write(config));
             return new Vmm(
                 process,
                 errorsRead,

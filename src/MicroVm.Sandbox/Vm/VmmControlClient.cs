@@ -2,6 +2,7 @@ using System.Text.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.VmmControl;
+using MicroVm.VmmControl.Writing;
 
 namespace MicroVm.Sandbox.Vm;
 
@@ -27,8 +28,12 @@ internal sealed unsafe class VmmControlClient(SafeFd socket, TimeSpan patience) 
         {
             try
             {
-                FdSender.Send(socket, [.. JsonSerializer.SerializeToUtf8Bytes(request, VmmJson.Default.ControlRequest), (byte)'\n'], fds ?? []);
-                ControlResponse response = JsonSerializer.Deserialize(ReadLine(), VmmJson.Default.ControlResponse) ?? throw new JsonException("null");
+                FdSender.Send(socket, [.. ConfigWriter.Write(request), (byte)'\n'], fds ?? []);
+                ReadOnlySpan<byte> answer = ReadLine();
+
+                // The usual answer needs no serializer.
+                ControlResponse response = answer.SequenceEqual("{}"u8) ? new ControlResponse()
+                    : JsonSerializer.Deserialize(answer, VmmJson.Default.ControlResponse) ?? throw new JsonException("null");
                 return response.Error is null ? response : throw new SandboxException($"microvm-vmm: {response.Error}");
             }
             catch (Exception e) when (e is LinuxException or JsonException)

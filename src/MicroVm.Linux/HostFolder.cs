@@ -1,0 +1,91 @@
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Linux;
+
+/// <summary>Folders with all that is in them.</summary>
+public static unsafe class HostFolder
+{
+    private const int BufferSize = 4096;
+
+    // struct linux_dirent64: ino, off (u64 each), reclen (u16), type (u8), name.
+    private const int LengthOffset = 16, NameOffset = 19;
+
+    /// <summary>
+    /// Removes a folder and all that is beneath it; links are removed and not followed. One that is not there is no error, and neither is
+    /// what others remove meanwhile.
+    /// </summary>
+    /// <exception cref="LinuxException">Something cannot be removed.</exception>
+    public static void Remove(string path)
+    {
+        fixed (byte* name = System.Text.Encoding.UTF8.GetBytes(path + "\0"))
+        {
+            Remove(Libc.AT_FDCWD, name, path);
+        }
+    }
+
+    private static void Remove(int parent, byte* name, string path)
+    {
+        using (SafeFd folder = new(Libc.openat(parent, name, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0)))
+        {
+            if (folder.IsInvalid)
+            {
+                if (Check.LastErrno != Errno.ENOENT)
+                {
+                    Check.Throw("open", path);
+                }
+
+                return;
+            }
+
+            Empty(folder, path);
+        }
+
+        if (Libc.unlinkat(parent, name, Libc.AT_REMOVEDIR) < 0 && Check.LastErrno != Errno.ENOENT)
+        {
+            Check.Throw("rmdir", path);
+        }
+    }
+
+    private static void Empty(SafeFd folder, string path)
+    {
+        byte* buffer = stackalloc byte[BufferSize];
+        bool removed;
+        do
+        {
+            // What is removed may move what was not listed yet: from the start again, until nothing is left.
+            removed = false;
+            _ = Libc.lseek(folder.Value, 0, Libc.SEEK_SET);
+            nint length;
+            while ((length = Libc.syscall((nint)Libc.SYS_getdents64, folder.Value, (nint)buffer, BufferSize, 0, 0, 0)) > 0)
+            {
+                for (nint at = 0; at < length; at += *(ushort*)(buffer + at + LengthOffset))
+                {
+                    byte* name = buffer + at + NameOffset;
+                    if (!(name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0))))
+                    {
+                        RemoveEntry(folder, name, path);
+                        removed = true;
+                    }
+                }
+            }
+
+            Check.Result(length, "getdents64", path);
+        }
+        while (removed);
+    }
+
+    private static void RemoveEntry(SafeFd folder, byte* name, string path)
+    {
+        if (Libc.unlinkat(folder.Value, name, 0) == 0 || Check.LastErrno == Errno.ENOENT)
+        {
+            return;
+        }
+
+        if (Check.LastErrno != Errno.EISDIR)
+        {
+            Check.Throw("unlink", $"{path}/{System.Runtime.InteropServices.Marshal.PtrToStringUTF8((nint)name)}");
+        }
+
+        Remove(folder.Value, name, $"{path}/{System.Runtime.InteropServices.Marshal.PtrToStringUTF8((nint)name)}");
+    }
+}

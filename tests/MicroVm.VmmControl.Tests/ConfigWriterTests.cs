@@ -1,0 +1,95 @@
+using System.Reflection;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using MicroVm.VmmControl.Writing;
+using Xunit;
+
+namespace MicroVm.VmmControl.Tests;
+
+/// <summary>What is written by hand is what the serializer would write.</summary>
+public sealed class ConfigWriterTests
+{
+    private int _next;
+
+    [Fact]
+    public void Every_member_is_written_as_the_serializer_writes_it()
+    {
+        Same((VmmConfig)Filled(typeof(VmmConfig)), ConfigWriter.Write, VmmJson.Default.VmmConfig);
+        Same((ControlRequest)Filled(typeof(ControlRequest)), ConfigWriter.Write, VmmJson.Default.ControlRequest);
+    }
+
+    [Fact]
+    public void Members_that_are_not_there_are_left_out_as_the_serializer_does()
+    {
+        Same(new VmmConfig { Kernel = FileReference.FromPath("\"\\\n\u00e4<") }, ConfigWriter.Write, VmmJson.Default.VmmConfig);
+        foreach (ControlOperation operation in Enum.GetValues<ControlOperation>())
+        {
+            Same(new ControlRequest { Operation = operation }, ConfigWriter.Write, VmmJson.Default.ControlRequest);
+        }
+    }
+
+    [Theory]
+    [InlineData("plain, and \u00e4\u20ac/<>&'", "plain, and \u00e4\u20ac/<>&'")]
+    [InlineData("\"\\\n\0\u001f", "\\\"\\\\\\u000a\\u0000\\u001f")]
+    [InlineData("\ud83d\ude00", "\ud83d\ude00")]
+    public void Only_what_must_be_is_escaped(string text, string written)
+    {
+        string json = Encoding.UTF8.GetString(ConfigWriter.Write(new ControlRequest { Operation = ControlOperation.Info, Name = text }));
+        Assert.Contains($"\"name\":\"{written}\"", json, StringComparison.Ordinal);
+        Assert.Equal(text, JsonSerializer.Deserialize(json, VmmJson.Default.ControlRequest)!.Name);
+    }
+
+    [Theory]
+    [InlineData("\ud83d")]
+    [InlineData("a\ude00b")]
+    public void What_is_no_text_is_replaced(string text)
+    {
+        byte[] json = ConfigWriter.Write(new ControlRequest { Operation = ControlOperation.Info, Name = text });
+        Assert.Contains('\ufffd', JsonSerializer.Deserialize(json, VmmJson.Default.ControlRequest)!.Name!);
+    }
+
+    private static void Same<T>(T value, Func<T, byte[]> write, JsonTypeInfo<T> type) =>
+        Assert.Equal(JsonSerializer.Serialize(value, type), JsonSerializer.Serialize(JsonSerializer.Deserialize(write(value), type)!, type));
+
+    /// <summary>A value of a type, with another number wherever there is one, and nothing left at its default.</summary>
+    private object Filled(Type type)
+    {
+        type = Nullable.GetUnderlyingType(type) ?? type;
+        if (type == typeof(string))
+        {
+            return $"text \"{++_next}\"";
+        }
+
+        if (type == typeof(bool))
+        {
+            return true;
+        }
+
+        if (type.IsEnum)
+        {
+            return Enum.GetValues(type).GetValue(Enum.GetValues(type).Length - 1)!;
+        }
+
+        if (type.IsPrimitive)
+        {
+            return Convert.ChangeType(++_next, type, System.Globalization.CultureInfo.InvariantCulture);
+        }
+
+        if (type.IsGenericType && type.GetGenericTypeDefinition() == typeof(IReadOnlyList<>))
+        {
+            Array list = Array.CreateInstance(type.GetGenericArguments()[0], 2);
+            list.SetValue(Filled(type.GetGenericArguments()[0]), 0);
+            list.SetValue(Filled(type.GetGenericArguments()[0]), 1);
+            return list;
+        }
+
+        object value = Activator.CreateInstance(type)!;
+        foreach (PropertyInfo property in type.GetProperties().Where(p => p.CanWrite))
+        {
+            property.SetValue(value, Filled(property.PropertyType));
+        }
+
+        return value;
+    }
+}
