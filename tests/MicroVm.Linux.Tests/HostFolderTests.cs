@@ -38,7 +38,7 @@ public sealed class HostFolderTests : IDisposable
         File.CreateSymbolicLink(link, _scratch);
         Assert.Contains(file, Assert.Throws<LinuxException>(() => HostFolder.Remove(file)).Message, StringComparison.Ordinal);
         Assert.Throws<LinuxException>(() => HostFolder.Remove(link));
-        Assert.True(File.Exists(file) && File.Exists(link) && Directory.Exists(_scratch));
+        Assert.True(File.Exists(file) && Directory.Exists(link) && Directory.Exists(_scratch));
     }
 
     public void Dispose() => Directory.Delete(_scratch, recursive: true);
