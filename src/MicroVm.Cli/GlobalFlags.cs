@@ -11,7 +11,7 @@ internal static class GlobalFlags
     private const string DefaultRoot = "/run/microvm";
 
     /// <summary>All of them.</summary>
-    internal static IReadOnlyList<Flag> All =>
+    internal static Flag[] All =>
     [
         new("root", "DIR", $"root directory for storage of container state (default: {DefaultRoot})"),
         new("log", "FILE", "file to append the log to (default: standard error)"),

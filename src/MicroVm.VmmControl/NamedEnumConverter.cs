@@ -13,9 +13,6 @@ public sealed class NamedEnumConverter<TEnum> : JsonConverter<TEnum>
     private static readonly string[] Names = Enum.GetNames<TEnum>();
     private static readonly TEnum[] Values = Enum.GetValues<TEnum>();
 
-    /// <summary>The name of a value.</summary>
-    internal static string NameOf(TEnum value) => Names[Array.IndexOf(Values, value)];
-
     /// <inheritdoc/>
     public override TEnum Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
@@ -27,6 +24,6 @@ public sealed class NamedEnumConverter<TEnum> : JsonConverter<TEnum>
     public override void Write(Utf8JsonWriter writer, TEnum value, JsonSerializerOptions options)
     {
         ArgumentNullException.ThrowIfNull(writer);
-        writer.WriteStringValue(NameOf(value));
+        writer.WriteStringValue(Names[Array.IndexOf(Values, value)]);
     }
 }

@@ -129,6 +129,7 @@ public sealed unsafe class StreamTests
     public void EndOfTheConsoleIsKept()
     {
         using ConsoleTail console = ConsoleTail.Open(null);
+        console.Begin();
         HostFile.WriteAll(console.Write, System.Text.Encoding.ASCII.GetBytes(new string('x', 100_000) + "\r\nfirst\u001b[0m\r\n\r\nlast\r\n"), "console");
         SpinWait.SpinUntil(() => console.LastLines(1) == "last", TimeSpan.FromSeconds(30));
         Assert.Equal("first[0m\nlast", console.LastLines(2));

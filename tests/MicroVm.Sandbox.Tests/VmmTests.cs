@@ -113,7 +113,9 @@ public sealed class VmmTests : IDisposable
         Compile(program);
         using Export export = Export.Open("rootfs", _folder["rootfs"], readOnly: false, "rootfs");
         RuntimeFiles files = new(_folder["vmm"], _folder["vmlinux"], _folder["agent.img"]) { PvmKernel = _folder["vmlinux-pvm"] };
-        return Vmm.Start(files, Shape, _folder["vsock"], [export], null, null);
+        Vmm vmm = Vmm.Start(files, Shape, _folder["vsock"], [export], null, null);
+        vmm.ReadConsole();
+        return vmm;
     }
 
     // Nothing but a static executable runs in the jail. field() finds a descriptor in the configuration.

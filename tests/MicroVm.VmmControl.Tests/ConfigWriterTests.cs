@@ -27,6 +27,16 @@ public sealed class ConfigWriterTests
         {
             Same(new ControlRequest { Operation = operation }, ConfigWriter.Write, VmmJson.Default.ControlRequest);
         }
+
+        foreach (FsCache cache in Enum.GetValues<FsCache>())
+        {
+            Same(new ControlRequest { Operation = ControlOperation.AddExport, Cache = cache }, ConfigWriter.Write, VmmJson.Default.ControlRequest);
+        }
+
+        foreach (MachineTables tables in Enum.GetValues<MachineTables>())
+        {
+            Same(new VmmConfig { Kernel = FileReference.FromFd(1), Tables = tables }, ConfigWriter.Write, VmmJson.Default.VmmConfig);
+        }
     }
 
     [Theory]

@@ -10,10 +10,10 @@ internal static class ArgumentParser
 {
     /// <summary>Reads the flags at the start of <paramref name="arguments"/>; returns how many arguments they take.</summary>
     /// <exception cref="SandboxException">A flag is unknown or malformed.</exception>
-    internal static int Read(IReadOnlyList<string> arguments, IReadOnlyList<Flag> flags, FlagValues values)
+    internal static int Read(string[] arguments, Flag[] flags, FlagValues values)
     {
         int i = 0;
-        while (i < arguments.Count && arguments[i] is ['-', _, ..] argument)
+        while (i < arguments.Length && arguments[i] is ['-', _, ..] argument)
         {
             i++;
             if (argument == "--")
@@ -31,7 +31,7 @@ internal static class ArgumentParser
             }
 
             Flag flag = Find(flags, name) ?? throw new SandboxException($"flag provided but not defined: -{name}");
-            if (flag.Value is not null && value is null && i == arguments.Count)
+            if (flag.Value is not null && value is null && i == arguments.Length)
             {
                 throw new SandboxException($"flag needs an argument: -{name}");
             }
@@ -48,16 +48,5 @@ internal static class ArgumentParser
         return i;
     }
 
-    private static Flag? Find(IReadOnlyList<Flag> flags, string name)
-    {
-        for (int i = 0; i < flags.Count; i++)
-        {
-            if (flags[i].Is(name))
-            {
-                return flags[i];
-            }
-        }
-
-        return null;
-    }
+    private static Flag? Find(Flag[] flags, string name) => Array.Find(flags, f => f.Is(name));
 }

@@ -16,7 +16,7 @@ internal sealed record Command
     internal required string Help { get; init; }
 
     /// <summary>Its flags.</summary>
-    internal IReadOnlyList<Flag> Flags { get; init; } = [];
+    internal Flag[] Flags { get; init; } = [];
 
     /// <summary>Fewest arguments.</summary>
     internal int MinArguments { get; init; }

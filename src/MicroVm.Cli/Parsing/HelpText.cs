@@ -10,8 +10,8 @@ internal static class HelpText
     {
         StringBuilder text = new();
         text.Append($"NAME:\n   microvm {command.Name} - {command.Help}\n\nUSAGE:\n   microvm {command.Name}");
-        text.Append(command.Flags.Count > 0 ? " [command options]" : "").Append(command.Arguments.Length > 0 ? " " + command.Arguments : "").Append('\n');
-        if (command.Flags.Count > 0)
+        text.Append(command.Flags.Length > 0 ? " [command options]" : "").Append(command.Arguments.Length > 0 ? " " + command.Arguments : "").Append('\n');
+        if (command.Flags.Length > 0)
         {
             text.Append("\nOPTIONS:\n");
             Append(text, command.Flags.Select(f => (f.Shown, f.Help)));
@@ -21,7 +21,7 @@ internal static class HelpText
     }
 
     /// <summary>Of all commands.</summary>
-    internal static string Of(IReadOnlyList<Command> commands, IReadOnlyList<Flag> globals)
+    internal static string Of(IReadOnlyList<Command> commands, Flag[] globals)
     {
         StringBuilder text = new("NAME:\n   microvm - runs OCI containers, each in a micro-VM of its own\n\nUSAGE:\n   microvm [global options] command [command options] [arguments...]\n\nCOMMANDS:\n");
         Append(text, commands.Select(c => (c.Name, c.Help)));

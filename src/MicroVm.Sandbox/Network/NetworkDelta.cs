@@ -29,7 +29,15 @@ internal static class NetworkDelta
 
         NetworkPlan old = known.Plan, now = wanted.Plan;
         HashSet<NetworkRoute> oldRoutes = [.. old.Routes], routes = [.. now.Routes];
-        HashSet<object> replaced = [.. now.Routes.Where(r => r.Family == Libc.AF_INET).Select(Key), .. now.Neighbours.Select(Key)];
+        HashSet<object> replaced = [.. now.Neighbours.Select(Key)];
+        foreach (NetworkRoute route in now.Routes)
+        {
+            if (route.Family == Libc.AF_INET)
+            {
+                replaced.Add(Key(route));
+            }
+        }
+
         plan.Routes.AddRange(now.Routes.Where(r => !oldRoutes.Contains(r) || r.NextHops.Any(h => whole.Contains((h.Interface, (int)r.Family)))));
         plan.Rules.AddRange(now.Rules.Where(r => !old.Rules.Contains(r)));
         plan.Neighbours.AddRange(now.Neighbours.Where(n => !old.Neighbours.Contains(n) || whole.Contains((n.Interface, n.Address.Length == 4 ? Libc.AF_INET : Libc.AF_INET6))));

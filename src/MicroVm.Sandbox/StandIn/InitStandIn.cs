@@ -125,6 +125,7 @@ internal sealed class InitStandIn : IDisposable
         Vmm vmm = StartVm(files, shape, plan, unified);
 
         // What needs no guest is done while it boots.
+        vmm.ReadConsole();
         cgroup.Join();
         _record.Change(s => s with { Vmm = ProcessIdentity.Of(vmm.Process.Pid) });
         KeepSpec(bundle);

@@ -18,6 +18,7 @@ internal sealed unsafe class ConsoleTail : IDisposable
     private readonly Thread? _reader;
     private readonly byte[] _ring = new byte[Kept];
     private long _total;
+    private bool _begun;
 
     private ConsoleTail(SafeFd write, SafeFd? read, SafeFd? file)
     {
@@ -28,7 +29,6 @@ internal sealed unsafe class ConsoleTail : IDisposable
         if (read is not null)
         {
             _reader = new Thread(Pump, 128 << 10) { IsBackground = true, Name = "console" };
-            _reader.Start();
         }
     }
 
@@ -51,6 +51,13 @@ internal sealed unsafe class ConsoleTail : IDisposable
         return new ConsoleTail(write, read, null);
     }
 
+    /// <summary>Reads what comes from now on; until then the pipe holds it, and the VMM waits when that is full.</summary>
+    internal void Begin()
+    {
+        _reader?.Start();
+        _begun = true;
+    }
+
     /// <summary>The console's last lines, without control characters; empty when nothing was written.</summary>
     internal string LastLines(int count)
     {
@@ -64,8 +71,12 @@ internal sealed unsafe class ConsoleTail : IDisposable
 
     public void Dispose()
     {
-        _stop.Signal();
-        _reader?.Join();
+        if (_begun)
+        {
+            _stop.Signal();
+            _reader?.Join();
+        }
+
         Write.Dispose();
         _read?.Dispose();
         _stop.Dispose();

@@ -146,6 +146,9 @@ internal sealed unsafe class Vmm : IDisposable
         }
     }
 
+    /// <summary>Reads the guest's console from now on.</summary>
+    internal void ReadConsole() => _console.Begin();
+
     /// <summary>What to tell of a VMM that has ended, or does not answer any more.</summary>
     internal string Describe(string during)
     {

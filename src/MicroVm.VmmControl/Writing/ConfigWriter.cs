@@ -49,7 +49,7 @@ public static class ConfigWriter
         writer.WriteBoolean("hugePages"u8, config.HugePages);
         writer.WriteNumber("vcpus"u8, config.Vcpus);
         writer.WriteString("cpuTemplate"u8, config.CpuTemplate);
-        writer.WriteString("tables"u8, NamedEnumConverter<MachineTables>.NameOf(config.Tables));
+        writer.WriteString("tables"u8, NameOf(config.Tables));
         Member(writer, "serial"u8, config.Serial, Write);
         Member(writer, "console"u8, config.Console, Write);
         Member(writer, "vsock"u8, config.Vsock, Write);
@@ -67,11 +67,11 @@ public static class ConfigWriter
     private static void Write(Utf8JsonWriter writer, ControlRequest request)
     {
         writer.WriteStartObject();
-        writer.WriteString("operation"u8, NamedEnumConverter<ControlOperation>.NameOf(request.Operation));
+        writer.WriteString("operation"u8, NameOf(request.Operation));
         Text(writer, "tag"u8, request.Tag);
         Text(writer, "name"u8, request.Name);
         writer.WriteBoolean("readOnly"u8, request.ReadOnly);
-        writer.WriteString("cache"u8, NamedEnumConverter<FsCache>.NameOf(request.Cache));
+        writer.WriteString("cache"u8, NameOf(request.Cache));
         writer.WriteNumber("index"u8, request.Index);
         Member(writer, "interface"u8, request.Interface, Write);
         writer.WriteBoolean("up"u8, request.Up);
@@ -117,7 +117,7 @@ public static class ConfigWriter
         writer.WriteString("name"u8, export.Name);
         Member(writer, "file"u8, export.File, Write);
         writer.WriteBoolean("readOnly"u8, export.ReadOnly);
-        writer.WriteString("cache"u8, NamedEnumConverter<FsCache>.NameOf(export.Cache));
+        writer.WriteString("cache"u8, NameOf(export.Cache));
     }
 
     private static void Write(Utf8JsonWriter writer, NetConfig net)
@@ -183,4 +183,31 @@ public static class ConfigWriter
 
         writer.WriteEndArray();
     }
+
+    // The enumerations' own names would be looked up by reflection.
+    private static string NameOf(MachineTables tables) => tables switch
+    {
+        MachineTables.MpTable => nameof(MachineTables.MpTable),
+        MachineTables.Acpi => nameof(MachineTables.Acpi),
+        _ => nameof(MachineTables.Both),
+    };
+
+    private static string NameOf(FsCache cache) => cache switch
+    {
+        FsCache.Shared => nameof(FsCache.Shared),
+        _ => nameof(FsCache.Exclusive),
+    };
+
+    private static string NameOf(ControlOperation operation) => operation switch
+    {
+        ControlOperation.Pause => nameof(ControlOperation.Pause),
+        ControlOperation.Resume => nameof(ControlOperation.Resume),
+        ControlOperation.Stop => nameof(ControlOperation.Stop),
+        ControlOperation.AddExport => nameof(ControlOperation.AddExport),
+        ControlOperation.RemoveExport => nameof(ControlOperation.RemoveExport),
+        ControlOperation.AttachNet => nameof(ControlOperation.AttachNet),
+        ControlOperation.SetNetLink => nameof(ControlOperation.SetNetLink),
+        ControlOperation.DetachNet => nameof(ControlOperation.DetachNet),
+        _ => nameof(ControlOperation.Info),
+    };
 }
