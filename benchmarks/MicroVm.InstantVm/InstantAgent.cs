@@ -5,9 +5,10 @@ using MicroVm.Ttrpc;
 namespace MicroVm.InstantVm;
 
 /// <summary>
-/// The agent's service for one container that does nothing and, once started, has ended. Every answer is ready when the question comes.
+/// The agent's service for one container that does nothing and, once started, has ended; so have further processes. Every answer is
+/// ready when the question comes.
 /// </summary>
-/// <param name="ended">Called at the container's end.</param>
+/// <param name="ended">Called at the end of a process.</param>
 internal sealed class InstantAgent(Action ended) : AgentServiceBase
 {
     private readonly List<TtrpcCall> _waiting = [];
@@ -30,7 +31,12 @@ internal sealed class InstantAgent(Action ended) : AgentServiceBase
 
     protected override void WaitProcess(ProcessId request, TtrpcCall call)
     {
-        if (_started)
+        if (request.ExecId.Length > 0)
+        {
+            ended();
+        }
+
+        if (_started || request.ExecId.Length > 0)
         {
             call.Complete(new WaitProcessResponse());
         }
@@ -40,7 +46,7 @@ internal sealed class InstantAgent(Action ended) : AgentServiceBase
         }
     }
 
-    protected override void ExecProcess(ExecProcessRequest request, TtrpcCall call) => Refuse(request, call);
+    protected override void ExecProcess(ExecProcessRequest request, TtrpcCall call) => call.Complete(new ExecProcessResponse { Pid = 3 });
 
     protected override void SignalProcess(SignalProcessRequest request, TtrpcCall call) => Refuse(request, call);
 

@@ -20,10 +20,12 @@ Runtime? runc = File.Exists("/usr/sbin/runc") ? new Runtime("runc", "/usr/sbin/r
 microvm.Measure();
 runc?.Measure();
 List<(Life Ours, List<Step> Steps, Life? Runc)> pairs = [];
+List<(double Ours, double? Runc)> execs = [];
 for (int i = 0; i < runs; i++)
 {
     Life ours = microvm.Measure();
     pairs.Add((ours, Profile.Of(ours), runc?.Measure()));
+    execs.Add((microvm.MeasureExec(), runc?.MeasureExec()));
 }
 
 Directory.Delete(scratch, recursive: true);
@@ -48,6 +50,13 @@ if (runc is not null)
     Row("runc, all of it", pairs.Select(p => p.Runc!.Total));
     Row("    CPU", pairs.Select(p => p.Runc!.Cpu));
     Row("ratio, our own to runc", pairs.Select((p, i) => own[i] / p.Runc!.Total));
+}
+
+Row(libexec is null ? "microvm exec, the guest's part with it" : "microvm exec", execs.Select(e => e.Ours));
+if (runc is not null)
+{
+    Row("runc exec", execs.Select(e => e.Runc!.Value));
+    Row("ratio", execs.Select(e => e.Ours / e.Runc!.Value));
 }
 
 Console.WriteLine();

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using MicroVm.Oci.Config;
+using MicroVm.Oci.Config.Writing;
 
 namespace MicroVm.Oci.Tests;
 
@@ -54,6 +55,21 @@ public sealed class SpecDocumentTests
         byte[] bytes = Encoding.UTF8.GetBytes(json);
         Assert.Null(SpecDocument.Config.TryRead(bytes));
         Assert.Throws<JsonException>(() => JsonSerializer.Deserialize(bytes, SpecJson.Default.Spec));
+    }
+
+    [Fact]
+    public void AProcessIsWrittenAsTheSerializerWritesIt()
+    {
+        foreach (Process process in (Process[])[(Process)Filled(typeof(Process)), new(), new() { User = new(), Capabilities = new(), Rlimits = [null!], Args = [] }])
+        {
+            System.Buffers.ArrayBufferWriter<byte> buffer = new();
+            using (Utf8JsonWriter writer = new(buffer, new JsonWriterOptions { Indented = true, IndentCharacter = '\t', IndentSize = 1, NewLine = "\n" }))
+            {
+                ProcessWriter.Write(writer, process);
+            }
+
+            Assert.Equal(Written(process, SpecJson.Default.Process), Encoding.UTF8.GetString(buffer.WrittenSpan));
+        }
     }
 
     private static string Written<T>(T value, JsonTypeInfo<T> type) => JsonSerializer.Serialize(value, type);

@@ -1,5 +1,6 @@
 using System.Text.Json;
-using MicroVm.Oci.Config;
+using MicroVm.Oci;
+using MicroVm.Oci.Config.Writing;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
 
@@ -20,8 +21,8 @@ internal sealed partial record StandInRequest
 
         if (Process is not null)
         {
-            writer.WritePropertyName("process"u8);
-            JsonSerializer.Serialize(writer, Process, SpecJson.Default.Process);
+            // As text of its own, which is read by the tables.
+            writer.WriteBase64String("process"u8, HandJson.Write(Process, ProcessWriter.Write));
         }
 
         writer.WriteBoolean("foreground"u8, Foreground);
@@ -58,7 +59,7 @@ internal sealed partial record StandInRequest
             }
             else if (HandJson.Is(ref reader, "process"u8))
             {
-                request.Process = JsonSerializer.Deserialize(ref reader, SpecJson.Default.Process);
+                request.Process = SpecDocument.Process.Read(reader.GetBytesFromBase64());
             }
             else if (HandJson.Is(ref reader, "foreground"u8))
             {

@@ -25,12 +25,15 @@ internal static class HandJson
 {
     /// <summary>The document.</summary>
     internal static byte[] Write<T>(T value)
-        where T : class, IHandJson<T>
+        where T : class, IHandJson<T> => Write(value, WriteObject);
+
+    /// <summary>A document that <paramref name="write"/> writes.</summary>
+    internal static byte[] Write<T>(T value, Action<Utf8JsonWriter, T> write)
     {
         ArrayBufferWriter<byte> buffer = new(1024);
         using (Utf8JsonWriter writer = new(buffer, new JsonWriterOptions { Encoder = PlainEncoder.Instance }))
         {
-            WriteObject(writer, value);
+            write(writer, value);
         }
 
         return buffer.WrittenSpan.ToArray();
