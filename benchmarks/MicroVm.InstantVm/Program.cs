@@ -1,11 +1,11 @@
 using System.Globalization;
 using System.Text;
-using System.Text.Json;
 using MicroVm.InstantVm;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
 using MicroVm.VmmControl;
+using MicroVm.VmmControl.Reading;
 
 // usage: microvm-vmm --config-fd N
 // In the place of the VMM and its guest: answers at once. What a runtime takes with it is the runtime's own.
@@ -14,7 +14,7 @@ _ = Libc.prctl(Libc.PR_SET_PDEATHSIG, Libc.SIGKILL, 0, 0, 0);
 VmmConfig config;
 using (SafeFd fd = new(int.Parse(args[1], CultureInfo.InvariantCulture)))
 {
-    config = JsonSerializer.Deserialize(HostFile.ReadToEnd(fd, MaxConfig, "configuration"), VmmJson.Default.VmmConfig)!;
+    config = ConfigDocument.ReadConfig(HostFile.ReadToEnd(fd, MaxConfig, "configuration"))!;
 }
 
 using EventLoop loop = new();

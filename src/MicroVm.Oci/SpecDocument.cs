@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using MicroVm.Json;
 using MicroVm.Oci.Config;
 using MicroVm.Oci.Config.Reading;
 
@@ -27,22 +28,7 @@ public sealed class SpecDocument<T>
     public T? Read(ReadOnlySpan<byte> json) => TryRead(json) ?? JsonSerializer.Deserialize(json, _serializer());
 
     /// <summary>Reads a whole document by the tables alone; null when it is not as it should be.</summary>
-    public T? TryRead(ReadOnlySpan<byte> json)
-    {
-        try
-        {
-            SpecJsonReader reader = new(json);
-            reader.Next();
-            T? document = reader.Object(_members);
-            reader.End();
-            return document;
-        }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
-        {
-            // The reader's own word for a string that is not valid Unicode is the latter.
-            return null;
-        }
-    }
+    public T? TryRead(ReadOnlySpan<byte> json) => Members.TryRead(json, _members);
 }
 
 /// <summary>The kinds of documents.</summary>

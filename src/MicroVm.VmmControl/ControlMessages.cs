@@ -9,7 +9,7 @@ namespace MicroVm.VmmControl;
 public sealed record ControlRequest
 {
     /// <summary>What to do.</summary>
-    public required ControlOperation Operation { get; init; }
+    public required ControlOperation Operation { get; set; }
 
     /// <summary>For <see cref="ControlOperation.AddExport"/> and RemoveExport: the virtio-fs tag.</summary>
     public string? Tag { get; set; }

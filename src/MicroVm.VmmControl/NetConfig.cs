@@ -23,7 +23,7 @@ public sealed record NetAttachment
     public IReadOnlyList<FileReference> Taps { get; set; } = [];
 
     /// <summary>Its address, which the guest cannot change: "02:00:5e:10:00:01".</summary>
-    public required string Mac { get; init; }
+    public required string Mac { get; set; }
 
     /// <summary>Its MTU, 68 to 65535; 0 leaves it to the guest.</summary>
     public int Mtu { get; set; }

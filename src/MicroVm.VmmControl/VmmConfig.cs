@@ -19,7 +19,7 @@ public sealed record VmmConfig
     public FileReference? ProcSelfFd { get; set; }
 
     /// <summary>Guest kernel: an ELF vmlinux or a bzImage.</summary>
-    public required FileReference Kernel { get; init; }
+    public required FileReference Kernel { get; set; }
 
     /// <summary>The kernel to boot in place of <see cref="Kernel"/> where the host's KVM is PVM; none when null.</summary>
     public FileReference? PvmKernel { get; set; }
@@ -122,7 +122,7 @@ public sealed record VsockConfig
     /// Path of the Unix socket on which the VMM listens: a client sends <c>CONNECT port\n</c> and gets
     /// <c>OK hostport\n</c>. A guest that connects to host port P reaches the listener at <c>path_P</c>.
     /// </summary>
-    public required string SocketPath { get; init; }
+    public required string SocketPath { get; set; }
 
     /// <summary>A listening socket that stands for the one at <see cref="SocketPath"/>; the VMM makes its own when null.</summary>
     public FileReference? Listener { get; set; }
@@ -142,7 +142,7 @@ public sealed record ConsoleConfig
 public sealed record BlockConfig
 {
     /// <summary>Image file or block device.</summary>
-    public required FileReference File { get; init; }
+    public required FileReference File { get; set; }
 
     /// <summary>Refuse writes, by feature bit and by check.</summary>
     public bool ReadOnly { get; set; }
@@ -155,7 +155,7 @@ public sealed record BlockConfig
 public sealed record FsConfig
 {
     /// <summary>Mount tag, at most 36 bytes.</summary>
-    public required string Tag { get; init; }
+    public required string Tag { get; set; }
 
     /// <summary>Directories and single files, each an entry of the root directory.</summary>
     public IReadOnlyList<FsExport> Exports { get; set; } = [];
@@ -165,10 +165,10 @@ public sealed record FsConfig
 public sealed record FsExport
 {
     /// <summary>The entry's name: one path component.</summary>
-    public required string Name { get; init; }
+    public required string Name { get; set; }
 
     /// <summary>The directory or file. Nothing outside of it can be reached.</summary>
-    public required FileReference File { get; init; }
+    public required FileReference File { get; set; }
 
     /// <summary>Answer every change with EROFS, whatever the guest mounted it as.</summary>
     public bool ReadOnly { get; set; }

@@ -1,6 +1,6 @@
 using System.Buffers;
 using System.Text.Json;
-using MicroVm.VmmControl.Writing;
+using MicroVm.Json;
 
 namespace MicroVm.Sandbox.State;
 

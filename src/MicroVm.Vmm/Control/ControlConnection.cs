@@ -2,6 +2,7 @@ using System.Text.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.VmmControl;
+using MicroVm.VmmControl.Reading;
 
 namespace MicroVm.Vmm.Control;
 
@@ -130,7 +131,7 @@ internal sealed unsafe class ControlConnection : IEventHandler, IDisposable
         ControlRequest? request;
         try
         {
-            request = JsonSerializer.Deserialize(line, VmmJson.Default.ControlRequest);
+            request = ConfigDocument.ReadRequest(line);
         }
         catch (JsonException e)
         {
@@ -155,8 +156,8 @@ internal sealed unsafe class ControlConnection : IEventHandler, IDisposable
         }
 
         _busy = false;
-        byte[] json = JsonSerializer.SerializeToUtf8Bytes(response, VmmJson.Default.ControlResponse);
-        _output = [.. json, (byte)'\n'];
+        // The usual answer needs no serializer.
+        _output = response is { Error: null, Info: null } ? [.. "{}\n"u8] : [.. JsonSerializer.SerializeToUtf8Bytes(response, VmmJson.Default.ControlResponse), (byte)'\n'];
         _sent = 0;
         Send();
         ProcessLines();

@@ -4,6 +4,7 @@ using MicroVm.Linux.Native;
 using MicroVm.Vmm.Control;
 using MicroVm.Vmm.Machine;
 using MicroVm.VmmControl;
+using MicroVm.VmmControl.Reading;
 
 namespace MicroVm.Vmm.Startup;
 
@@ -22,7 +23,7 @@ public static class ConfigReader
         ReadOnlySpan<byte> json = ReadAll(fd, name);
         try
         {
-            VmmConfig config = JsonSerializer.Deserialize(json, VmmJson.Default.VmmConfig)
+            VmmConfig config = ConfigDocument.ReadConfig(json)
                 ?? throw new ConfigException($"{name}: is null, not a JSON object");
             return HasNulls(config) ? throw new ConfigException($"{name}: a list, or an element of one, is null") : config;
         }

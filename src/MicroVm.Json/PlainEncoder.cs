@@ -1,6 +1,6 @@
 using System.Text.Encodings.Web;
 
-namespace MicroVm.VmmControl.Writing;
+namespace MicroVm.Json;
 
 /// <summary>
 /// Escapes what JSON wants escaped (RFC 8259, section 7), and nothing more. The library's encoders also escape what HTML and scripts

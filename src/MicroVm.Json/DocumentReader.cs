@@ -1,12 +1,13 @@
 using System.Text.Json;
 
-namespace MicroVm.Oci.Config.Reading;
+namespace MicroVm.Json;
 
 /// <summary>
-/// Values of a document that is as the specification has it; it stands on the value to be read, afterwards on its last token.
+/// Values of a document that is as it should be; it stands on the value to be read, afterwards on its last token. A value that is null
+/// is null.
 /// </summary>
-/// <remarks>Whatever is not as it should be throws a <see cref="JsonException"/> that does not say where: see <see cref="SpecDocument{T}"/>.</remarks>
-internal ref struct SpecJsonReader(ReadOnlySpan<byte> json)
+/// <remarks>Whatever is not as it should be throws a <see cref="JsonException"/> that does not say where.</remarks>
+public ref struct DocumentReader(ReadOnlySpan<byte> json)
 {
     private Utf8JsonReader _json = new(json);
 
@@ -21,23 +22,32 @@ internal ref struct SpecJsonReader(ReadOnlySpan<byte> json)
     /// <summary>Whether the reader stands on the name of this member.</summary>
     internal readonly bool NameIs(string name) => _json.ValueTextEquals(name);
 
-    internal readonly string? Text() => IsNull ? null : Required(_json.TokenType == JsonTokenType.String) ? _json.GetString() : null;
+    /// <summary>A text.</summary>
+    public readonly string? Text() => IsNull ? null : Required(_json.TokenType == JsonTokenType.String) ? _json.GetString() : null;
 
-    internal readonly bool? Flag() => IsNull ? null : Required(_json.TokenType is JsonTokenType.True or JsonTokenType.False) && _json.GetBoolean();
+    /// <summary>true or false.</summary>
+    public readonly bool? Flag() => IsNull ? null : Required(_json.TokenType is JsonTokenType.True or JsonTokenType.False) && _json.GetBoolean();
 
-    internal readonly int? Int32() => IsNull ? null : IsNumber() && _json.TryGetInt32(out int value) ? value : throw Mismatch();
+    /// <summary>A whole number.</summary>
+    public readonly int? Int32() => IsNull ? null : IsNumber() && _json.TryGetInt32(out int value) ? value : throw Mismatch();
 
-    internal readonly uint? UInt32() => IsNull ? null : IsNumber() && _json.TryGetUInt32(out uint value) ? value : throw Mismatch();
+    /// <summary>A whole number.</summary>
+    public readonly uint? UInt32() => IsNull ? null : IsNumber() && _json.TryGetUInt32(out uint value) ? value : throw Mismatch();
 
-    internal readonly long? Int64() => IsNull ? null : IsNumber() && _json.TryGetInt64(out long value) ? value : throw Mismatch();
+    /// <summary>A whole number.</summary>
+    public readonly long? Int64() => IsNull ? null : IsNumber() && _json.TryGetInt64(out long value) ? value : throw Mismatch();
 
-    internal readonly ulong? UInt64() => IsNull ? null : IsNumber() && _json.TryGetUInt64(out ulong value) ? value : throw Mismatch();
+    /// <summary>A whole number.</summary>
+    public readonly ulong? UInt64() => IsNull ? null : IsNumber() && _json.TryGetUInt64(out ulong value) ? value : throw Mismatch();
 
-    internal readonly ushort? UInt16() => IsNull ? null : IsNumber() && _json.TryGetUInt16(out ushort value) ? value : throw Mismatch();
+    /// <summary>A whole number.</summary>
+    public readonly ushort? UInt16() => IsNull ? null : IsNumber() && _json.TryGetUInt16(out ushort value) ? value : throw Mismatch();
 
-    internal JsonElement? Element() => IsNull ? null : JsonElement.ParseValue(ref _json);
+    /// <summary>Anything.</summary>
+    public JsonElement? Element() => IsNull ? null : JsonElement.ParseValue(ref _json);
 
-    internal List<string>? Texts()
+    /// <summary>A list of texts.</summary>
+    public List<string>? Texts()
     {
         if (!BeginsArray())
         {
@@ -54,7 +64,8 @@ internal ref struct SpecJsonReader(ReadOnlySpan<byte> json)
         return texts;
     }
 
-    internal List<uint>? Numbers()
+    /// <summary>A list of whole numbers.</summary>
+    public List<uint>? Numbers()
     {
         if (!BeginsArray())
         {
@@ -70,8 +81,9 @@ internal ref struct SpecJsonReader(ReadOnlySpan<byte> json)
         return numbers;
     }
 
-    internal List<T>? List<T>(Members<T> members)
-        where T : class, new()
+    /// <summary>A list of objects.</summary>
+    public List<T>? List<T>(Members<T> members)
+        where T : class
     {
         if (!BeginsArray())
         {
@@ -87,28 +99,32 @@ internal ref struct SpecJsonReader(ReadOnlySpan<byte> json)
         return list;
     }
 
-    internal T? Object<T>(Members<T> members)
-        where T : class, new()
+    /// <summary>An object.</summary>
+    public T? Object<T>(Members<T> members)
+        where T : class
     {
         if (!BeginsObject())
         {
             return null;
         }
 
-        T value = new();
+        T value = members.Create();
         while (NextMember())
         {
             if (!members.TryRead(value, ref this))
             {
+                Require(members.PassOthers);
                 Next();
                 _json.Skip();
             }
         }
 
+        Require(members.IsWhole?.Invoke(value) ?? true);
         return value;
     }
 
-    internal SortedDictionary<string, string>? TextMap()
+    /// <summary>An object of texts.</summary>
+    public SortedDictionary<string, string>? TextMap()
     {
         if (!BeginsObject())
         {
@@ -125,8 +141,9 @@ internal ref struct SpecJsonReader(ReadOnlySpan<byte> json)
         return map;
     }
 
-    internal SortedDictionary<string, T>? Map<T>(Members<T> members)
-        where T : class, new()
+    /// <summary>An object of objects.</summary>
+    public SortedDictionary<string, T>? Map<T>(Members<T> members)
+        where T : class
     {
         if (!BeginsObject())
         {
@@ -143,7 +160,8 @@ internal ref struct SpecJsonReader(ReadOnlySpan<byte> json)
         return map;
     }
 
-    internal SortedDictionary<string, JsonElement>? ElementMap()
+    /// <summary>An object of anything.</summary>
+    public SortedDictionary<string, JsonElement>? ElementMap()
     {
         if (!BeginsObject())
         {
@@ -170,7 +188,8 @@ internal ref struct SpecJsonReader(ReadOnlySpan<byte> json)
 
     private static bool Required(bool condition) => condition ? true : throw Mismatch();
 
-    private static JsonException Mismatch() => new();
+    /// <summary>What to throw for a value that is not as it should be.</summary>
+    public static JsonException Mismatch() => new();
 
     private readonly bool IsNumber() => _json.TokenType == JsonTokenType.Number;
 
