@@ -47,11 +47,14 @@ internal sealed class StandInProcess : IDisposable
             spawn.Add(Streams.HostStreams.Error);
             spawn.Add(itsRequest);
             spawn.Add(its);
+            byte[] json = HandJson.Write(request);
+
+            // Before the program starts, which is then alone on its processor; what a pipe may not hold, while it reads.
+            bool fits = json.Length <= Pipe.AtLeast;
+            _ = fits && Pipe.TryWrite(ourRequest, json);
             StandInProcess process = new(spawn.Start(), new LineChannel(mine), log);
             itsRequest.Dispose();
-
-            // Put into words while the program starts.
-            _ = Pipe.TryWrite(ourRequest, HandJson.Write(request));
+            _ = !fits && Pipe.TryWrite(ourRequest, json);
             return process;
         }
         catch (LinuxException e)
