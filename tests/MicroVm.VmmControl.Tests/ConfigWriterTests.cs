@@ -36,26 +36,6 @@ public sealed class ConfigWriterTests
         }
     }
 
-    [Theory]
-    [InlineData("plain, and \u00e4\u20ac/<>&'", "plain, and \u00e4\u20ac/<>&'")]
-    [InlineData("\"\\\n\0\u001f", "\\\"\\\\\\u000a\\u0000\\u001f")]
-    [InlineData("\ud83d\ude00", "\ud83d\ude00")]
-    public void Only_what_must_be_is_escaped(string text, string written)
-    {
-        string json = Encoding.UTF8.GetString(ConfigWriter.Write(new ControlRequest { Operation = ControlOperation.Info, Name = text }));
-        Assert.Contains($"\"name\":\"{written}\"", json, StringComparison.Ordinal);
-        Assert.Equal(text, JsonSerializer.Deserialize(json, VmmJson.Default.ControlRequest)!.Name);
-    }
-
-    [Theory]
-    [InlineData("\ud83d")]
-    [InlineData("a\ude00b")]
-    public void What_is_no_text_is_replaced(string text)
-    {
-        byte[] json = ConfigWriter.Write(new ControlRequest { Operation = ControlOperation.Info, Name = text });
-        Assert.Contains('\ufffd', JsonSerializer.Deserialize(json, VmmJson.Default.ControlRequest)!.Name!);
-    }
-
     private static void Same<T>(T value, Func<T, byte[]> write, JsonTypeInfo<T> type) =>
         Assert.Equal(JsonSerializer.Serialize(value, type), JsonSerializer.Serialize(JsonSerializer.Deserialize(write(value), type)!, type));
 }
