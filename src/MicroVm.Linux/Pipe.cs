@@ -5,9 +5,6 @@ namespace MicroVm.Linux;
 /// <summary>Pipes (pipe2(2)).</summary>
 public static unsafe class Pipe
 {
-    /// <summary>Bytes that an empty pipe holds in any case (pipe(7), "Pipe capacity").</summary>
-    public const int AtLeast = 4096;
-
     /// <summary>A pipe, blocking and close-on-exec; the caller owns both ends.</summary>
     /// <exception cref="LinuxException">No descriptor is free.</exception>
     public static (SafeFd Read, SafeFd Write) Create()

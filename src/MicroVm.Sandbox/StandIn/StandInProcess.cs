@@ -47,14 +47,11 @@ internal sealed class StandInProcess : IDisposable
             spawn.Add(Streams.HostStreams.Error);
             spawn.Add(itsRequest);
             spawn.Add(its);
-            byte[] json = HandJson.Write(request);
-
-            // Before the program starts, which is then alone on its processor; what a pipe may not hold, while it reads.
-            bool fits = json.Length <= Pipe.AtLeast;
-            _ = fits && Pipe.TryWrite(ourRequest, json);
             StandInProcess process = new(spawn.Start(), new LineChannel(mine), log);
             itsRequest.Dispose();
-            _ = !fits && Pipe.TryWrite(ourRequest, json);
+
+            // Put into words while the program starts.
+            _ = Pipe.TryWrite(ourRequest, HandJson.Write(request));
             return process;
         }
         catch (LinuxException e)
