@@ -9,7 +9,11 @@ internal static class InspectCommands
 {
     internal static Command State => new()
     {
-        Name = "state", Arguments = "<container-id>", Help = "output the state of a container", MinArguments = 1, MaxArguments = 1,
+        Name = "state",
+        Arguments = "<container-id>",
+        Help = "output the state of a container",
+        MinArguments = 1,
+        MaxArguments = 1,
         Run = call =>
         {
             Output.Write(StateOutput.Document(call.Runtime.State(call.Id)));
@@ -19,7 +23,9 @@ internal static class InspectCommands
 
     internal static Command List => new()
     {
-        Name = "list", Help = "list containers started by this runtime with the given root", MaxArguments = 0,
+        Name = "list",
+        Help = "list containers started by this runtime with the given root",
+        MaxArguments = 0,
         Flags =
         [
             new("format, f", "FORMAT", "table or json (default: table)"),

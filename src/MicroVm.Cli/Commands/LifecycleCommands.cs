@@ -31,8 +31,13 @@ internal static class LifecycleCommands
 
     internal static Command Create => new()
     {
-        Name = "create", Arguments = Id, Help = "create a container", MinArguments = 1, MaxArguments = 1,
-        FailurePrefix = "microvm create failed: ", Flags = CreateFlags,
+        Name = "create",
+        Arguments = Id,
+        Help = "create a container",
+        MinArguments = 1,
+        MaxArguments = 1,
+        FailurePrefix = "microvm create failed: ",
+        Flags = CreateFlags,
         Run = call =>
         {
             call.Runtime.Create(Request(call));
@@ -42,7 +47,11 @@ internal static class LifecycleCommands
 
     internal static Command Run => new()
     {
-        Name = "run", Arguments = Id, Help = "create and run a container", MinArguments = 1, MaxArguments = 1,
+        Name = "run",
+        Arguments = Id,
+        Help = "create and run a container",
+        MinArguments = 1,
+        MaxArguments = 1,
         FailurePrefix = "microvm run failed: ",
         Flags =
         [
@@ -56,34 +65,53 @@ internal static class LifecycleCommands
 
     internal static Command Start => new()
     {
-        Name = "start", Arguments = Id, Help = "execute the user defined process in a created container", MinArguments = 1, MaxArguments = 1,
+        Name = "start",
+        Arguments = Id,
+        Help = "execute the user defined process in a created container",
+        MinArguments = 1,
+        MaxArguments = 1,
         Run = Simple((runtime, call) => runtime.Start(call.Id)),
     };
 
     internal static Command Kill => new()
     {
-        Name = "kill", Arguments = Id + " [signal]", Help = "send a signal (default: SIGTERM) to the container's init process",
-        MinArguments = 1, MaxArguments = 2,
+        Name = "kill",
+        Arguments = Id + " [signal]",
+        Help = "send a signal (default: SIGTERM) to the container's init process",
+        MinArguments = 1,
+        MaxArguments = 2,
         Flags = [new("all, a", null, "send the signal to all processes of the container")],
         Run = Simple((runtime, call) => runtime.Kill(call.Id, call.Arguments.Count > 1 && call.Arguments[1].Length > 0 ? call.Arguments[1] : "SIGTERM", call.Flags.On("all"))),
     };
 
     internal static Command Delete => new()
     {
-        Name = "delete", Arguments = Id, Help = "delete any resources held by a container", MinArguments = 1, MaxArguments = 1,
+        Name = "delete",
+        Arguments = Id,
+        Help = "delete any resources held by a container",
+        MinArguments = 1,
+        MaxArguments = 1,
         Flags = [new("force, f", null, "end the container first if it still runs (SIGKILL)")],
         Run = Simple((runtime, call) => runtime.Delete(call.Id, call.Flags.On("force"))),
     };
 
     internal static Command Pause => new()
     {
-        Name = "pause", Arguments = Id, Help = "suspend all processes of a container", MinArguments = 1, MaxArguments = 1,
+        Name = "pause",
+        Arguments = Id,
+        Help = "suspend all processes of a container",
+        MinArguments = 1,
+        MaxArguments = 1,
         Run = Simple((runtime, call) => runtime.Pause(call.Id)),
     };
 
     internal static Command Resume => new()
     {
-        Name = "resume", Arguments = Id, Help = "resume all processes of a container", MinArguments = 1, MaxArguments = 1,
+        Name = "resume",
+        Arguments = Id,
+        Help = "resume all processes of a container",
+        MinArguments = 1,
+        MaxArguments = 1,
         Run = Simple((runtime, call) => runtime.Resume(call.Id)),
     };
 
