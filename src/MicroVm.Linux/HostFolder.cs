@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using MicroVm.Linux.Native;
 
 namespace MicroVm.Linux;
@@ -63,8 +64,7 @@ public static unsafe class HostFolder
                     byte* name = buffer + at + NameOffset;
                     if (!(name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0))))
                     {
-                        RemoveEntry(folder, name, path);
-                        removed = true;
+                        removed |= RemoveEntry(folder, name, path);
                     }
                 }
             }
@@ -74,18 +74,21 @@ public static unsafe class HostFolder
         while (removed);
     }
 
-    private static void RemoveEntry(SafeFd folder, byte* name, string path)
+    /// <returns>Whether it was there.</returns>
+    private static bool RemoveEntry(SafeFd folder, byte* name, string path)
     {
-        if (Libc.unlinkat(folder.Value, name, 0) == 0 || Check.LastErrno == Errno.ENOENT)
+        Errno errno = Libc.unlinkat(folder.Value, name, 0) == 0 ? Errno.OK : Check.LastErrno;
+        if (errno is not (Errno.OK or Errno.ENOENT))
         {
-            return;
+            string entry = $"{path}/{Marshal.PtrToStringUTF8((nint)name)}";
+            if (errno != Errno.EISDIR)
+            {
+                throw new LinuxException(errno, "unlink", entry);
+            }
+
+            Remove(folder.Value, name, entry);
         }
 
-        if (Check.LastErrno != Errno.EISDIR)
-        {
-            Check.Throw("unlink", $"{path}/{System.Runtime.InteropServices.Marshal.PtrToStringUTF8((nint)name)}");
-        }
-
-        Remove(folder.Value, name, $"{path}/{System.Runtime.InteropServices.Marshal.PtrToStringUTF8((nint)name)}");
+        return errno != Errno.ENOENT;
     }
 }

@@ -11,7 +11,7 @@ namespace MicroVm.Linux.Netlink;
 public sealed unsafe class NetlinkMonitor : IDisposable
 {
     /// <summary>The operation that a <see cref="LinuxException"/> of <see cref="Drain"/> names: the monitor is of no more use.</summary>
-    public const string Failure = "recv(NETLINK_ROUTE)";
+    public const string Failure = NetlinkSocket.Failure;
 
     private const int BufferSize = 32 << 10;
 

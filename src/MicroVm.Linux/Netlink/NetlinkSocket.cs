@@ -14,6 +14,9 @@ public delegate void NetlinkReader(ushort type, ReadOnlySpan<byte> payload);
 /// <summary>A NETLINK_ROUTE socket (netlink(7), rtnetlink(7)) of the network namespace in which it was opened; owns its descriptor.</summary>
 public sealed unsafe class NetlinkSocket : IDisposable
 {
+    /// <summary>The operation that a <see cref="LinuxException"/> names when an answer was lost: the socket is of no more use.</summary>
+    public const string Failure = "recv(NETLINK_ROUTE)";
+
     private const int BufferSize = 64 << 10;
     private const int DumpAttempts = 10;
     private readonly SafeFd _socket;
@@ -117,10 +120,10 @@ public sealed unsafe class NetlinkSocket : IDisposable
                 while (Check.Retry(n));
             }
 
-            Check.Result(n, "recv(NETLINK_ROUTE)");
+            Check.Result(n, Failure);
             if (n > BufferSize)
             {
-                throw new LinuxException(Errno.EMSGSIZE, "recv(NETLINK_ROUTE)");
+                throw new LinuxException(Errno.EMSGSIZE, Failure);
             }
 
             ReadOnlySpan<byte> rest = _buffer.AsSpan(0, (int)n);

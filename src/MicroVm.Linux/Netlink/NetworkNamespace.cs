@@ -10,8 +10,8 @@ namespace MicroVm.Linux.Netlink;
 public sealed class NetworkNamespace : IDisposable
 {
     private readonly SafeFd _fd;
-    private readonly NetlinkSocket _netlink;
     private readonly Lock _lock = new();
+    private NetlinkSocket? _netlink;
 
     private NetworkNamespace(SafeFd fd, NetlinkSocket netlink) => (_fd, _netlink) = (fd, netlink);
 
@@ -94,14 +94,24 @@ public sealed class NetworkNamespace : IDisposable
         ArgumentNullException.ThrowIfNull(action);
         lock (_lock)
         {
-            return action(_netlink);
+            try
+            {
+                return action(_netlink ??= Run(() => new NetlinkSocket()));
+            }
+            catch (LinuxException e) when (e.Operation == NetlinkSocket.Failure)
+            {
+                // The rest of an answer may still come. The next one gets a socket without.
+                _netlink?.Dispose();
+                _netlink = null;
+                throw;
+            }
         }
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        _netlink.Dispose();
+        _netlink?.Dispose();
         _fd.Dispose();
     }
 
