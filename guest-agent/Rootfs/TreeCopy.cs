@@ -21,31 +21,8 @@ public static unsafe class TreeCopy
             throw new LinuxException(Errno.ELOOP, "tmpcopyup");
         }
 
-        const int size = 16 << 10;
-        byte* buffer = (byte*)NativeMemory.Alloc(size);
-        try
-        {
-            using SafeFd list = SafeFd.From(Libc.openat(from.Value, ".", Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", "directory");
-            nint n;
-            while ((n = Libc.syscall((nint)Libc.SYS_getdents64, list.Value, (nint)buffer, size, 0, 0, 0)) > 0)
-            {
-                // struct linux_dirent64: ino, off (u64 each), reclen (u16), type (u8), name.
-                for (nint at = 0; at < n; at += BinaryPrimitives.ReadUInt16LittleEndian(new ReadOnlySpan<byte>(buffer + at + 16, 2)))
-                {
-                    byte* name = buffer + at + 19;
-                    if (!(name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0))))
-                    {
-                        Entry(from, to, name, depth);
-                    }
-                }
-            }
-
-            Check.Result(n, "getdents64");
-        }
-        finally
-        {
-            NativeMemory.Free(buffer);
-        }
+        using SafeFd list = SafeFd.From(Libc.openat(from.Value, ".", Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", "directory");
+        FolderEntries.Read(list, name => Entry(from, to, name, depth));
     }
 
     private static void Entry(SafeFd from, SafeFd to, byte* name, int depth)

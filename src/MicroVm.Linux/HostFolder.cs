@@ -6,11 +6,6 @@ namespace MicroVm.Linux;
 /// <summary>Folders with all that is in them.</summary>
 public static unsafe class HostFolder
 {
-    private const int BufferSize = 4096;
-
-    // struct linux_dirent64: ino, off (u64 each), reclen (u16), type (u8), name.
-    private const int LengthOffset = 16, NameOffset = 19;
-
     /// <summary>
     /// Removes a folder and all that is beneath it; links are removed and not followed. One that is not there is no error, and neither is
     /// what others remove meanwhile.
@@ -49,27 +44,13 @@ public static unsafe class HostFolder
 
     private static void Empty(SafeFd folder, string path)
     {
-        byte* buffer = stackalloc byte[BufferSize];
         bool removed;
         do
         {
             // What is removed may move what was not listed yet: from the start again, until nothing is left.
             removed = false;
             _ = Libc.lseek(folder.Value, 0, Libc.SEEK_SET);
-            nint length;
-            while ((length = Libc.syscall((nint)Libc.SYS_getdents64, folder.Value, (nint)buffer, BufferSize, 0, 0, 0)) > 0)
-            {
-                for (nint at = 0; at < length; at += *(ushort*)(buffer + at + LengthOffset))
-                {
-                    byte* name = buffer + at + NameOffset;
-                    if (!(name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0))))
-                    {
-                        removed |= RemoveEntry(folder, name, path);
-                    }
-                }
-            }
-
-            Check.Result(length, "getdents64", path);
+            FolderEntries.Read(folder, name => removed |= RemoveEntry(folder, name, path), path);
         }
         while (removed);
     }

@@ -1,0 +1,48 @@
+using System.Runtime.InteropServices;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Linux;
+
+/// <summary>Gets the name of an entry, zero-terminated, as long as the call lasts.</summary>
+public unsafe delegate void FolderEntryHandler(byte* name);
+
+/// <summary>The entries of an open folder (getdents64(2)).</summary>
+public static unsafe class FolderEntries
+{
+    private const int BufferSize = 16 << 10;
+
+    // struct linux_dirent64: ino, off (u64 each), reclen (u16), type (u8), name.
+    private const int LengthOffset = 16, NameOffset = 19;
+
+    /// <summary>Hands over each entry from the folder's position on, but for "." and "..".</summary>
+    /// <exception cref="LinuxException">The folder cannot be read.</exception>
+    public static void Read(SafeFd folder, FolderEntryHandler handler, string? target = null)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        ArgumentNullException.ThrowIfNull(handler);
+
+        // Not on the stack: trees are walked by recursion.
+        byte* buffer = (byte*)NativeMemory.Alloc(BufferSize);
+        try
+        {
+            nint length;
+            while ((length = Libc.syscall((nint)Libc.SYS_getdents64, folder.Value, (nint)buffer, BufferSize, 0, 0, 0)) > 0)
+            {
+                for (nint at = 0; at < length; at += *(ushort*)(buffer + at + LengthOffset))
+                {
+                    byte* name = buffer + at + NameOffset;
+                    if (!(name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0))))
+                    {
+                        handler(name);
+                    }
+                }
+            }
+
+            Check.Result(length, "getdents64", target);
+        }
+        finally
+        {
+            NativeMemory.Free(buffer);
+        }
+    }
+}
