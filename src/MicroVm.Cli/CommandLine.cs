@@ -12,15 +12,31 @@ internal static class CommandLine
 {
     private const int Failure = 1, UnknownCommand = 3;
 
-    /// <summary>The commands' names, in the help's order.</summary>
-    private static readonly string[] Names =
+    /// <summary>The commands, in the help's order; only the one that is asked for is made.</summary>
+    private static readonly (string Name, Func<Command> Make)[] Table =
     [
-        "create", "run", "start", "kill", "delete", "pause", "resume", "checkpoint", "restore", "exec", "state", "list", "ps", "update", "events",
-        "spec", "features", "doctor",
+        ("create", static () => LifecycleCommands.Create),
+        ("run", static () => LifecycleCommands.Run),
+        ("start", static () => LifecycleCommands.Start),
+        ("kill", static () => LifecycleCommands.Kill),
+        ("delete", static () => LifecycleCommands.Delete),
+        ("pause", static () => LifecycleCommands.Pause),
+        ("resume", static () => LifecycleCommands.Resume),
+        ("checkpoint", static () => LifecycleCommands.Checkpoint),
+        ("restore", static () => LifecycleCommands.Restore),
+        ("exec", static () => ExecCommand.Command),
+        ("state", static () => InspectCommands.State),
+        ("list", static () => InspectCommands.List),
+        ("ps", static () => PsCommand.Command),
+        ("update", static () => UpdateCommand.Command),
+        ("events", static () => EventsCommand.Command),
+        ("spec", static () => SpecCommand.Command),
+        ("features", static () => FeaturesCommand.Command),
+        ("doctor", static () => DoctorCommand.Command),
     ];
 
     /// <summary>Every command, made anew.</summary>
-    internal static IReadOnlyList<Command> Commands => Array.ConvertAll(Names, n => Find(n)!);
+    internal static IReadOnlyList<Command> Commands => Array.ConvertAll(Table, c => c.Make());
 
     /// <summary>Runs a command line; returns the exit status.</summary>
     internal static int Run(string[] args)
@@ -65,33 +81,9 @@ internal static class CommandLine
         }
     }
 
-    /// <summary>A command by its name; only that one is made.</summary>
-    private static Command? Find(string name) => name switch
-    {
-        "create" => LifecycleCommands.Create,
-        "run" => LifecycleCommands.Run,
-        "start" => LifecycleCommands.Start,
-        "kill" => LifecycleCommands.Kill,
-        "delete" => LifecycleCommands.Delete,
-        "pause" => LifecycleCommands.Pause,
-        "resume" => LifecycleCommands.Resume,
-        "checkpoint" => LifecycleCommands.Checkpoint,
-        "restore" => LifecycleCommands.Restore,
-        "exec" => ExecCommand.Command,
-        "state" => InspectCommands.State,
-        "list" => InspectCommands.List,
-        "ps" => PsCommand.Command,
-        "update" => UpdateCommand.Command,
-        "events" => EventsCommand.Command,
-        "spec" => SpecCommand.Command,
-        "features" => FeaturesCommand.Command,
-        "doctor" => DoctorCommand.Command,
-        _ => null,
-    };
-
     private static int Run(string name, string[] args, FlagValues globals, RuntimeLog log)
     {
-        if (Find(name) is not { } command)
+        if (Array.Find(Table, c => c.Name == name).Make?.Invoke() is not { } command)
         {
             return Fail(log, $"No help topic for '{name}'\n", UnknownCommand);
         }
