@@ -14,7 +14,7 @@ _ = Libc.prctl(Libc.PR_SET_PDEATHSIG, Libc.SIGKILL, 0, 0, 0);
 VmmConfig config;
 using (SafeFd fd = new(int.Parse(args[1], CultureInfo.InvariantCulture)))
 {
-    config = ConfigDocument.ReadConfig(HostFile.ReadToEnd(fd, MaxConfig, "configuration"))!;
+    config = ConfigDocument.Config.Read(HostFile.ReadToEnd(fd, MaxConfig, "configuration"))!;
 }
 
 using EventLoop loop = new();

@@ -42,23 +42,4 @@ public static class Members
     /// <summary>Of an object of which nothing must be there; what a document has beside its members is passed over.</summary>
     public static Members<T> Of<T>(params (string Name, MemberReader<T> Read)[] members)
         where T : class, new() => new(static () => new T(), members) { PassOthers = true };
-
-    /// <summary>Reads a whole document; null for null, and when it is not as it should be: who can say why, and where, reads it again.</summary>
-    public static T? TryRead<T>(ReadOnlySpan<byte> json, Members<T> members)
-        where T : class
-    {
-        try
-        {
-            DocumentReader reader = new(json);
-            reader.Next();
-            T? document = reader.Object(members);
-            reader.End();
-            return document;
-        }
-        catch (Exception e) when (e is System.Text.Json.JsonException or InvalidOperationException)
-        {
-            // The reader's own word for a string that is not valid Unicode is the latter.
-            return null;
-        }
-    }
 }

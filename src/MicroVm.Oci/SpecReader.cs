@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Unicode;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Oci.Config;
 
@@ -30,7 +31,7 @@ public static class SpecReader
 
     /// <summary>Parses a whole document. <paramref name="name"/> is what errors call it.</summary>
     /// <exception cref="SpecException">The text is malformed or a member has a wrong type.</exception>
-    public static T Parse<T>(ReadOnlySpan<byte> json, string name, SpecDocument<T> document)
+    public static T Parse<T>(ReadOnlySpan<byte> json, string name, TableDocument<T> document)
         where T : class, new()
     {
         if (json.StartsWith("\uFEFF"u8))

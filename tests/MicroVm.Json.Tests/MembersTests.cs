@@ -48,7 +48,7 @@ public sealed class MembersTests
     [InlineData("")]
     public void What_is_not_as_it_should_be_is_nothing(string json) => Assert.Null(Read(json, Strict));
 
-    private static Point? Read(string json, Members<Point> members) => Members.TryRead(Encoding.UTF8.GetBytes(json), members);
+    private static Point? Read(string json, Members<Point> members) => new TableDocument<Point>(members, () => throw new InvalidOperationException("the tables alone")).TryRead(Encoding.UTF8.GetBytes(json));
 
     private sealed class Point
     {

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Text;
 using System.Text.Json;
 using FsCheck;
@@ -20,15 +19,12 @@ public sealed class PlainEncoderTests
     [Fact]
     public void Names_survive() => Prop.ForAll<NonNull<string>>(name =>
     {
-        ArrayBufferWriter<byte> buffer = new();
-        using (Utf8JsonWriter writer = new(buffer, new JsonWriterOptions { Encoder = PlainEncoder.Instance }))
+        using JsonDocument document = JsonDocument.Parse(WriterExtensions.Document(name.Get, (writer, text) =>
         {
             writer.WriteStartObject();
-            writer.WriteNumber(name.Get, 1);
+            writer.WriteNumber(text, 1);
             writer.WriteEndObject();
-        }
-
-        using JsonDocument document = JsonDocument.Parse(buffer.WrittenMemory);
+        }));
         return document.RootElement.EnumerateObject().Single().Name == Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(name.Get));
     }).QuickCheckThrowOnFailure();
 
@@ -53,14 +49,6 @@ public sealed class PlainEncoderTests
         Assert.Equal("\ufffdb", JsonSerializer.Deserialize<string>(Written('\ude00' + "b")));
     }
 
-    private static string Written(string text)
-    {
-        ArrayBufferWriter<byte> buffer = new();
-        using (Utf8JsonWriter writer = new(buffer, new JsonWriterOptions { Encoder = PlainEncoder.Instance }))
-        {
-            writer.WriteStringValue(text);
-        }
-
-        return Encoding.UTF8.GetString(buffer.WrittenSpan);
-    }
+    private static string Written(string text) =>
+        Encoding.UTF8.GetString(WriterExtensions.Document(text, static (writer, value) => writer.WriteStringValue(value)));
 }

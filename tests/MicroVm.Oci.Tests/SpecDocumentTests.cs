@@ -1,18 +1,16 @@
-using System.Collections;
-using System.Reflection;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using MicroVm.Json;
 using MicroVm.Oci.Config;
 using MicroVm.Oci.Config.Writing;
+using MicroVm.Tests.Shared;
 
 namespace MicroVm.Oci.Tests;
 
 /// <summary>Documents are read by tables of members as the serializer would read them.</summary>
 public sealed class SpecDocumentTests
 {
-    private int _next;
-
     [Fact]
     public void EveryMemberOfTheModelIsRead()
     {
@@ -60,7 +58,7 @@ public sealed class SpecDocumentTests
     [Fact]
     public void AProcessIsWrittenAsTheSerializerWritesIt()
     {
-        foreach (Process process in (Process[])[(Process)Filled(typeof(Process)), new(), new() { User = new(), Capabilities = new(), Rlimits = [null!], Args = [] }])
+        foreach (Process process in (Process[])[new Filler().Fill<Process>(), new(), new() { User = new(), Capabilities = new(), Rlimits = [null!], Args = [] }])
         {
             System.Buffers.ArrayBufferWriter<byte> buffer = new();
             using (Utf8JsonWriter writer = new(buffer, new JsonWriterOptions { Indented = true, IndentCharacter = '\t', IndentSize = 1, NewLine = "\n" }))
@@ -74,57 +72,12 @@ public sealed class SpecDocumentTests
 
     private static string Written<T>(T value, JsonTypeInfo<T> type) => JsonSerializer.Serialize(value, type);
 
-    private void ReadsWhatIsWritten<T>(SpecDocument<T> document, JsonTypeInfo<T> type)
+    private static void ReadsWhatIsWritten<T>(TableDocument<T> document, JsonTypeInfo<T> type)
         where T : class, new()
     {
-        string json = Written((T)Filled(typeof(T)), type);
+        string json = Written(new Filler().Fill<T>(), type);
         T? read = document.TryRead(Encoding.UTF8.GetBytes(json));
         Assert.NotNull(read);
         Assert.Equal(json, Written(read, type));
-    }
-
-    /// <summary>A value of a type, with another number wherever there is one.</summary>
-    private object Filled(Type type)
-    {
-        type = Nullable.GetUnderlyingType(type) ?? type;
-        if (type == typeof(string))
-        {
-            return $"text {++_next}";
-        }
-
-        if (type == typeof(bool))
-        {
-            return true;
-        }
-
-        if (type.IsPrimitive)
-        {
-            return Convert.ChangeType(++_next, type, System.Globalization.CultureInfo.InvariantCulture);
-        }
-
-        if (type == typeof(JsonElement))
-        {
-            return JsonElement.Parse($"[{++_next}]");
-        }
-
-        object value = Activator.CreateInstance(type)!;
-        if (value is IList list)
-        {
-            list.Add(Filled(type.GetGenericArguments()[0]));
-            list.Add(Filled(type.GetGenericArguments()[0]));
-        }
-        else if (value is IDictionary map)
-        {
-            map.Add($"key {++_next}", Filled(type.GetGenericArguments()[1]));
-        }
-        else
-        {
-            foreach (PropertyInfo property in type.GetProperties().Where(p => p.CanWrite))
-            {
-                property.SetValue(value, Filled(property.PropertyType));
-            }
-        }
-
-        return value;
     }
 }

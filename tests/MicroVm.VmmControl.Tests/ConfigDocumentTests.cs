@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using MicroVm.Tests.Shared;
 using MicroVm.VmmControl.Reading;
 using Xunit;
 
@@ -12,17 +13,17 @@ public sealed class ConfigDocumentTests
     public void Every_member_is_read()
     {
         string config = JsonSerializer.Serialize(new Filler().Fill<VmmConfig>(), VmmJson.Default.VmmConfig);
-        Assert.Equal(config, JsonSerializer.Serialize(ConfigDocument.TryReadConfig(Encoding.UTF8.GetBytes(config))!, VmmJson.Default.VmmConfig));
+        Assert.Equal(config, JsonSerializer.Serialize(ConfigDocument.Config.TryRead(Encoding.UTF8.GetBytes(config))!, VmmJson.Default.VmmConfig));
         string request = JsonSerializer.Serialize(new Filler().Fill<ControlRequest>(), VmmJson.Default.ControlRequest);
-        Assert.Equal(request, JsonSerializer.Serialize(ConfigDocument.TryReadRequest(Encoding.UTF8.GetBytes(request))!, VmmJson.Default.ControlRequest));
+        Assert.Equal(request, JsonSerializer.Serialize(ConfigDocument.Request.TryRead(Encoding.UTF8.GetBytes(request))!, VmmJson.Default.ControlRequest));
     }
 
     [Fact]
     public void Names_of_enumerations_are_read()
     {
-        Assert.All(Enum.GetNames<ControlOperation>(), n => Assert.Equal(n, ConfigDocument.TryReadRequest(Encoding.UTF8.GetBytes($$"""{"operation":"{{n}}"}"""))!.Operation.ToString()));
-        Assert.All(Enum.GetNames<FsCache>(), n => Assert.Equal(n, ConfigDocument.TryReadRequest(Encoding.UTF8.GetBytes($$"""{"operation":"AddExport","cache":"{{n}}"}"""))!.Cache.ToString()));
-        Assert.All(Enum.GetNames<MachineTables>(), n => Assert.Equal(n, ConfigDocument.TryReadConfig(Encoding.UTF8.GetBytes($$"""{"kernel":{},"tables":"{{n}}"}"""))!.Tables.ToString()));
+        Assert.All(Enum.GetNames<ControlOperation>(), n => Assert.Equal(n, ConfigDocument.Request.TryRead(Encoding.UTF8.GetBytes($$"""{"operation":"{{n}}"}"""))!.Operation.ToString()));
+        Assert.All(Enum.GetNames<FsCache>(), n => Assert.Equal(n, ConfigDocument.Request.TryRead(Encoding.UTF8.GetBytes($$"""{"operation":"AddExport","cache":"{{n}}"}"""))!.Cache.ToString()));
+        Assert.All(Enum.GetNames<MachineTables>(), n => Assert.Equal(n, ConfigDocument.Config.TryRead(Encoding.UTF8.GetBytes($$"""{"kernel":{},"tables":"{{n}}"}"""))!.Tables.ToString()));
     }
 
     [Theory]
@@ -31,7 +32,7 @@ public sealed class ConfigDocumentTests
     [InlineData("""{"k\u0065rnel":{"fd":3,"path":null},"net":[{},{"interface":null}],"fs":[]}""")]
     public void Members_that_are_left_out_have_their_defaults(string json) => Assert.Equal(
         JsonSerializer.Serialize(JsonSerializer.Deserialize(json, VmmJson.Default.VmmConfig)!, VmmJson.Default.VmmConfig),
-        JsonSerializer.Serialize(ConfigDocument.TryReadConfig(Encoding.UTF8.GetBytes(json))!, VmmJson.Default.VmmConfig));
+        JsonSerializer.Serialize(ConfigDocument.Config.TryRead(Encoding.UTF8.GetBytes(json))!, VmmJson.Default.VmmConfig));
 
     [Theory]
     [InlineData("""{"kernel":{"path":"/k"},"memoryMB":64}""")]
@@ -52,8 +53,8 @@ public sealed class ConfigDocumentTests
     public void What_is_not_as_it_should_be_is_left_to_the_serializer(string json)
     {
         byte[] bytes = Encoding.UTF8.GetBytes(json);
-        Assert.Null(ConfigDocument.TryReadConfig(bytes));
-        Assert.Throws<JsonException>(() => ConfigDocument.ReadConfig(bytes));
+        Assert.Null(ConfigDocument.Config.TryRead(bytes));
+        Assert.Throws<JsonException>(() => ConfigDocument.Config.Read(bytes));
     }
 
     [Theory]
@@ -62,7 +63,7 @@ public sealed class ConfigDocumentTests
     [InlineData("""{"kernel":{"path":"/k"},"commandLine":null}""")]
     [InlineData("""{"kernel":null}""")]
     public void Nulls_that_must_not_be_there_are_left_to_who_looks_for_them(string json) =>
-        Assert.Null(ConfigDocument.TryReadConfig(Encoding.UTF8.GetBytes(json)));
+        Assert.Null(ConfigDocument.Config.TryRead(Encoding.UTF8.GetBytes(json)));
 
     [Theory]
     [InlineData("""{"operation":3}""")]
@@ -74,7 +75,7 @@ public sealed class ConfigDocumentTests
     public void Requests_that_are_none_are_refused(string json)
     {
         byte[] bytes = Encoding.UTF8.GetBytes(json);
-        Assert.Null(ConfigDocument.TryReadRequest(bytes));
-        Assert.Throws<JsonException>(() => ConfigDocument.ReadRequest(bytes));
+        Assert.Null(ConfigDocument.Request.TryRead(bytes));
+        Assert.Throws<JsonException>(() => ConfigDocument.Request.Read(bytes));
     }
 }

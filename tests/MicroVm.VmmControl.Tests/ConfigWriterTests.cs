@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using MicroVm.Tests.Shared;
 using MicroVm.VmmControl.Writing;
 using Xunit;
 

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Sandbox.Runtime;
 using MicroVm.Sandbox.State;
 
@@ -100,8 +101,8 @@ internal sealed record ControlReply : IHandJson<ControlReply>
 
     public void WriteMembers(Utf8JsonWriter writer)
     {
-        HandJson.WriteOptional(writer, "error"u8, Error);
-        HandJson.WriteOptional(writer, "files"u8, Files);
+        writer.WriteOptional("error"u8, Error);
+        writer.WriteOptional("files"u8, Files);
         if (Interfaces is not null)
         {
             writer.WritePropertyName("interfaces"u8);

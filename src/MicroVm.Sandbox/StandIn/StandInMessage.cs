@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.StandIn;
@@ -41,7 +42,7 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
     {
         writer.WriteNumber("kind"u8, (int)Kind);
         writer.WriteNumber("level"u8, (int)Level);
-        HandJson.WriteOptional(writer, "text"u8, Text);
+        writer.WriteOptional("text"u8, Text);
         if (State is not null)
         {
             writer.WritePropertyName("state"u8);

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Oci;
 using MicroVm.Oci.Config.Writing;
 using MicroVm.Sandbox.State;
@@ -12,7 +13,7 @@ internal sealed partial record StandInRequest
     {
         writer.WriteString("root"u8, Root);
         writer.WriteString("id"u8, Id);
-        HandJson.WriteOptional(writer, "bundle"u8, Bundle);
+        writer.WriteOptional("bundle"u8, Bundle);
         if (Vm is not null)
         {
             writer.WritePropertyName("vm"u8);
@@ -22,14 +23,14 @@ internal sealed partial record StandInRequest
         if (Process is not null)
         {
             // As text of its own, which is read by the tables.
-            writer.WriteBase64String("process"u8, HandJson.Write(Process, ProcessWriter.Write));
+            writer.WriteBase64String("process"u8, WriterExtensions.Document(Process, ProcessWriter.Write));
         }
 
         writer.WriteBoolean("foreground"u8, Foreground);
         writer.WriteBoolean("transient"u8, Transient);
-        HandJson.WriteOptional(writer, "consoleSocket"u8, ConsoleSocket);
+        writer.WriteOptional("consoleSocket"u8, ConsoleSocket);
         writer.WriteBoolean("systemdCgroup"u8, SystemdCgroup);
-        HandJson.WriteOptional(writer, "logFile"u8, LogFile);
+        writer.WriteOptional("logFile"u8, LogFile);
         writer.WriteBoolean("logJson"u8, LogJson);
         writer.WriteBoolean("debug"u8, Debug);
         writer.WriteNumber("began"u8, Began);

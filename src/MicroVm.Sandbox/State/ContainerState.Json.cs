@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Oci.Config;
 
 namespace MicroVm.Sandbox.State;
@@ -26,15 +27,15 @@ public sealed partial record ContainerState
         }
 
         writer.WriteString("status"u8, StatusNames[(int)Status]);
-        HandJson.WriteOptional(writer, "networkNamespace"u8, NetworkNamespace);
-        HandJson.WriteOptional(writer, "annotations"u8, Annotations);
+        writer.WriteOptional("networkNamespace"u8, NetworkNamespace);
+        writer.WriteOptional("annotations"u8, Annotations);
         if (Hooks is not null)
         {
             writer.WritePropertyName("hooks"u8);
             JsonSerializer.Serialize(writer, Hooks, StateJson.Default.Hooks);
         }
 
-        HandJson.WriteOptional(writer, "cgroups"u8, Cgroups);
+        writer.WriteOptional("cgroups"u8, Cgroups);
         writer.WriteNumber("vmMemoryMiB"u8, VmMemoryMiB);
         writer.WriteBoolean("transient"u8, Transient);
     }

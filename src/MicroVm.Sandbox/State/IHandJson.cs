@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Text.Json;
 using MicroVm.Json;
 
@@ -25,19 +24,7 @@ internal static class HandJson
 {
     /// <summary>The document.</summary>
     internal static byte[] Write<T>(T value)
-        where T : class, IHandJson<T> => Write(value, WriteObject);
-
-    /// <summary>A document that <paramref name="write"/> writes.</summary>
-    internal static byte[] Write<T>(T value, Action<Utf8JsonWriter, T> write)
-    {
-        ArrayBufferWriter<byte> buffer = new(1024);
-        using (Utf8JsonWriter writer = new(buffer, new JsonWriterOptions { Encoder = PlainEncoder.Instance }))
-        {
-            write(writer, value);
-        }
-
-        return buffer.WrittenSpan.ToArray();
-    }
+        where T : class, IHandJson<T> => WriterExtensions.Document(value, WriteObject);
 
     /// <summary>Writes a value within a document.</summary>
     internal static void WriteObject<T>(Utf8JsonWriter writer, T value)
@@ -82,39 +69,6 @@ internal static class HandJson
     {
         _ = reader.Read();
         reader.Skip();
-    }
-
-    /// <summary>Writes a member that need not be there.</summary>
-    internal static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, string? value)
-    {
-        if (value is not null)
-        {
-            writer.WriteString(name, value);
-        }
-    }
-
-    /// <summary>Writes a member that need not be there.</summary>
-    internal static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, int? value)
-    {
-        if (value is not null)
-        {
-            writer.WriteNumber(name, value.Value);
-        }
-    }
-
-    /// <summary>Writes a member that need not be there.</summary>
-    internal static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, SortedDictionary<string, string>? values)
-    {
-        if (values is not null)
-        {
-            writer.WriteStartObject(name);
-            foreach ((string key, string value) in values)
-            {
-                writer.WriteString(key, value);
-            }
-
-            writer.WriteEndObject();
-        }
     }
 
     /// <summary>Reads an object of texts; null for null.</summary>

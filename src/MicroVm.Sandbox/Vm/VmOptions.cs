@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.Vm;
@@ -37,14 +38,14 @@ public sealed record VmOptions : IHandJson<VmOptions>
 
     void IHandJson<VmOptions>.WriteMembers(Utf8JsonWriter writer)
     {
-        HandJson.WriteOptional(writer, "memoryMiB"u8, MemoryMiB);
-        HandJson.WriteOptional(writer, "vcpus"u8, Vcpus);
-        HandJson.WriteOptional(writer, "cpuTemplate"u8, CpuTemplate);
-        HandJson.WriteOptional(writer, "kernel"u8, Kernel);
-        HandJson.WriteOptional(writer, "initramfs"u8, Initramfs);
-        HandJson.WriteOptional(writer, "kernelArguments"u8, KernelArguments);
-        HandJson.WriteOptional(writer, "startTimeoutSeconds"u8, StartTimeoutSeconds);
-        HandJson.WriteOptional(writer, "consoleLog"u8, ConsoleLog);
+        writer.WriteOptional("memoryMiB"u8, MemoryMiB);
+        writer.WriteOptional("vcpus"u8, Vcpus);
+        writer.WriteOptional("cpuTemplate"u8, CpuTemplate);
+        writer.WriteOptional("kernel"u8, Kernel);
+        writer.WriteOptional("initramfs"u8, Initramfs);
+        writer.WriteOptional("kernelArguments"u8, KernelArguments);
+        writer.WriteOptional("startTimeoutSeconds"u8, StartTimeoutSeconds);
+        writer.WriteOptional("consoleLog"u8, ConsoleLog);
     }
 
     static VmOptions IHandJson<VmOptions>.ReadMembers(ref Utf8JsonReader reader)

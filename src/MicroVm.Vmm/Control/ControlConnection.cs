@@ -131,7 +131,7 @@ internal sealed unsafe class ControlConnection : IEventHandler, IDisposable
         ControlRequest? request;
         try
         {
-            request = ConfigDocument.ReadRequest(line);
+            request = ConfigDocument.Request.Read(line);
         }
         catch (JsonException e)
         {

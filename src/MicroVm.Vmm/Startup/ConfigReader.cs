@@ -23,7 +23,7 @@ public static class ConfigReader
         ReadOnlySpan<byte> json = ReadAll(fd, name);
         try
         {
-            VmmConfig config = ConfigDocument.ReadConfig(json)
+            VmmConfig config = ConfigDocument.Config.Read(json)
                 ?? throw new ConfigException($"{name}: is null, not a JSON object");
             return HasNulls(config) ? throw new ConfigException($"{name}: a list, or an element of one, is null") : config;
         }

@@ -38,7 +38,7 @@ internal static class ConfigMembers
         ("name", static (v, ref json) => v.Name = json.Text()!),
         ("file", static (v, ref json) => v.File = json.Object(File)!),
         ("readOnly", static (v, ref json) => v.ReadOnly = Flag(ref json)),
-        ("cache", static (v, ref json) => v.Cache = Cache(ref json)))
+        ("cache", static (v, ref json) => v.Cache = (FsCache)Named(ref json, EnumNames.FsCache)))
     {
         IsWhole = static v => v.Name is not null && v.File is not null,
     };
@@ -87,13 +87,7 @@ internal static class ConfigMembers
         ("hugePages", static (v, ref json) => v.HugePages = Flag(ref json)),
         ("vcpus", static (v, ref json) => v.Vcpus = Int32(ref json)),
         ("cpuTemplate", static (v, ref json) => v.CpuTemplate = Text(ref json)),
-        ("tables", static (v, ref json) => v.Tables = json.Text() switch
-        {
-            nameof(MachineTables.Both) => MachineTables.Both,
-            nameof(MachineTables.MpTable) => MachineTables.MpTable,
-            nameof(MachineTables.Acpi) => MachineTables.Acpi,
-            _ => throw DocumentReader.Mismatch(),
-        }),
+        ("tables", static (v, ref json) => v.Tables = (MachineTables)Named(ref json, EnumNames.MachineTables)),
         ("serial", static (v, ref json) => v.Serial = json.Object(File)),
         ("console", static (v, ref json) => v.Console = json.Object(Console)),
         ("vsock", static (v, ref json) => v.Vsock = json.Object(Vsock)),
@@ -111,11 +105,11 @@ internal static class ConfigMembers
 
     internal static readonly Members<ControlRequest> Request = new(
         static () => new ControlRequest { Operation = NoOperation },
-        ("operation", static (v, ref json) => v.Operation = Operation(ref json)),
+        ("operation", static (v, ref json) => v.Operation = (ControlOperation)Named(ref json, EnumNames.ControlOperation)),
         ("tag", static (v, ref json) => v.Tag = json.Text()),
         ("name", static (v, ref json) => v.Name = json.Text()),
         ("readOnly", static (v, ref json) => v.ReadOnly = Flag(ref json)),
-        ("cache", static (v, ref json) => v.Cache = Cache(ref json)),
+        ("cache", static (v, ref json) => v.Cache = (FsCache)Named(ref json, EnumNames.FsCache)),
         ("index", static (v, ref json) => v.Index = Int32(ref json)),
         ("interface", static (v, ref json) => v.Interface = json.Object(Attachment)),
         ("up", static (v, ref json) => v.Up = Flag(ref json)),
@@ -127,26 +121,11 @@ internal static class ConfigMembers
 
     private const ControlOperation NoOperation = (ControlOperation)(-1);
 
-    private static FsCache Cache(ref DocumentReader json) => json.Text() switch
+    private static int Named(ref DocumentReader json, string[] names)
     {
-        nameof(FsCache.Exclusive) => FsCache.Exclusive,
-        nameof(FsCache.Shared) => FsCache.Shared,
-        _ => throw DocumentReader.Mismatch(),
-    };
-
-    private static ControlOperation Operation(ref DocumentReader json) => json.Text() switch
-    {
-        nameof(ControlOperation.Info) => ControlOperation.Info,
-        nameof(ControlOperation.Pause) => ControlOperation.Pause,
-        nameof(ControlOperation.Resume) => ControlOperation.Resume,
-        nameof(ControlOperation.Stop) => ControlOperation.Stop,
-        nameof(ControlOperation.AddExport) => ControlOperation.AddExport,
-        nameof(ControlOperation.RemoveExport) => ControlOperation.RemoveExport,
-        nameof(ControlOperation.AttachNet) => ControlOperation.AttachNet,
-        nameof(ControlOperation.SetNetLink) => ControlOperation.SetNetLink,
-        nameof(ControlOperation.DetachNet) => ControlOperation.DetachNet,
-        _ => throw DocumentReader.Mismatch(),
-    };
+        int at = Array.IndexOf(names, json.Text());
+        return at >= 0 ? at : throw DocumentReader.Mismatch();
+    }
 
     private static bool Flag(ref DocumentReader json) => json.Flag() ?? throw DocumentReader.Mismatch();
 

@@ -1,4 +1,7 @@
 using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using MicroVm.Json;
+using MicroVm.Tests.Shared;
 using MicroVm.Tests.Shared.Fuzz;
 using MicroVm.VmmControl.Reading;
 using Xunit;
@@ -9,31 +12,21 @@ namespace MicroVm.VmmControl.Tests.Fuzz;
 public sealed class ReadingFuzz
 {
     [Fact]
-    public void Configurations()
-    {
-        string good = JsonSerializer.Serialize(new Filler().Fill<VmmConfig>(), VmmJson.Default.VmmConfig);
-        Fuzzing.Run("vmm-config-reading", random =>
-        {
-            byte[] json = Spoiling.Json(good, random);
-            if (ConfigDocument.TryReadConfig(json) is { } read)
-            {
-                VmmConfig expected = JsonSerializer.Deserialize(json, VmmJson.Default.VmmConfig)!;
-                Assert.Equal(JsonSerializer.Serialize(expected, VmmJson.Default.VmmConfig), JsonSerializer.Serialize(read, VmmJson.Default.VmmConfig));
-            }
-        });
-    }
+    public void Configurations() => ReadsAlike("vmm-config-reading", ConfigDocument.Config, VmmJson.Default.VmmConfig);
 
     [Fact]
-    public void Requests()
+    public void Requests() => ReadsAlike("vmm-request-reading", ConfigDocument.Request, VmmJson.Default.ControlRequest);
+
+    private static void ReadsAlike<T>(string target, TableDocument<T> document, JsonTypeInfo<T> type)
+        where T : class
     {
-        string good = JsonSerializer.Serialize(new Filler().Fill<ControlRequest>(), VmmJson.Default.ControlRequest);
-        Fuzzing.Run("vmm-request-reading", random =>
+        string good = JsonSerializer.Serialize(new Filler().Fill<T>(), type);
+        Fuzzing.Run(target, random =>
         {
             byte[] json = Spoiling.Json(good, random);
-            if (ConfigDocument.TryReadRequest(json) is { } read)
+            if (document.TryRead(json) is { } read)
             {
-                ControlRequest expected = JsonSerializer.Deserialize(json, VmmJson.Default.ControlRequest)!;
-                Assert.Equal(JsonSerializer.Serialize(expected, VmmJson.Default.ControlRequest), JsonSerializer.Serialize(read, VmmJson.Default.ControlRequest));
+                Assert.Equal(JsonSerializer.Serialize(JsonSerializer.Deserialize(json, type)!, type), JsonSerializer.Serialize(read, type));
             }
         });
     }

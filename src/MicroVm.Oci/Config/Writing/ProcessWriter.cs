@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 
 namespace MicroVm.Oci.Config.Writing;
 
@@ -14,86 +15,48 @@ public static class ProcessWriter
         ArgumentNullException.ThrowIfNull(writer);
         ArgumentNullException.ThrowIfNull(process);
         writer.WriteStartObject();
-        Flag(writer, "terminal"u8, process.Terminal);
-        if (process.ConsoleSize is { } size)
-        {
-            writer.WriteStartObject("consoleSize"u8);
-            Number(writer, "height"u8, size.Height);
-            Number(writer, "width"u8, size.Width);
-            writer.WriteEndObject();
-        }
-
-        if (process.User is { } user)
-        {
-            Write(writer, user);
-        }
-
-        Texts(writer, "args"u8, process.Args);
-        Texts(writer, "env"u8, process.Env);
-        Text(writer, "cwd"u8, process.Cwd);
-        if (process.Capabilities is { } capabilities)
-        {
-            Write(writer, capabilities);
-        }
-
+        writer.WriteOptional("terminal"u8, process.Terminal);
+        writer.WriteOptional("consoleSize"u8, process.ConsoleSize, Write);
+        writer.WriteOptional("user"u8, process.User, Write);
+        writer.WriteOptional("args"u8, process.Args);
+        writer.WriteOptional("env"u8, process.Env);
+        writer.WriteOptional("cwd"u8, process.Cwd);
+        writer.WriteOptional("capabilities"u8, process.Capabilities, Write);
         if (process.Rlimits is { } limits)
         {
             Write(writer, limits);
         }
 
-        Flag(writer, "noNewPrivileges"u8, process.NoNewPrivileges);
-        Text(writer, "apparmorProfile"u8, process.ApparmorProfile);
-        Number(writer, "oomScoreAdj"u8, process.OomScoreAdj);
-        if (process.Scheduler is { } scheduler)
-        {
-            Write(writer, scheduler);
-        }
-
-        Text(writer, "selinuxLabel"u8, process.SelinuxLabel);
-        if (process.IoPriority is { } priority)
-        {
-            writer.WriteStartObject("ioPriority"u8);
-            Text(writer, "class"u8, priority.Class);
-            Number(writer, "priority"u8, priority.Priority);
-            writer.WriteEndObject();
-        }
-
-        if (process.ExecCPUAffinity is { } affinity)
-        {
-            writer.WriteStartObject("execCPUAffinity"u8);
-            Text(writer, "initial"u8, affinity.Initial);
-            Text(writer, "final"u8, affinity.Final);
-            writer.WriteEndObject();
-        }
-
+        writer.WriteOptional("noNewPrivileges"u8, process.NoNewPrivileges);
+        writer.WriteOptional("apparmorProfile"u8, process.ApparmorProfile);
+        writer.WriteOptional("oomScoreAdj"u8, process.OomScoreAdj);
+        writer.WriteOptional("scheduler"u8, process.Scheduler, Write);
+        writer.WriteOptional("selinuxLabel"u8, process.SelinuxLabel);
+        writer.WriteOptional("ioPriority"u8, process.IoPriority, Write);
+        writer.WriteOptional("execCPUAffinity"u8, process.ExecCPUAffinity, Write);
         writer.WriteEndObject();
     }
 
     private static void Write(Utf8JsonWriter writer, User user)
     {
-        writer.WriteStartObject("user"u8);
-        Number(writer, "uid"u8, user.Uid);
-        Number(writer, "gid"u8, user.Gid);
-        Number(writer, "umask"u8, user.Umask);
+        writer.WriteOptional("uid"u8, user.Uid);
+        writer.WriteOptional("gid"u8, user.Gid);
+        writer.WriteOptional("umask"u8, user.Umask);
         if (user.AdditionalGids is { } groups)
         {
             writer.WriteStartArray("additionalGids"u8);
             groups.ForEach(g => writer.WriteNumberValue(g));
             writer.WriteEndArray();
         }
-
-        writer.WriteEndObject();
     }
 
     private static void Write(Utf8JsonWriter writer, CapabilityNames names)
     {
-        writer.WriteStartObject("capabilities"u8);
-        Texts(writer, "bounding"u8, names.Bounding);
-        Texts(writer, "effective"u8, names.Effective);
-        Texts(writer, "inheritable"u8, names.Inheritable);
-        Texts(writer, "permitted"u8, names.Permitted);
-        Texts(writer, "ambient"u8, names.Ambient);
-        writer.WriteEndObject();
+        writer.WriteOptional("bounding"u8, names.Bounding);
+        writer.WriteOptional("effective"u8, names.Effective);
+        writer.WriteOptional("inheritable"u8, names.Inheritable);
+        writer.WriteOptional("permitted"u8, names.Permitted);
+        writer.WriteOptional("ambient"u8, names.Ambient);
     }
 
     private static void Write(Utf8JsonWriter writer, List<Rlimit> limits)
@@ -108,9 +71,9 @@ public static class ProcessWriter
             }
 
             writer.WriteStartObject();
-            Text(writer, "type"u8, limit.Type);
-            Number(writer, "hard"u8, limit.Hard);
-            Number(writer, "soft"u8, limit.Soft);
+            writer.WriteOptional("type"u8, limit.Type);
+            writer.WriteOptional("hard"u8, limit.Hard);
+            writer.WriteOptional("soft"u8, limit.Soft);
             writer.WriteEndObject();
         }
 
@@ -119,56 +82,30 @@ public static class ProcessWriter
 
     private static void Write(Utf8JsonWriter writer, Scheduler scheduler)
     {
-        writer.WriteStartObject("scheduler"u8);
-        Text(writer, "policy"u8, scheduler.Policy);
-        Number(writer, "nice"u8, scheduler.Nice);
-        Number(writer, "priority"u8, scheduler.Priority);
-        Texts(writer, "flags"u8, scheduler.Flags);
-        Number(writer, "runtime"u8, scheduler.Runtime);
-        Number(writer, "deadline"u8, scheduler.Deadline);
-        Number(writer, "period"u8, scheduler.Period);
-        writer.WriteEndObject();
+        writer.WriteOptional("policy"u8, scheduler.Policy);
+        writer.WriteOptional("nice"u8, scheduler.Nice);
+        writer.WriteOptional("priority"u8, scheduler.Priority);
+        writer.WriteOptional("flags"u8, scheduler.Flags);
+        writer.WriteOptional("runtime"u8, scheduler.Runtime);
+        writer.WriteOptional("deadline"u8, scheduler.Deadline);
+        writer.WriteOptional("period"u8, scheduler.Period);
     }
 
-    private static void Flag(Utf8JsonWriter writer, ReadOnlySpan<byte> name, bool? value)
+    private static void Write(Utf8JsonWriter writer, ConsoleSize size)
     {
-        if (value is { } flag)
-        {
-            writer.WriteBoolean(name, flag);
-        }
+        writer.WriteOptional("height"u8, size.Height);
+        writer.WriteOptional("width"u8, size.Width);
     }
 
-    private static void Number(Utf8JsonWriter writer, ReadOnlySpan<byte> name, long? value)
+    private static void Write(Utf8JsonWriter writer, IoPriority priority)
     {
-        if (value is { } number)
-        {
-            writer.WriteNumber(name, number);
-        }
+        writer.WriteOptional("class"u8, priority.Class);
+        writer.WriteOptional("priority"u8, priority.Priority);
     }
 
-    private static void Number(Utf8JsonWriter writer, ReadOnlySpan<byte> name, ulong? value)
+    private static void Write(Utf8JsonWriter writer, ExecCpuAffinity affinity)
     {
-        if (value is { } number)
-        {
-            writer.WriteNumber(name, number);
-        }
-    }
-
-    private static void Text(Utf8JsonWriter writer, ReadOnlySpan<byte> name, string? value)
-    {
-        if (value is not null)
-        {
-            writer.WriteString(name, value);
-        }
-    }
-
-    private static void Texts(Utf8JsonWriter writer, ReadOnlySpan<byte> name, List<string>? values)
-    {
-        if (values is not null)
-        {
-            writer.WriteStartArray(name);
-            values.ForEach(writer.WriteStringValue);
-            writer.WriteEndArray();
-        }
+        writer.WriteOptional("initial"u8, affinity.Initial);
+        writer.WriteOptional("final"u8, affinity.Final);
     }
 }
