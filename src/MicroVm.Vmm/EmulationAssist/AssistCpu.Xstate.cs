@@ -21,6 +21,9 @@ internal sealed unsafe partial class AssistCpu
 
     ~AssistCpu() => NativeMemory.AlignedFree(_xstate);
 
+    /// <summary>The components that KVM holds for the vCPU: XCR0 may enable these and no others.</summary>
+    public ulong UserComponents { get; private set; }
+
     /// <summary>The vCPU's extended state; valid after <see cref="LoadXstate"/>.</summary>
     public Span<byte> Xstate => new(_xstate, Port.XsaveSize);
 
@@ -37,7 +40,7 @@ internal sealed unsafe partial class AssistCpu
         {
             Port.GetXsave(Xstate);
             _xstateLoaded = true;
-            Initialize(Layout.UserComponents & ~XstateBv);
+            Initialize(UserComponents & ~XstateBv);
         }
     }
 
@@ -76,11 +79,7 @@ internal sealed unsafe partial class AssistCpu
         for (ulong rest = components & ~3ul; rest != 0; rest &= rest - 1)
         {
             int i = System.Numerics.BitOperations.TrailingZeroCount(rest);
-            int offset = Layout.StandardOffset(i);
-            if (offset + Layout.Size(i) <= Port.XsaveSize)
-            {
-                Xstate.Slice(offset, Layout.Size(i)).Clear();
-            }
+            Xstate.Slice(Layout.StandardOffset(i), Layout.Size(i)).Clear();
         }
     }
 
@@ -88,5 +87,6 @@ internal sealed unsafe partial class AssistCpu
     {
         _xstate = (byte*)NativeMemory.AlignedAlloc((nuint)Port.XsaveSize, 64);
         Xstate.Clear();
+        UserComponents = Layout.UserComponentsWithin(Port.XsaveSize);
     }
 }

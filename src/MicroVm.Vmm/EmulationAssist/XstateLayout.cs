@@ -2,7 +2,10 @@ using System.Runtime.Intrinsics.X86;
 
 namespace MicroVm.Vmm.Emulation;
 
-/// <summary>The XSAVE areas' layout as CPUID leaf 0xD of this host gives it; the guest sees the same leaf.</summary>
+/// <summary>
+/// The XSAVE areas' layout as CPUID leaf 0xD of this host gives it; the guest sees the same leaf. A component that would end
+/// beyond <see cref="MaxAreaLength"/> is left out.
+/// </summary>
 internal sealed class XstateLayout
 {
     /// <summary>Legacy region and header: where the extended region starts, in bytes.</summary>
@@ -14,22 +17,26 @@ internal sealed class XstateLayout
     /// <summary>State components beyond which nothing is defined.</summary>
     public const int MaxComponents = 63;
 
+    /// <summary>The longest area in bytes, in both formats. Processors with AMX have areas of 11,008 bytes.</summary>
+    public const int MaxAreaLength = AssistCpu.MaxOperandLength;
+
     private const int CpuidLeaf = 0xD;
     private static XstateLayout? s_host;
     private readonly int[] _size = new int[MaxComponents];
     private readonly int[] _offset = new int[MaxComponents];
-    private readonly ulong _aligned;
+    private ulong _aligned;
 
-    private XstateLayout()
+    /// <summary>Takes the layout from <paramref name="cpuid"/>, which answers CPUID for a leaf and a sub-leaf.</summary>
+    internal XstateLayout(Func<int, int, (int Eax, int Ebx, int Ecx, int Edx)> cpuid)
     {
-        if (X86Base.CpuId(0, 0).Eax < CpuidLeaf)
+        if (cpuid(0, 0).Eax < CpuidLeaf)
         {
             return;
         }
 
-        (int eax, _, _, int edx) = X86Base.CpuId(CpuidLeaf, 0);
+        (int eax, _, _, int edx) = cpuid(CpuidLeaf, 0);
         UserComponents = ((ulong)(uint)edx << 32) | (uint)eax;
-        (eax, _, int ecx, edx) = X86Base.CpuId(CpuidLeaf, 1);
+        (eax, _, int ecx, edx) = cpuid(CpuidLeaf, 1);
         SupervisorComponents = ((ulong)(uint)edx << 32) | (uint)ecx;
         HasXsaveopt = (eax & 1) != 0;
         HasXsavec = (eax & 2) != 0;
@@ -39,26 +46,24 @@ internal sealed class XstateLayout
         {
             if (((UserComponents | SupervisorComponents) >> i & 1) != 0)
             {
-                (int size, int offset, int flags, _) = X86Base.CpuId(CpuidLeaf, i);
-                _size[i] = size;
-                _offset[i] = offset;
-                _aligned |= (ulong)((flags >> 1) & 1) << i;
+                (int size, int offset, int flags, _) = cpuid(CpuidLeaf, i);
+                Add(i, size, offset, aligned: (flags & 2) != 0);
             }
         }
 
         // MXCSR_MASK: bit 17 is AMD's misaligned-SSE mode.
-        bool misaligned = (X86Base.CpuId(unchecked((int)0x8000_0001), 0).Ecx & (1 << 7)) != 0;
+        bool misaligned = (cpuid(unchecked((int)0x8000_0001), 0).Ecx & (1 << 7)) != 0;
         MxcsrMask = misaligned ? 0x2FFFFu : 0xFFFFu;
     }
 
     /// <summary>The host's layout; read once.</summary>
-    public static XstateLayout Host => s_host ??= new XstateLayout();
+    public static XstateLayout Host => s_host ??= new XstateLayout(static (leaf, subleaf) => X86Base.CpuId(leaf, subleaf));
 
     /// <summary>Components that XCR0 may enable.</summary>
-    public ulong UserComponents { get; }
+    public ulong UserComponents { get; private set; }
 
     /// <summary>Components that IA32_XSS may enable.</summary>
-    public ulong SupervisorComponents { get; }
+    public ulong SupervisorComponents { get; private set; }
 
     /// <summary>XSAVEOPT is there.</summary>
     public bool HasXsaveopt { get; }
@@ -80,6 +85,19 @@ internal sealed class XstateLayout
 
     /// <summary>Offset of an extended component in the standard format.</summary>
     public int StandardOffset(int component) => _offset[component];
+
+    /// <summary>The user components that a standard-format area of <paramref name="areaLength"/> bytes has room for.</summary>
+    public ulong UserComponentsWithin(int areaLength)
+    {
+        ulong held = UserComponents & 3;
+        for (ulong rest = UserComponents & ~3ul; rest != 0; rest &= rest - 1)
+        {
+            int i = System.Numerics.BitOperations.TrailingZeroCount(rest);
+            held |= _offset[i] + _size[i] <= areaLength ? 1ul << i : 0;
+        }
+
+        return held;
+    }
 
     /// <summary>The offset behind the components in <paramref name="components"/>, in the standard format.</summary>
     public int StandardLength(ulong components)
@@ -131,5 +149,27 @@ internal sealed class XstateLayout
 
         int last = System.Numerics.BitOperations.Log2(components);
         return CompactedOffset(format, last) + _size[last];
+    }
+
+    /// <summary>
+    /// Takes a component in, unless its numbers leave no room for it: in the standard format, or behind all the others in the
+    /// compacted one (supervisor components have no place in the former).
+    /// </summary>
+    private void Add(int component, int size, int offset, bool aligned)
+    {
+        bool user = (UserComponents >> component & 1) != 0;
+        int compacted = (CompactedOffset(ulong.MaxValue, MaxComponents) + 63) & ~63;
+        if (size is < 0 or > MaxAreaLength
+            || compacted > MaxAreaLength - size
+            || (user && (offset < ExtendedOffset || offset > MaxAreaLength - size)))
+        {
+            UserComponents &= ~(1ul << component);
+            SupervisorComponents &= ~(1ul << component);
+            return;
+        }
+
+        _size[component] = size;
+        _offset[component] = offset;
+        _aligned |= aligned ? 1ul << component : 0;
     }
 }

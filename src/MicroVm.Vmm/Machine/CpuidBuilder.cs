@@ -7,7 +7,7 @@ namespace MicroVm.Vmm.Machine;
 
 /// <summary>
 /// Makes what CPUID tells each vCPU from what KVM supports: its own APIC id, one package of N single-threaded cores, the
-/// TSC-deadline timer, frequencies, no performance counters, and no virtualization of its own. (Intel SDM volume 2A, CPUID; AMD APM volume 3,
+/// TSC-deadline timer, frequencies, no performance counters, no AMX without its state, and no virtualization of its own. (Intel SDM volume 2A, CPUID; AMD APM volume 3,
 /// appendix E; Linux, Documentation/virt/kvm/x86/cpuid.rst.)
 /// </summary>
 public sealed class CpuidBuilder
@@ -44,6 +44,7 @@ public sealed class CpuidBuilder
         }
 
         template.Apply(CollectionsMarshal.AsSpan(_common));
+        MatrixExtensions.HideWithoutState(CollectionsMarshal.AsSpan(_common));
         AddTopology();
         AddFrequencies(tscKhz);
         for (int i = 0; i < _common.Count; i++)

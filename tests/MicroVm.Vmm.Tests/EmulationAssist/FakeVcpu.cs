@@ -10,12 +10,15 @@ internal sealed class FakeVcpu : IVcpuPort
     private kvm_regs _regs;
     private kvm_sregs _sregs;
 
-    public FakeVcpu(TestGuest guest)
+    /// <summary>Makes one with an XSAVE area for all components of <paramref name="layout"/>, or of <paramref name="xsaveSize"/> bytes.</summary>
+    public FakeVcpu(TestGuest guest, XstateLayout? layout = null, int xsaveSize = 0)
     {
         Guest = guest;
         TestGuest.SetLongMode(ref _sregs);
-        Assist = new Emulation.EmulationAssist(this, guest.Memory, null);
-        Xcr0 = XstateLayout.Host.UserComponents;
+        layout ??= XstateLayout.Host;
+        Xsave = new byte[xsaveSize != 0 ? xsaveSize : Math.Max(4096, layout.StandardLength(layout.UserComponents))];
+        Assist = new Emulation.EmulationAssist(this, guest.Memory, layout);
+        Xcr0 = layout.UserComponents;
     }
 
     public TestGuest Guest { get; }
@@ -28,9 +31,9 @@ internal sealed class FakeVcpu : IVcpuPort
 
     public ulong Xcr0 { get; set; }
 
-    public int XsaveSize => 4096;
+    public int XsaveSize => Xsave.Length;
 
-    public byte[] Xsave { get; } = new byte[4096];
+    public byte[] Xsave { get; }
 
     public byte? Vector { get; private set; }
 

@@ -36,7 +36,7 @@ internal sealed unsafe class NativeXstate : IDisposable
         }));
     }
 
-    /// <summary>Runs it. Areas are 64-byte aligned and 4096 bytes long; the state's header is rewritten as a whole.</summary>
+    /// <summary>Runs it. Areas are 64-byte aligned and 16 KiB long; the state's header is rewritten as a whole.</summary>
     public void Run(byte* state, byte* operand, ulong requested)
     {
         byte* own = (byte*)System.Runtime.InteropServices.NativeMemory.AlignedAlloc(16384, 64);

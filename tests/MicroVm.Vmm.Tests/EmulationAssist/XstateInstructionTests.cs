@@ -21,7 +21,7 @@ public unsafe class XstateInstructionTests
     private const ulong StateGpa = TestGuest.Data + 0x8000;
     private static readonly XstateLayout Layout = XstateLayout.Host;
 
-    /// <summary>What this process has enabled, AMX-like permission states left out.</summary>
+    /// <summary>What the instructions here work on: what every process may use on a processor that has it.</summary>
     private static readonly ulong Enabled = Layout.UserComponents & 0xFF;
 
     private static readonly Dictionary<string, Action<Assembler>> Saves = new()
@@ -225,7 +225,8 @@ public unsafe class XstateInstructionTests
             Assert.True(guest.Memory.TryWrite(NativeGpa, operand));
         }
 
-        native.Run(guest.Pointer(StateGpa), guest.Pointer(NativeGpa), requested);
+        // The processor's XCR0 may have more components (PKRU, AMX) than the fake vCPU's.
+        native.Run(guest.Pointer(StateGpa), guest.Pointer(NativeGpa), requested & Enabled);
         return Read(guest, StateGpa);
     }
 

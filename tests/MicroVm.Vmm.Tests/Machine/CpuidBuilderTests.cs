@@ -42,6 +42,34 @@ public sealed class CpuidBuilderTests
         }
     }
 
+    [Theory]
+    [InlineData(0x2e7u, false)]
+    [InlineData(0x202e7u, false)]
+    [InlineData(0x602e7u, true)]
+    public void AMX_is_shown_only_with_its_state(uint xcr0, bool shown)
+    {
+        kvm_cpuid_entry2[] supported =
+        [
+            .. Supported,
+            new() { function = 7, index = 0, flags = 1, ebx = 1, edx = 0x0340_0001 },
+            new() { function = 7, index = 1, flags = 1, eax = 0x20_0010, edx = 0x110 },
+            new() { function = 0xd, index = 0, flags = 1, eax = xcr0 },
+            new() { function = 0xd, index = 1, flags = 1, eax = 0x1f },
+            new() { function = 0xd, index = 18, flags = 1, eax = 0x2000, ebx = 0xb00, ecx = 6 },
+            new() { function = 0x1d, index = 0, flags = 1, eax = 1 },
+            new() { function = 0x1e, index = 0, flags = 1, ebx = 0x4010 },
+        ];
+        kvm_cpuid_entry2[] leaves = new CpuidBuilder(supported, 1, 2_500_000, tscDeadline: true, CpuTemplate.Host).For(0);
+        Assert.Equal(shown ? 0x0340_0001u : 1, Leaf(leaves, 7).edx);
+        Assert.Equal(shown ? 0x20_0010u : 0x10, Leaf(leaves, 7, 1).eax);
+        Assert.Equal(shown ? 0x110u : 0x10, Leaf(leaves, 7, 1).edx);
+        Assert.Equal(shown ? 0x602e7u : 0x2e7, Leaf(leaves, 0xd).eax);
+        Assert.Equal(shown ? 0x1fu : 0xf, Leaf(leaves, 0xd, 1).eax);
+        Assert.Equal(shown ? 0x2000u : 0, Leaf(leaves, 0xd, 18).eax);
+        Assert.Equal(shown ? 1u : 0, Leaf(leaves, 0x1d).eax);
+        Assert.Equal(shown ? 0x4010u : 0, Leaf(leaves, 0x1e).ebx);
+    }
+
     [Fact]
     public void Frequencies_need_no_calibration()
     {

@@ -63,7 +63,7 @@ internal static class XcrHandlers
         ulong value = ((ulong)(uint)cpu.Regs.rdx << 32) | (uint)cpu.Regs.rax;
         return cpu.Cpl == 0
             && (uint)cpu.Regs.rcx == 0
-            && IsValidXcr0(value, cpu.Layout.UserComponents)
+            && IsValidXcr0(value, cpu.UserComponents)
             && cpu.Port.TrySetXcr0(value)
             ? Outcome.Done
             : cpu.GeneralProtection();
@@ -82,7 +82,7 @@ internal static class XcrHandlers
         }
 
         cpu.LoadXstate();
-        bool inUse = (cpu.XstateBv >> PkruComponent & 1) != 0;
+        bool inUse = HasPkru(cpu) && (cpu.XstateBv >> PkruComponent & 1) != 0;
         cpu.Regs.rax = inUse ? BinaryPrimitives.ReadUInt32LittleEndian(Pkru(cpu)) : 0;
         cpu.Regs.rdx = 0;
         return Outcome.Done;
@@ -100,7 +100,7 @@ internal static class XcrHandlers
             return cpu.GeneralProtection();
         }
 
-        if (cpu.Layout.Size(PkruComponent) == 0)
+        if (!HasPkru(cpu))
         {
             return cpu.Unsupported("this host's XSAVE area has no PKRU");
         }
@@ -110,6 +110,8 @@ internal static class XcrHandlers
         cpu.XstateBv |= 1ul << PkruComponent;
         return cpu.StoreXstate();
     }
+
+    private static bool HasPkru(AssistCpu cpu) => (cpu.UserComponents >> PkruComponent & 1) != 0;
 
     private static Span<byte> Pkru(AssistCpu cpu) => cpu.Xstate.Slice(cpu.Layout.StandardOffset(PkruComponent), 4);
 }

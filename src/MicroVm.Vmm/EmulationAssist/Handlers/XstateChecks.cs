@@ -44,7 +44,13 @@ internal static class XstateChecks
         }
 
         ulong mask = ((ulong)(uint)cpu.Regs.rdx << 32) | (uint)cpu.Regs.rax;
-        requested = mask & cpu.Port.Xcr0;
+        ulong xcr0 = cpu.Port.Xcr0;
+        requested = mask & xcr0;
+        if ((xcr0 & ~cpu.UserComponents) != 0)
+        {
+            return cpu.Unsupported($"XCR0 is 0x{xcr0:x}, of which KVM's XSAVE area of {cpu.Port.XsaveSize} bytes holds 0x{cpu.UserComponents & xcr0:x}");
+        }
+
         if (supervisorForm && (mask & cpu.Layout.SupervisorComponents) != 0)
         {
             // IA32_XSS is asked for only when it matters; Linux 6.1 enables nothing in it.
