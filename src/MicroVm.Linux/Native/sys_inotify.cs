@@ -8,6 +8,7 @@ public static unsafe partial class Libc
     public const int IN_CLOEXEC = 0x80000;
     public const int IN_NONBLOCK = 0x800;
     public const uint IN_MODIFY = 2;
+    public const uint IN_OPEN = 0x20;
     public const uint IN_IGNORED = 0x8000;
 
     /// <summary>An event; its name, of len bytes, follows.</summary>
