@@ -92,7 +92,8 @@ public static unsafe class HostFile
 
     /// <summary>
     /// Replaces a file by rename: a reader sees the old or the new content, never a part. <paramref name="mode"/> holds
-    /// the permission bits of the new file.
+    /// the permission bits of the new file. No link is followed: neither one at <paramref name="path"/>, which is replaced, nor one
+    /// at the name that the file has meanwhile (".NAME"), which is removed.
     /// </summary>
     /// <exception cref="LinuxException">The folder cannot be written; nothing is left there then.</exception>
     public static void Replace(string path, ReadOnlySpan<byte> data, uint mode)
@@ -100,8 +101,7 @@ public static unsafe class HostFile
         string temporary = Path.Combine(Path.GetDirectoryName(path) ?? "", "." + Path.GetFileName(path));
         try
         {
-            int flags = Libc.O_WRONLY | Libc.O_CREAT | Libc.O_TRUNC | Libc.O_CLOEXEC;
-            using (SafeFd fd = SafeFd.From(Libc.open(temporary, flags, mode), "open", temporary))
+            using (SafeFd fd = CreateNew(temporary, mode))
             {
                 WriteAll(fd, data, temporary);
             }
@@ -113,6 +113,19 @@ public static unsafe class HostFile
             _ = Libc.unlink(temporary);
             throw;
         }
+    }
+
+    /// <summary>Makes a file that was not there. What a crash left at its name, or somebody else put there, is removed first.</summary>
+    private static SafeFd CreateNew(string path, uint mode)
+    {
+        const int flags = Libc.O_WRONLY | Libc.O_CREAT | Libc.O_EXCL | Libc.O_NOFOLLOW | Libc.O_CLOEXEC;
+        int fd = Libc.open(path, flags, mode);
+        if (fd < 0 && Check.LastErrno == Errno.EEXIST && Libc.unlink(path) == 0)
+        {
+            fd = Libc.open(path, flags, mode);
+        }
+
+        return SafeFd.From(fd, "open", path);
     }
 
     /// <summary>Makes a folder and the missing ones above it. One that exists is no error.</summary>

@@ -3,8 +3,43 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Linux;
 
 /// <summary>Anonymous files in memory (memfd_create(2)).</summary>
-public static class MemoryFile
+public static unsafe class MemoryFile
 {
+    private const int CopyBlock = 256 << 10;
+
+    /// <summary>A copy of a whole file, open for reading only; close-on-exec.</summary>
+    /// <param name="source">The file, from its start.</param>
+    /// <param name="name">Shown in /proc.</param>
+    /// <exception cref="LinuxException">The file cannot be read, or no memory is free.</exception>
+    public static SafeFd CopyOf(SafeFd source, string name)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        using SafeFd copy = SafeFd.From(Libc.memfd_create(name, Libc.MFD_CLOEXEC), "memfd_create");
+        byte[] buffer = GC.AllocateUninitializedArray<byte>(CopyBlock);
+        fixed (byte* p = buffer)
+        {
+            for (long at = 0; ;)
+            {
+                nint n = Libc.pread(source.Value, p, CopyBlock, at);
+                if (Check.Retry(n))
+                {
+                    continue;
+                }
+
+                if (Check.Result(n, "read", name) == 0)
+                {
+                    break;
+                }
+
+                HostFile.WriteAll(copy, buffer.AsSpan(0, (int)n), name);
+                at += n;
+            }
+        }
+
+        string path = string.Create(System.Globalization.CultureInfo.InvariantCulture, $"/proc/self/fd/{copy.Value}");
+        return SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
+    }
+
     /// <summary>A file that holds <paramref name="data"/>, to be read from its start; close-on-exec.</summary>
     /// <param name="name">Shown in /proc.</param>
     /// <param name="data">The content.</param>

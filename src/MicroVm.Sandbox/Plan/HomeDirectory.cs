@@ -40,32 +40,11 @@ internal static unsafe class HomeDirectory
         return "/";
     }
 
+    // Links of the image lead nowhere but into it, and a device node or a FIFO that stands there is never opened.
     private static string Passwd(string rootfs)
     {
-        int root = Libc.open(rootfs, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0);
-        if (root < 0)
-        {
-            return "";
-        }
-
-        using SafeFd directory = new(root);
-        Libc.open_how how = new()
-        {
-            // Links of the image lead nowhere but into it; whatever stands there must not block.
-            flags = Libc.O_RDONLY | Libc.O_NONBLOCK | Libc.O_NOCTTY | Libc.O_CLOEXEC,
-            resolve = Libc.RESOLVE_IN_ROOT | Libc.RESOLVE_NO_MAGICLINKS,
-        };
-        fixed (byte* path = "etc/passwd\0"u8)
-        {
-            nint fd = Libc.syscall((nint)Libc.SYS_openat2, directory.Value, (nint)path, (nint)(&how), sizeof(Libc.open_how), 0, 0);
-            if (fd < 0)
-            {
-                return "";
-            }
-
-            using SafeFd file = new((int)fd);
-            return Vm.FileType.Of(file) == Libc.S_IFREG ? Read(file) : "";
-        }
+        using SafeFd? file = RegularFile.TryOpenIn(rootfs, "etc/passwd\0"u8);
+        return file is null ? "" : Read(file);
     }
 
     private static string Read(SafeFd file)

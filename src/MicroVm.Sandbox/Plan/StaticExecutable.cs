@@ -1,5 +1,7 @@
 using System.Buffers.Binary;
 using System.Text;
+using MicroVm.Linux;
+using Microsoft.Win32.SafeHandles;
 
 namespace MicroVm.Sandbox.Plan;
 
@@ -15,7 +17,9 @@ internal static class StaticExecutable
     {
         try
         {
-            using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+            using SafeFd program = RegularFile.Open(path);
+            using SafeFileHandle handle = new(program.Value, ownsHandle: false);
+            using FileStream file = new(handle, FileAccess.Read);
             byte[] header = new byte[HeaderSize];
             int length = file.ReadAtLeast(header, HeaderSize, throwOnEndOfStream: false);
             if (header.AsSpan(0, length).StartsWith("#!"u8))
@@ -29,7 +33,7 @@ internal static class StaticExecutable
                 ? Interpreter(file, header)
                 : null;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (IOException e)
         {
             throw new SandboxException($"hook {path} cannot be read: {e.Message}", e);
         }
