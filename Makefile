@@ -10,10 +10,10 @@ export DOTNET_CLI_TELEMETRY_OPTOUT := 1
 export DOTNET_NOLOGO := 1
 export MSBUILDDISABLENODEREUSE := 1
 
-.PHONY: help deps build kernel binaries run test lint lab bench install clean
+.PHONY: help deps build kernel binaries run test test-long lint lab bench install clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 deps: ## install the Debian packages that building and testing need (as root; nothing is done when all are there)
 	@eng/install-deps
@@ -31,6 +31,9 @@ run: build ## run a container in a micro-VM: the demo bundle
 
 test: build ## build and run every test; TESTS=Pattern keeps the test projects whose name matches
 	@eng/run-tests $(OUT) "$(TESTS)"
+
+test-long: build ## tests that take hours on a machine of its own: hundreds of rounds of what `make test` does a few times
+	@eng/run-tests-long $(OUT)
 
 lint: ## check that the code is formatted and named as .editorconfig says
 	dotnet format MicroVm.sln --verify-no-changes

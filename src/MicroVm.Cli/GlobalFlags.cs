@@ -1,6 +1,7 @@
 using MicroVm.Cli.Parsing;
 using MicroVm.Linux;
 using MicroVm.Sandbox;
+using MicroVm.Sandbox.Configuration;
 using MicroVm.Sandbox.Runtime;
 
 namespace MicroVm.Cli;
@@ -20,6 +21,13 @@ internal static class GlobalFlags
         new("systemd-cgroup", null, "linux.cgroupsPath has the form slice:prefix:name"),
         new("rootless", "VALUE", "accepted for callers of runc: true, false or auto; has no effect"),
         new("criu", "FILE", "accepted for callers of runc; has no effect"),
+        new("config", "FILE", $"configuration file (default: {RuntimeConfiguration.DefaultPath}, where it exists)"),
+        new("vm-memory", "MIB", "guest memory in MiB of containers without a memory limit"),
+        new("vcpus", "N", "number of vCPUs of containers without a CPU quota"),
+        new("cpu-template", "NAME", "what CPUID shows of the processor: host, x86-64-v2, x86-64-v3 or x86-64-v4"),
+        new("kernel", "FILE", "guest kernel, vmlinux or bzImage"),
+        new("allow-annotations", "NAME,...", "annotations of bundles that may size and shape the VM; * for all; may be repeated (default: none)"),
+        new("private-images", null, "give each VM copies of its own of guest kernel and agent: mutually hostile tenants share no page"),
         new("version, v", null, "print the version"),
         new("help, h", null, "show help"),
     ];
@@ -33,6 +41,24 @@ internal static class GlobalFlags
         Debug = values.On("debug"),
         SystemdCgroup = values.On("systemd-cgroup"),
     };
+
+    /// <summary>The configuration file's values, overruled by the global flags.</summary>
+    /// <exception cref="SandboxException">The file or a flag is malformed.</exception>
+    internal static RuntimeConfiguration Configuration(FlagValues values)
+    {
+        RuntimeConfiguration file = RuntimeConfiguration.Load(values.Text("config"));
+        return file with
+        {
+            MemoryMiB = values.Number("vm-memory") ?? file.MemoryMiB,
+            Vcpus = values.Number("vcpus") ?? file.Vcpus,
+            CpuTemplate = values.Text("cpu-template") ?? file.CpuTemplate,
+            Kernel = values.Text("kernel") ?? file.Kernel,
+            PrivateImages = values.Has("private-images") ? values.On("private-images") : file.PrivateImages,
+            AllowedAnnotations = values.Has("allow-annotations")
+                ? [.. values.All("allow-annotations").SelectMany(v => v.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))]
+                : file.AllowedAnnotations,
+        };
+    }
 
     /// <summary>Opens the log that the flags ask for.</summary>
     /// <exception cref="SandboxException">The format is unknown, or the file cannot be opened.</exception>

@@ -3,7 +3,12 @@ namespace MicroVm.Oci;
 /// <summary>The specification that <c>spec</c> writes.</summary>
 public static class DefaultSpec
 {
-    /// <summary>The document that runc 1.1 writes on a host with cgroup v2, as every guest has it.</summary>
+    private const string CgroupNamespace = ",\n\t\t\t{\n\t\t\t\t\"type\": \"cgroup\"\n\t\t\t}";
+
+    /// <summary>What runc 1.1 writes on a host with cgroup version 2, or on one with version 1, where it asks for no cgroup namespace.</summary>
+    public static string For(bool unifiedCgroups) => unifiedCgroups ? Json : Json.ReplaceLineEndings("\n").Replace(CgroupNamespace, "", StringComparison.Ordinal);
+
+    /// <summary>The document that runc 1.1 writes on a host with cgroup version 2.</summary>
     public const string Json = """
         {
         	"ociVersion": "1.0.2-dev",

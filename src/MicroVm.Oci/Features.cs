@@ -20,6 +20,8 @@ public sealed record Features
     public LinuxFeatures Linux { get; } = new();
 
     public required SortedDictionary<string, string> Annotations { get; init; }
+
+    public IReadOnlyList<string> PotentiallyUnsafeConfigAnnotations { get; init; } = [];
 }
 
 /// <summary>features-linux.md.</summary>

@@ -12,17 +12,24 @@ public static class SpecReader
     /// <summary>Name of the specification in a bundle.</summary>
     public const string FileName = "config.json";
 
-    // A hostile bundle must not make the runtime read without end.
-    private const int MaxBytes = 16 * 1024 * 1024;
+    /// <summary>Most bytes of a document: a hostile bundle must not make the runtime read without end.</summary>
+    public const int MaxBytes = 16 * 1024 * 1024;
 
     /// <summary>Reads <c>config.json</c> of <paramref name="bundle"/>.</summary>
     /// <exception cref="SpecException">It is missing, unreadable, malformed, or a member has a wrong type.</exception>
-    public static Spec ReadBundle(string bundle)
+    public static Spec ReadBundle(string bundle) => ParseBundle(ReadBundleBytes(bundle));
+
+    /// <summary>The bytes of <c>config.json</c> of <paramref name="bundle"/>, for <see cref="ParseBundle"/>.</summary>
+    /// <exception cref="SpecException">It is missing or unreadable.</exception>
+    public static byte[] ReadBundleBytes(string bundle)
     {
         ArgumentNullException.ThrowIfNull(bundle);
-        string path = Path.Combine(bundle, FileName);
-        return Parse(ReadFile(path, "JSON specification file config.json"), FileName, SpecDocument.Config);
+        return ReadFile(Path.Combine(bundle, FileName), "JSON specification file config.json");
     }
+
+    /// <summary>Parses the bytes of a <c>config.json</c>.</summary>
+    /// <exception cref="SpecException">They are malformed, or a member has a wrong type.</exception>
+    public static Spec ParseBundle(ReadOnlySpan<byte> json) => Parse(json, FileName, SpecDocument.Config);
 
     /// <summary>Reads a process document (<c>exec --process</c>).</summary>
     /// <exception cref="SpecException">As for <see cref="ReadBundle"/>.</exception>

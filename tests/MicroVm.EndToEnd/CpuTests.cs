@@ -28,7 +28,7 @@ public sealed class CpuTests
         RequireFiltering();
         using Bundle bundle = Features();
         bundle.Config["annotations"] = new JsonObject { ["dev.microvm.cpu-template"] = "x86-64-v2" };
-        string[] lines = Lines(Container.Run(bundle));
+        string[] lines = Lines(Container.RunWith(["--allow-annotations", "dev.microvm.cpu-template"], bundle));
         HashSet<string> flags = Flags(lines);
         Assert.Superset(Level2.ToHashSet(), flags);
         Assert.DoesNotContain(flags, f => Level3.Contains(f) || BeyondAnyLevel.Contains(f));

@@ -69,10 +69,5 @@ public sealed class HostileAgentTests
         Assert.Contains("the container's output streams were not ended by the guest", result.StandardError, StringComparison.Ordinal);
     }
 
-    private static string[] Flags(Bundle bundle, string attack)
-    {
-        string folder = Directory.CreateDirectory(Path.Combine(bundle.Path, "initramfs")).FullName;
-        Shell.Run("sh", "-ec", $"cd {folder}; install -m 755 {Installation.GuestProgram("hostile-agent")} init; mkdir dev; mknod dev/console c 5 1; find . | busybox cpio -o -H newc >../initramfs.cpio").EnsureSuccess();
-        return ["--initramfs", Path.Combine(bundle.Path, "initramfs.cpio"), "--kernel-args", $"attack={attack}", "--start-timeout", $"{StartSeconds}"];
-    }
+    private static string[] Flags(Bundle bundle, string attack) => HostileAgent.Flags(bundle, attack, StartSeconds);
 }

@@ -47,6 +47,50 @@ public sealed class UpdateTests
     }
 
     [SkippableFact]
+    public void UpdatesAtOnceAreAllKept()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("sleep 1000");
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        c.Call("start").EnsureSuccess();
+        for (int round = 1; round <= 3; round++)
+        {
+            string[] changes = [$"--pids-limit {70 + round}", $"--memory {(70 + round) << 20}", $"--cpu-share {700 + round}", $"--memory-reservation {(7 + round) << 20}"];
+            System.Diagnostics.Process[] updates = [.. changes.Select((f, i) => c.Begin($"update{i}", ["update", .. f.Split(' '), c.Id]))];
+            Assert.All(updates, u => Assert.Equal(0, DetachedContainer.End(u)));
+        }
+
+        if (Installation.IsMicroVm)
+        {
+            // What a later update builds upon.
+            System.Text.Json.Nodes.JsonNode kept = System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(Path.Combine(c.Root, c.Id, "config.json")))!["linux"]!["resources"]!;
+            Assert.Equal(
+                (73L, 73L << 20, 703L, 10L << 20),
+                ((long)kept["pids"]!["limit"]!, (long)kept["memory"]!["limit"]!, (long)kept["cpu"]!["shares"]!, (long)kept["memory"]!["reservation"]!));
+        }
+
+        string figures = c.Call("events", "--stats").EnsureSuccess().StandardOutput;
+        Assert.Contains("\"limit\":73}", figures, StringComparison.Ordinal);
+        Assert.Contains($"\"limit\":{73 << 20}", figures, StringComparison.Ordinal);
+    }
+
+    [SkippableFact]
+    public void ABundleThatChangesAfterCreateHasNoEffect()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("echo first $X; sleep 1000");
+        bundle.Process["env"] = new System.Text.Json.Nodes.JsonArray("PATH=/bin", "X=1");
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        bundle.Process["env"] = new System.Text.Json.Nodes.JsonArray("PATH=/bin", "X=2");
+        bundle.Save();
+        c.Call("start").EnsureSuccess();
+        c.WaitForOutput("first 1");
+        Assert.Equal("1\n", c.Raw("exec", c.Id, "sh", "-c", "echo $X").EnsureSuccess().StandardOutput);
+    }
+
+    [SkippableFact]
     public void EveryFlagChangesItsSetting()
     {
         Installation.RequireKvm();

@@ -112,7 +112,8 @@ public sealed class ContainerViewTests
                 read = [.. ((string[])["stat", "status", "cmdline"]).Select(n => File.ReadAllText($"{self}/{n}"))];
             });
 
-            other.RemoveFrom(tid);
+            other.OpenView(tid);
+            other.Remove();
             first.Do(() => afterwards = Names("/proc"));
             other.AddTo(tid);
             first.Do(() => again = [.. Names("/proc"), File.ReadAllText($"{self}/cmdline")]);

@@ -29,12 +29,27 @@ public sealed class StoreTests : IDisposable
     }
 
     [Fact]
+    public void AStateOfAnotherVersionIsRefusedAndNamed()
+    {
+        ContainerStore store = new(_folder.Path);
+        ContainerState state = State("one");
+        store.Create(state);
+        store.Create(State("two"));
+        string file = Path.Combine(store.FolderOf("one"), "state.json");
+        File.WriteAllText(file, File.ReadAllText(file).Replace("\"formatVersion\":1", "\"formatVersion\":2", StringComparison.Ordinal));
+        Assert.Contains("format version 2, this microvm knows version 1", Assert.Throws<SandboxException>(() => store.Get("one")).Message, StringComparison.Ordinal);
+        List<string> unreadable = [];
+        Assert.Equal(["two"], store.All(unreadable.Add).Select(s => s.Id));
+        Assert.StartsWith("one: a container's state has format version 2", Assert.Single(unreadable), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void EveryMemberOfAStateIsKept()
     {
         ContainerStore store = new(_folder.Path);
         ContainerState full = State("one") with
         {
-            FormatVersion = 3,
+            FormatVersion = 1,
             Bundle = "/b\"\\\u00e4\n",
             Owner = uint.MaxValue,
             Vmm = new ProcessIdentity(7, ulong.MaxValue),
@@ -113,7 +128,7 @@ public sealed class StoreTests : IDisposable
         Assert.Throws<SandboxException>(() => store.Create(State("one")));
         store.Create(dead with { Id = "two", Transient = true });
         store.Create(State("two"));
-        Assert.Equal(["one", "two"], store.All().Select(s => s.Id));
+        Assert.Equal(["one", "two"], store.All(_ => { }).Select(s => s.Id));
         Assert.Equal("container does not exist", Assert.Throws<SandboxException>(() => store.Get("three")).Message);
     }
 

@@ -1,3 +1,4 @@
+using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Vm;
 
@@ -39,10 +40,10 @@ public sealed class VmShapeTests
             Annotations = new() { ["dev.microvm.memory"] = "200", ["dev.microvm.vcpus"] = "3", ["dev.microvm.kernel-args"] = "a=1", ["dev.microvm.cpu-template"] = "x86-64-v2" },
             Linux = new() { Resources = new() { Memory = new() { Limit = 1L << 30 }, Cpu = new() { Cpus = "1,3" } } },
         };
-        VmShape annotated = VmShape.Resolve(spec, new VmOptions(), HostMemory, HostCpus);
+        VmShape annotated = VmShape.Resolve(spec, new VmOptions { AllowedAnnotations = "*" }, HostMemory, HostCpus);
         Assert.Equal((200, 3, "a=1", "x86-64-v2"), (annotated.MemoryMiB, annotated.Vcpus, annotated.KernelArguments, annotated.CpuTemplate));
         Assert.Equal([1, 3], annotated.HostCpus);
-        VmShape flagged = VmShape.Resolve(spec, new VmOptions { MemoryMiB = 64, Vcpus = 2, KernelArguments = "b=2", CpuTemplate = "host" }, HostMemory, HostCpus);
+        VmShape flagged = VmShape.Resolve(spec, new VmOptions { AllowedAnnotations = "*", MemoryMiB = 64, Vcpus = 2, KernelArguments = "b=2", CpuTemplate = "host" }, HostMemory, HostCpus);
         Assert.Equal((64, 2, "a=1 b=2", "host"), (flagged.MemoryMiB, flagged.Vcpus, flagged.KernelArguments, flagged.CpuTemplate));
     }
 
@@ -54,7 +55,35 @@ public sealed class VmShapeTests
         Assert.Contains("33 vCPUs", Refused(new VmOptions { Vcpus = 33 }, null), StringComparison.Ordinal);
         Assert.Contains("0 vCPUs", Refused(new VmOptions { Vcpus = 0 }, null), StringComparison.Ordinal);
         Assert.Contains("host, x86-64-v2, x86-64-v3, x86-64-v4", Refused(new VmOptions { CpuTemplate = "X86-64-V2" }, null), StringComparison.Ordinal);
-        Assert.Contains("\"lots\"", Refused(new VmOptions(), "lots"), StringComparison.Ordinal);
+        Assert.Contains("\"lots\"", Refused(new VmOptions { AllowedAnnotations = "dev.microvm.vcpus, dev.microvm.memory" }, "lots"), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("dev.microvm.memory", null)]
+    [InlineData("dev.microvm.vcpus", "dev.microvm.memory")]
+    [InlineData("dev.microvm.kernel-args", "dev.microvm.kernel-argsx,dev.microvm")]
+    [InlineData("dev.microvm.cpu-template", "")]
+    public void AnnotationsWorkOnlyWhereTheyAreAllowed(string name, string? allowed)
+    {
+        Assert.Contains(name, VmAnnotations.All);
+        Spec spec = new() { Annotations = new() { [name] = "1", ["dev.microvm.other"] = "1" } };
+        string message = Assert.Throws<SpecException>(() => VmShape.Resolve(spec, new VmOptions { AllowedAnnotations = allowed }, HostMemory, HostCpus)).Message;
+        Assert.Contains(name, message, StringComparison.Ordinal);
+        Assert.Contains("--allow-annotations", message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TheHostsConfigurationIsForContainersWithoutLimits()
+    {
+        VmOptions options = new() { DefaultMemoryMiB = 700, DefaultVcpus = 3 };
+        Assert.Equal((700, 3), Size(new Spec()));
+        Assert.Equal((264, 2), Size(new Spec { Linux = new() { Resources = new() { Memory = new() { Limit = 200L << 20 }, Cpu = new() { Quota = 150_000 } } } }));
+
+        (int Memory, int Vcpus) Size(Spec spec)
+        {
+            VmShape shape = VmShape.Resolve(spec, options, HostMemory, HostCpus);
+            return (shape.MemoryMiB, shape.Vcpus);
+        }
     }
 
     private static VmShape Resolve(Resources resources) =>

@@ -39,7 +39,7 @@ internal static class EventsCommand
                 return Output.Write(first) ? 0 : NobodyReads;
             }
 
-            using OutOfMemoryWatch watch = runtime.WatchOutOfMemory(call.Id);
+            OutOfMemoryWatch watch = runtime.WatchOutOfMemory(call.Id);
             Thread kills = new(() =>
             {
                 while (watch.Next())

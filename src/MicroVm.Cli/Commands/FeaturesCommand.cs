@@ -1,6 +1,7 @@
 using System.Text.Json;
 using MicroVm.Cli.Parsing;
 using MicroVm.Oci;
+using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Cli.Commands;
 
@@ -14,7 +15,11 @@ internal static class FeaturesCommand
         MaxArguments = 0,
         Run = _ =>
         {
-            Features features = new() { Annotations = new() { ["dev.microvm.version"] = ProductVersion.Number } };
+            Features features = new()
+            {
+                Annotations = new() { ["dev.microvm.version"] = ProductVersion.Number },
+                PotentiallyUnsafeConfigAnnotations = VmAnnotations.All,
+            };
             Output.Write(JsonSerializer.Serialize(features, FeaturesJson.Default.Features) + "\n");
             return 0;
         },

@@ -1,6 +1,7 @@
 using MicroVm.Cli.Parsing;
 using MicroVm.Oci;
 using MicroVm.Sandbox;
+using MicroVm.Sandbox.Configuration;
 using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Cli.Commands;
@@ -144,6 +145,7 @@ internal static class LifecycleCommands
     {
         FlagValues flags = call.Flags;
         flags.RefusePreservedDescriptors();
+        RuntimeConfiguration host = call.Configuration;
         return new RunRequest
         {
             Id = call.Id,
@@ -157,11 +159,15 @@ internal static class LifecycleCommands
             {
                 MemoryMiB = flags.Number("vm-memory"),
                 Vcpus = flags.Number("vcpus"),
-                CpuTemplate = flags.Text("cpu-template"),
-                Kernel = flags.Text("kernel"),
+                DefaultMemoryMiB = host.MemoryMiB,
+                DefaultVcpus = host.Vcpus,
+                AllowedAnnotations = host.AllowedAnnotations is { Count: > 0 } allowed ? string.Join(',', allowed) : null,
+                PrivateImages = host.PrivateImages ?? false,
+                CpuTemplate = flags.Text("cpu-template") ?? host.CpuTemplate,
+                Kernel = flags.Text("kernel") ?? host.Kernel,
                 Initramfs = flags.Text("initramfs"),
-                KernelArguments = flags.Text("kernel-args"),
-                StartTimeoutSeconds = flags.Number("start-timeout"),
+                KernelArguments = $"{host.KernelArguments} {flags.Text("kernel-args")}".Trim() is { Length: > 0 } arguments ? arguments : null,
+                StartTimeoutSeconds = flags.Number("start-timeout") ?? host.StartTimeoutSeconds,
                 ConsoleLog = flags.Text("console-log"),
             },
         };

@@ -11,7 +11,7 @@ internal static class DoctorCommand
         Name = "doctor",
         Help = "list what this host offers and what is missing",
         MaxArguments = 0,
-        Run = _ => Run(HostChecks.All()),
+        Run = call => Run(HostChecks.All(call.Configuration)),
     };
 
     /// <summary>Prints the findings; 1 when something that is required is missing.</summary>

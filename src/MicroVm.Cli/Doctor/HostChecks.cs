@@ -5,6 +5,7 @@ using MicroVm.Kvm.Native;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Sandbox;
+using MicroVm.Sandbox.Configuration;
 using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Cli.Doctor;
@@ -23,8 +24,16 @@ internal static class HostChecks
     ];
 
     /// <summary>Every finding, in the order of their telling.</summary>
-    internal static IReadOnlyList<Finding> All() =>
-        [User(), .. Kvm(RuntimeFiles.Locate()), Memory(), Cgroup(), .. Parts(RuntimeFiles.Locate()), Tun(), NotNeeded()];
+    /// <param name="configuration">What is in force on this host.</param>
+    internal static IReadOnlyList<Finding> All(RuntimeConfiguration configuration)
+    {
+        RuntimeFiles files = RuntimeFiles.Locate(configuration.Kernel);
+        return
+        [
+            User(), .. Kvm(files), Memory(configuration.MemoryMiB ?? VmShape.DefaultMemoryMiB), Cgroup(), .. Parts(files), Tun(), NotNeeded(),
+            OpenFiles(), .. IsolationChecks.All(), .. EngineChecks.All(Environment.ProcessPath ?? "microvm"), .. ConfigurationChecks.All(configuration),
+        ];
+    }
 
     private static Finding User() => Prerequisites.UserProblem() is { } problem
         ? new(FindingState.Missing, "user", problem)
@@ -81,11 +90,11 @@ internal static class HostChecks
                 $"pvm: no VT-x or AMD-V, and no {RuntimeFiles.PvmKernelName} in {RuntimeFiles.Folder} (make install brings it): KVM emulates the guest's kernel; containers run, each start and system call takes longer");
     }
 
-    private static Finding Memory()
+    private static Finding Memory(int vmMemory)
     {
         long available = Host.AvailableMemoryMiB;
-        string detail = string.Create(CultureInfo.InvariantCulture, $"{available} of {Host.MemoryMiB} MiB available; a VM has {VmShape.DefaultMemoryMiB} MiB by default");
-        return available >= VmShape.DefaultMemoryMiB
+        string detail = string.Create(CultureInfo.InvariantCulture, $"{available} of {Host.MemoryMiB} MiB available; a VM has {vmMemory} MiB by default");
+        return available >= vmMemory
             ? new(FindingState.Ok, "memory", detail)
             : new(FindingState.Missing, "memory", detail + ": free some, or use --vm-memory");
     }
@@ -112,9 +121,35 @@ internal static class HostChecks
         }
     }
 
-    private static Finding Tun() => File.Exists("/dev/net/tun")
-        ? new(FindingState.Ok, "/dev/net/tun", "present (containers have loopback only for now)")
-        : new(FindingState.Note, "/dev/net/tun", "not present; containers have loopback only for now and do not need it");
+    private static Finding Tun()
+    {
+        const string device = "/dev/net/tun";
+        int fd = Libc.open(device, Libc.O_RDWR | Libc.O_CLOEXEC, 0);
+        if (fd >= 0)
+        {
+            _ = Libc.close(fd);
+            return new(FindingState.Ok, device, "can be opened; each network interface of a container is a tap on the host");
+        }
+
+        return new(
+            FindingState.Note, device,
+            $"cannot be opened: {LinuxException.Text(Check.LastErrno).ToLowerInvariant()}; containers with network interfaces cannot start, those with loopback only can: load the module (modprobe tun), and in a container pass the device (--device {device})");
+    }
+
+    /// <summary>A guest that walks a large tree makes its VMM hold a descriptor for each file.</summary>
+    private static unsafe Finding OpenFiles()
+    {
+        const ulong wanted = 1 << 20;
+        Libc.rlimit limit = default;
+        _ = Libc.getrlimit(Libc.RLIMIT_NOFILE, &limit);
+        bool raise = ProcessStatus.HasCapability(Libc.CAP_SYS_RESOURCE);
+        string detail = string.Create(CultureInfo.InvariantCulture, $"RLIMIT_NOFILE {limit.rlim_cur}, at most {limit.rlim_max}");
+        return limit.rlim_max >= wanted || raise
+            ? new(FindingState.Ok, "open files", raise ? detail + "; raised for each VM (CAP_SYS_RESOURCE)" : detail)
+            : new(
+                FindingState.Note, "open files",
+                $"{detail}, and no CAP_SYS_RESOURCE to raise it: a container that looks at more files than that gets errors; set LimitNOFILE={wanted} for the engine's service, or ulimit -Hn");
+    }
 
     private static Finding NotNeeded() => new(FindingState.Ok, "/dev/vhost-vsock", "not needed: the VMM has its own vsock");
 }

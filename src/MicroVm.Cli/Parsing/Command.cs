@@ -1,4 +1,5 @@
 using MicroVm.Sandbox;
+using MicroVm.Sandbox.Configuration;
 using MicroVm.Sandbox.Runtime;
 
 namespace MicroVm.Cli.Parsing;
@@ -48,6 +49,9 @@ internal sealed class Invocation(FlagValues globals, FlagValues flags, IReadOnly
 
     /// <summary>The log that the global flags ask for.</summary>
     internal RuntimeLog Log { get; } = log;
+
+    /// <summary>What the administrator decided: the configuration file and the global flags. Read on each call.</summary>
+    internal RuntimeConfiguration Configuration => GlobalFlags.Configuration(globals);
 
     /// <summary>The runtime on the state folder that the global flags ask for.</summary>
     internal ContainerRuntime Runtime => new(GlobalFlags.Options(globals), Log);

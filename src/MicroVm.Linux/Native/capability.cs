@@ -9,8 +9,13 @@ public static unsafe partial class Libc
     public const int CAP_DAC_READ_SEARCH = 2;
     public const int CAP_FOWNER = 3;
     public const int CAP_FSETID = 4;
+    public const int CAP_KILL = 5;
     public const int CAP_SETGID = 6;
     public const int CAP_SETUID = 7;
+    public const int CAP_NET_ADMIN = 12;
+    public const int CAP_SYS_CHROOT = 18;
+    public const int CAP_SYS_ADMIN = 21;
+    public const int CAP_SYS_RESOURCE = 24;
     public const int CAP_MKNOD = 27;
     public const int CAP_SETFCAP = 31;
 

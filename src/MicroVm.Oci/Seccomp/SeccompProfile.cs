@@ -47,9 +47,10 @@ public sealed class SyscallRules
     /// <summary>In the profile's order.</summary>
     public List<ConditionalRule> Conditional { get; } = [];
 
-    // libseccomp: an unconditional rule displaces conditional ones, and the first unconditional one stays.
-    internal void Add(IReadOnlyList<ArgCondition> conditions, uint action)
+    /// <summary>Adds a rule as libseccomp does: an unconditional one displaces conditional ones, and the first unconditional one stays.</summary>
+    public void Add(IReadOnlyList<ArgCondition> conditions, uint action)
     {
+        ArgumentNullException.ThrowIfNull(conditions);
         if (Unconditional is not null)
         {
             return;

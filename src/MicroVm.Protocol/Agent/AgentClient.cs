@@ -27,8 +27,11 @@ public sealed class AgentClient : IDisposable
     /// <summary>Takes over a connected client.</summary>
     public AgentClient(TtrpcClient client) => _client = client;
 
-    /// <summary>How long a call waits for its answer: generous, since a guest's kernel code may be emulated.</summary>
-    public TimeSpan DefaultTimeout { get; init; } = TimeSpan.FromSeconds(120);
+    /// <summary>
+    /// How long a call waits for its answer: generous while a guest starts, since its kernel code may be emulated; the owner shortens
+    /// it once the container is there.
+    /// </summary>
+    public TimeSpan DefaultTimeout { get; set; } = TimeSpan.FromSeconds(120);
 
     /// <summary>Connects to the agent behind a VMM's hybrid vsock socket.</summary>
     /// <param name="vsockPath">The socket.</param>

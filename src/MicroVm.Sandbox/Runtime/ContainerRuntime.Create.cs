@@ -16,7 +16,7 @@ public sealed partial class ContainerRuntime
     {
         ArgumentNullException.ThrowIfNull(request);
         using StandInProcess process = Launch(request, foreground: false);
-        _ = Establish(process, request, new ProcessHandles());
+        _ = Establish(process, request, new ProcessHandles(), out _);
     }
 
     /// <summary>Creates and starts a container, and waits for its end unless it is detached.</summary>
@@ -31,7 +31,7 @@ public sealed partial class ContainerRuntime
 
         using StandInProcess process = Launch(request, foreground: false);
         ProcessHandles handles = new();
-        ContainerState state = Establish(process, request, handles);
+        ContainerState state = Establish(process, request, handles, out _);
         try
         {
             StartCreated(state);
@@ -56,10 +56,12 @@ public sealed partial class ContainerRuntime
             throw new SpecException($"JSON specification file {SpecReader.FileName} not found");
         }
 
+        byte[] configuration = SpecReader.ReadBundleBytes(bundle);
         ContainerId.Check(request.Id);
         StandInRequest standIn = Request(request.Id) with
         {
             Bundle = bundle,
+            Configuration = configuration,
             Vm = Absolute(request.Vm),
             Foreground = foreground,
             Transient = foreground && !request.Keep,
@@ -79,12 +81,13 @@ public sealed partial class ContainerRuntime
     };
 
     /// <summary>The command's part of a creation: hooks of the runtime's namespace, the pid file and the pidfd.</summary>
-    private ContainerState Establish(StandInProcess process, RunRequest request, ProcessHandles handles)
+    private ContainerState Establish(StandInProcess process, RunRequest request, ProcessHandles handles, out bool hasTerminal)
     {
         ContainerState? state = null;
         try
         {
-            state = process.Expect(StandInMessageKind.Created).State!;
+            StandInMessage created = process.Expect(StandInMessageKind.Created);
+            (state, hasTerminal) = (created.State!, created.Terminal);
             OciState document = state.ToOci(ContainerStatus.Creating);
             HookRunner.Run("prestart", state.Hooks?.Prestart, document);
             HookRunner.Run("createRuntime", state.Hooks?.CreateRuntime, document);
@@ -127,9 +130,8 @@ public sealed partial class ContainerRuntime
         {
             process = Launch(request, foreground: true);
             using StandInProcess owned = process;
-            state = Establish(process, request, new ProcessHandles());
-            bool wanted = SpecReader.ReadBundle(_store.FolderOf(state.Id)).Process?.Terminal ?? false;
-            using Terminal? terminal = wanted ? RawTerminal() : null;
+            state = Establish(process, request, new ProcessHandles(), out bool hasTerminal);
+            using Terminal? terminal = hasTerminal ? RawTerminal() : null;
             StartCreated(state);
             return Attend(process, signals, terminal);
         }

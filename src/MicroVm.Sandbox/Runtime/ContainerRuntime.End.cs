@@ -31,7 +31,7 @@ public sealed partial class ContainerRuntime
         }
         catch (SandboxException) when (number == Libc.SIGKILL && state.LiveStatus() != ContainerStatus.Stopped)
         {
-            // A guest that does not answer is ended by the end of its VM.
+            // The container's process on the host does not answer: it is ended with its VM.
             End(state);
         }
     }

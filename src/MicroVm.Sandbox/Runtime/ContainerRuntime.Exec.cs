@@ -27,18 +27,20 @@ public sealed partial class ContainerRuntime
         }
 
         HostStreams.Prepare();
-        Process pattern = SpecReader.ReadBundle(_store.FolderOf(request.Id)).Process!;
-        Process process = ExecProcess.Build(request, pattern);
+        byte[] configuration = SpecReader.ReadBundleBytes(_store.FolderOf(request.Id));
+        Process process = ExecProcess.Build(request, SpecReader.ParseBundle(configuration).Process!);
         CheckTerminal(process.Terminal ?? false, request);
         StandInRequest standIn = Request(request.Id) with
         {
             Process = process,
+            Configuration = configuration,
             Foreground = !request.Detach,
             ConsoleSocket = request.ConsoleSocket is null ? null : Path.GetFullPath(request.ConsoleSocket),
         };
         StandInProcess? child = null;
         using SignalRelay signals = new(() => child?.Process.Signal(Libc.SIGTERM));
         using StandInProcess owned = child = StandInProcess.Start(standIn, _log);
+        Done("the process on the host is started");
         ProcessHandles handles = new();
         Terminal? terminal = null;
         try
@@ -48,6 +50,7 @@ public sealed partial class ContainerRuntime
             terminal = process.Terminal == true && !request.Detach ? RawTerminal() : null;
             child.Proceed();
             _ = child.Expect(StandInMessageKind.Ready);
+            Done("the process runs");
             return request.Detach ? 0 : Attend(child, signals, terminal);
         }
         catch

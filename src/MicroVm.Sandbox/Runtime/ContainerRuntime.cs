@@ -29,7 +29,7 @@ public sealed partial class ContainerRuntime
     }
 
     /// <summary>Every container, by id, with its live status.</summary>
-    public IReadOnlyList<(ContainerState State, ContainerStatus Status)> List() => [.. _store.All().Select(s => (s, s.LiveStatus()))];
+    public IReadOnlyList<(ContainerState State, ContainerStatus Status)> List() => [.. _store.All(w => _log.Write(LogLevel.Warning, w)).Select(s => (s, s.LiveStatus()))];
 
     /// <summary>
     /// The IP addresses of a container's interfaces with their prefix lengths ("10.88.0.2/16"), but for loopback and link-local

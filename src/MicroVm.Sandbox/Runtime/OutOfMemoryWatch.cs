@@ -1,20 +1,23 @@
 using MicroVm.Linux;
-using MicroVm.Protocol.Agent;
-using MicroVm.Ttrpc;
+using MicroVm.Sandbox.StandIn;
 
 namespace MicroVm.Sandbox.Runtime;
 
-/// <summary>A container's processes that were killed for want of memory, as the guest tells of them. Any number may watch.</summary>
-public sealed class OutOfMemoryWatch : IDisposable
+/// <summary>A container's processes that were killed for want of memory, as its process on the host counts them. Any number may watch.</summary>
+public sealed class OutOfMemoryWatch
 {
-    private readonly AgentClient _agent;
-    private readonly string _id;
-    private ulong? _known;
+    private readonly string _folder;
+    private long _told;
+    private ControlReply _last;
 
-    internal OutOfMemoryWatch(AgentClient agent, string id)
+    /// <summary>Watches from now on.</summary>
+    /// <exception cref="SandboxException">The container's process does not answer.</exception>
+    /// <exception cref="LinuxException">The container's process is gone.</exception>
+    internal OutOfMemoryWatch(string folder)
     {
-        _agent = agent;
-        _id = id;
+        _folder = folder;
+        _last = Ask(null);
+        _told = _last.Kills ?? 0;
     }
 
     /// <summary>Waits for the next; false when the container has ended.</summary>
@@ -22,21 +25,24 @@ public sealed class OutOfMemoryWatch : IDisposable
     {
         try
         {
-            GetOomEventRequest request = new() { ContainerId = _id };
-            if (_known is { } known)
+            while (_last.Kills <= _told)
             {
-                request.KnownKills = known;
+                if (_last.Ended)
+                {
+                    return false;
+                }
+
+                _last = Ask(_told);
             }
 
-            _known = _agent.GetOomEvent(request).Kills;
+            _told++;
             return true;
         }
-        catch (Exception e) when (e is TtrpcException or LinuxException or ObjectDisposedException)
+        catch (Exception e) when (e is SandboxException or LinuxException)
         {
             return false;
         }
     }
 
-    /// <inheritdoc/>
-    public void Dispose() => _agent.Dispose();
+    private ControlReply Ask(long? known) => ControlClient.Call(_folder, new ControlCall { Verb = ControlVerb.OutOfMemory, Known = known });
 }

@@ -1,10 +1,9 @@
 using MicroVm.Linux;
-using MicroVm.Oci;
+using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Network;
-using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.Runtime;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
@@ -15,18 +14,35 @@ namespace MicroVm.Sandbox.StandIn;
 /// <summary>What commands ask of a container that is there, by its stand-in's control socket. Any thread.</summary>
 internal sealed class ContainerCommands : IDisposable
 {
-    private readonly string _folder;
     private readonly ContainerRecord _record;
+    private readonly KeptConfiguration _configuration;
     private readonly Guest _guest;
     private readonly Vmm _vmm;
     private readonly VmNetwork _network;
     private readonly StandInCaller _caller;
-    private readonly Lock _startLock = new();
-    private NetworkWatch? _watch;
+    private readonly TimeSpan _startTimeout;
+    private readonly OutOfMemoryKills _kills;
 
-    /// <summary>For the container whose files are in <paramref name="folder"/>. Owns none of them.</summary>
-    internal ContainerCommands(string folder, ContainerRecord record, Guest guest, Vmm vmm, VmNetwork network, StandInCaller caller) =>
-        (_folder, _record, _guest, _vmm, _network, _caller) = (folder, record, guest, vmm, network, caller);
+    // Held by start and by update: each reads and writes the configuration and the limits that follow from it.
+    private readonly Lock _lock = new();
+    private NetworkWatch? _watch;
+    private int _killed;
+    private volatile bool _ended;
+
+    /// <summary>For the container of <paramref name="record"/>. Owns none of its arguments.</summary>
+    /// <param name="record">Its state.</param>
+    /// <param name="configuration">Its configuration.</param>
+    /// <param name="guest">Its agent.</param>
+    /// <param name="vmm">Its VMM.</param>
+    /// <param name="network">Its network.</param>
+    /// <param name="caller">Takes log lines.</param>
+    /// <param name="startTimeout">How long the guest may take to start it.</param>
+    internal ContainerCommands(
+        ContainerRecord record, KeptConfiguration configuration, Guest guest, Vmm vmm, VmNetwork network, StandInCaller caller, TimeSpan startTimeout)
+    {
+        (_record, _configuration, _guest, _vmm, _network, _caller, _startTimeout) = (record, configuration, guest, vmm, network, caller, startTimeout);
+        _kills = new OutOfMemoryKills(guest.Agent, record.State.Id);
+    }
 
     /// <summary>Does what is asked.</summary>
     /// <exception cref="SandboxException">It cannot be done: why, for the command's user.</exception>
@@ -36,11 +52,14 @@ internal sealed class ContainerCommands : IDisposable
         switch (call.Verb)
         {
             case ControlVerb.Start:
-                lock (_startLock)
+                lock (_lock)
                 {
                     Start(id);
                 }
 
+                break;
+            case ControlVerb.Signal when call.Signal == Libc.SIGKILL:
+                Kill(id, call.All);
                 break;
             case ControlVerb.Signal:
                 Call(agent => agent.SignalProcess(new SignalProcessRequest { ContainerId = id, Signal = (uint)call.Signal, All = call.All }));
@@ -54,8 +73,17 @@ internal sealed class ContainerCommands : IDisposable
                 Note(ContainerStatus.Running);
                 break;
             case ControlVerb.Update:
-                Call(agent => agent.UpdateContainer(UpdateContainerRequest.Parser.ParseFrom(call.Update ?? [])));
-                break;
+                lock (_lock)
+                {
+                    return new ControlReply
+                    {
+                        Warnings = ContainerUpdate.Apply(_record.State, _configuration, call.Change ?? new Resources(), r => Call(agent => agent.UpdateContainer(r))),
+                    };
+                }
+
+            case ControlVerb.OutOfMemory:
+                (long kills, bool ended) = _kills.Wait(call.Known);
+                return new ControlReply { Kills = kills, Ended = ended };
             case ControlVerb.Stats:
                 return StatsReply(Call(agent => agent.StatsContainer(id)), _network.Dropped(_vmm));
         }
@@ -63,7 +91,56 @@ internal sealed class ContainerCommands : IDisposable
         return new ControlReply();
     }
 
+    /// <summary>The init has ended: its VM is not ended for it any more, and who waits for kills is answered.</summary>
+    internal void End(bool outOfMemory)
+    {
+        _ended = true;
+        _kills.End(outOfMemory);
+    }
+
     public void Dispose() => _watch?.Dispose();
+
+    /// <summary>SIGKILL ends the init whatever the guest does: one that does not answer, or does not act, loses its VM.</summary>
+    private void Kill(string id, bool all)
+    {
+        SignalProcessRequest request = new() { ContainerId = id, Signal = Libc.SIGKILL, All = all };
+        try
+        {
+            _ = _guest.Agent.SignalProcess(request, GuestPatience.Kill);
+        }
+        catch (TtrpcException e) when (e.Code == StatusCode.DeadlineExceeded)
+        {
+            _caller.Log(LogLevel.Warning, $"container {id}: the guest gave no answer to SIGKILL within {GuestPatience.Kill.TotalSeconds} s, its VM is ended");
+            EndVm();
+            return;
+        }
+        catch (Exception e) when (e is TtrpcException or ObjectDisposedException or LinuxException)
+        {
+            throw Refusal(e);
+        }
+
+        if (Interlocked.Exchange(ref _killed, 1) == 0)
+        {
+            new Thread(EndVmLater, 128 << 10) { IsBackground = true, Name = "kill" }.Start();
+        }
+    }
+
+    private void EndVmLater()
+    {
+        Thread.Sleep(GuestPatience.Death);
+        EndVm();
+    }
+
+    private void EndVm()
+    {
+        if (!_ended)
+        {
+            _vmm.Process.Signal(Libc.SIGKILL);
+
+            // Whoever asked is to find the container stopped.
+            _ = _vmm.Process.Wait(GuestPatience.Kill);
+        }
+    }
 
     private void Start(string id)
     {
@@ -75,16 +152,14 @@ internal sealed class ContainerCommands : IDisposable
 
         _caller.Log(LogLevel.Debug, "the start was asked for");
 
-        // As it is now: it may have been updated since.
-        Spec spec = SpecReader.ReadBundle(_folder);
-        HostLimits.ApplyAtStart(new HostCgroup(state.Cgroups!), spec.Linux?.Resources);
+        HostLimits.ApplyAtStart(new HostCgroup(state.Cgroups!), _configuration.Spec.Linux?.Resources);
         Call(agent =>
         {
             // Some callers add interfaces between create and start.
             WatchNetwork(agent);
             _network.Refresh(_vmm, agent);
             _caller.Log(LogLevel.Debug, "everything but the guest is ready");
-            return agent.StartContainer(id);
+            return agent.StartContainer(id, _startTimeout);
         });
         _caller.Log(LogLevel.Debug, "the guest has started the container");
         _watch?.Begin();
@@ -126,15 +201,14 @@ internal sealed class ContainerCommands : IDisposable
         {
             return call(_guest.Agent);
         }
-        catch (TtrpcException e)
+        catch (Exception e) when (e is TtrpcException or ObjectDisposedException or LinuxException)
         {
-            throw new SandboxException(e.Code == StatusCode.NotFound ? RuntimeTexts.NotRunning : e.Message, e);
-        }
-        catch (Exception e) when (e is ObjectDisposedException or LinuxException)
-        {
-            throw new SandboxException(RuntimeTexts.NotRunning, e);
+            throw Refusal(e);
         }
     }
+
+    private static SandboxException Refusal(Exception e) =>
+        new(e is TtrpcException { Code: not StatusCode.NotFound } ? e.Message : RuntimeTexts.NotRunning, e);
 
     private static ControlReply StatsReply(ContainerStats stats, IReadOnlyDictionary<string, (ulong Received, ulong Sent)> dropped) => new()
     {

@@ -1,28 +1,50 @@
+using System.Globalization;
 using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Sandbox.StandIn;
 
-/// <summary>A command's side of a stand-in's control socket.</summary>
+/// <summary>A command's side of a container's control socket.</summary>
 internal static class ControlClient
 {
     /// <summary>Name of the socket in the container's folder.</summary>
     internal const string SocketName = "control";
 
-    // Longer than what the stand-in itself grants the guest.
-    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(180);
+    // What the container's process needs itself, on a host at its limit.
+    private static readonly TimeSpan Margin = TimeSpan.FromSeconds(5);
 
-    /// <summary>Makes a call.</summary>
-    /// <exception cref="SandboxException">It was refused; the message is the stand-in's.</exception>
-    /// <exception cref="LinuxException">Nobody listens: the stand-in is gone.</exception>
-    internal static ControlReply Call(string folder, ControlCall call)
+    // The guest runs the container's hooks of startContainer meanwhile.
+    private static readonly TimeSpan Start = TimeSpan.FromSeconds(VmOptions.DefaultStartTimeoutSeconds);
+
+    /// <summary>Makes a call. It returns in time, also when the container's process is stopped.</summary>
+    /// <exception cref="SandboxException">It was refused, with the reason of the container's process; or that does not answer.</exception>
+    /// <exception cref="LinuxException">Nobody listens: the container's process is gone.</exception>
+    internal static ControlReply Call(string folder, ControlCall call) => Call(folder, call, PatienceFor(call));
+
+    /// <summary>Makes a call that is answered within <paramref name="patience"/>.</summary>
+    /// <exception cref="SandboxException">As for the other overload.</exception>
+    /// <exception cref="LinuxException">As for the other overload.</exception>
+    internal static ControlReply Call(string folder, ControlCall call, TimeSpan patience)
     {
         using LineChannel channel = new(UnixSocket.Connect(Path.Combine(folder, SocketName)));
-        if (!channel.Send(call)
-            || channel.Receive<ControlReply>(Timeout) is not { } reply)
+        long deadline = Environment.TickCount64 + (long)patience.TotalMilliseconds;
+        if (!channel.Send(call) || channel.Receive<ControlReply>(patience) is not { } reply)
         {
-            throw new LinuxException(Errno.ECONNRESET, "ask the container's process", folder);
+            throw Environment.TickCount64 >= deadline
+                ? new SandboxException(string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"container {Path.GetFileName(folder)}: its process on the host gave no answer within {patience.TotalSeconds} s; kill with SIGKILL or delete --force end it"))
+                : new LinuxException(Errno.ECONNRESET, "ask the container's process", folder);
         }
 
         return reply.Error is null ? reply : throw new SandboxException(reply.Error);
     }
+
+    private static TimeSpan PatienceFor(ControlCall call) => Margin + call.Verb switch
+    {
+        ControlVerb.Start => Start,
+        ControlVerb.Signal when call.Signal == Libc.SIGKILL => GuestPatience.Kill,
+        _ => GuestPatience.Call + GuestPatience.Vmm,
+    };
 }

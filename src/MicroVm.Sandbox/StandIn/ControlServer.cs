@@ -84,7 +84,8 @@ internal sealed unsafe class ControlServer : IDisposable
         ControlReply reply;
         try
         {
-            reply = _answer(call);
+            reply = call.Version == ControlCall.CurrentVersion ? _answer(call) : throw new SandboxException(
+                $"the container's process speaks version {ControlCall.CurrentVersion} of the control protocol, this command version {call.Version}: use the microvm that created the container");
         }
         catch (Exception e) when (e is SandboxException or SpecException or IOException)
         {

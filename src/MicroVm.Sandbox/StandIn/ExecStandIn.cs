@@ -8,6 +8,7 @@ using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
+using MicroVm.Sandbox.Vm;
 using MicroVm.Ttrpc;
 
 namespace MicroVm.Sandbox.StandIn;
@@ -15,7 +16,7 @@ namespace MicroVm.Sandbox.StandIn;
 /// <summary>The host process that stands for one more process in a container: lives as long, ends as it does.</summary>
 internal sealed class ExecStandIn : IDisposable
 {
-    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(120);
+    private const int SignalBase = 128;
     private readonly StandInRequest _request;
     private readonly StandInCaller _caller;
     private readonly ContainerStore _store;
@@ -23,9 +24,9 @@ internal sealed class ExecStandIn : IDisposable
     private readonly SignalRelay _signals;
     private readonly GuestProcess _process;
     private readonly ProcessFiles _files = ProcessFiles.Open(first: false);
+    private readonly TaskCompletionSource _ended = new();
     private AgentClient? _agent;
     private string? _record;
-    private int _init;
 
     internal ExecStandIn(StandInRequest request, StandInCaller caller)
     {
@@ -64,11 +65,7 @@ internal sealed class ExecStandIn : IDisposable
             ExecRecords.Remove(_record);
         }
 
-        if (_init != 0)
-        {
-            _files.RemoveFrom(_init);
-        }
-
+        _files.Remove();
         _files.Dispose();
         _process.Dispose();
         _agent?.Dispose();
@@ -80,7 +77,7 @@ internal sealed class ExecStandIn : IDisposable
         string folder = _store.FolderOf(_request.Id);
         string vsock = _store.VsockOf(_request.Id);
         List<string> warnings = [];
-        Oci.Config.Spec spec = SpecReader.ReadBundle(folder);
+        Oci.Config.Spec spec = SpecReader.ParseBundle(_request.Configuration);
         ExecProcessRequest exec = new()
         {
             ContainerId = _request.Id,
@@ -90,34 +87,39 @@ internal sealed class ExecStandIn : IDisposable
             // Whether a paused container may be executed in was decided by the command.
             IgnorePaused = true,
         };
-        HomeDirectory.Add(exec.Process, _store.Get(_request.Id).Rootfs);
-        warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         ContainerState state = _store.Get(_request.Id);
+        HomeDirectory.Add(exec.Process, state.Rootfs);
+        warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         new HostCgroup(state.Cgroups ?? []).Join();
 
         // A process is in the namespace of its first thread, which this one is: callers find the container's network by it.
         NetworkNamespace.Join(string.Create(CultureInfo.InvariantCulture, $"/proc/{state.Init.Pid}/ns/net"));
         _record = ExecRecords.Add(folder);
-        _agent = AgentClient.Connect(vsock, ConnectTimeout);
+        _agent = AgentClient.Connect(vsock, GuestPatience.Call, GuestPatience.Call);
+        _caller.Log(LogLevel.Debug, "connected to the agent");
         exec.Stdio = _process.Connect(vsock, exec.Process);
-        _agent.ExecProcess(exec);
+        _caller.Log(LogLevel.Debug, "the streams are connected");
+        _agent.ExecProcess(exec, GuestPatience.Exec);
+        _caller.Log(LogLevel.Debug, "the guest has started the process");
         _process.Attach(_agent);
         _process.StartStreams();
         Show(state.Init.Pid);
-        if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created }) || !_caller.WaitForProceed())
+        bool told = _caller.Send(new StandInMessage { Kind = StandInMessageKind.Created });
+        Confinement.ForExec();
+        if (!told || !_caller.WaitForProceed())
         {
-            _process.Deliver(Libc.SIGKILL);
+            _ = _process.Deliver(Libc.SIGKILL);
             return false;
         }
 
-        _signals.Start(_process.Deliver);
+        _signals.Start(signal => _process.Deliver(signal));
 
         // The terminal's new owner may have set its size before.
-        _process.Deliver(Libc.SIGWINCH);
+        _ = _process.Deliver(Libc.SIGWINCH);
         _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
         if (_request.Foreground)
         {
-            _caller.Watch(() => _process.Deliver(Libc.SIGKILL));
+            _caller.Watch(EndWithCaller);
         }
         else
         {
@@ -127,12 +129,21 @@ internal sealed class ExecStandIn : IDisposable
         return true;
     }
 
+    /// <summary>A foreground process ends with its caller; when the guest does not end it, at least its process on the host does.</summary>
+    private void EndWithCaller()
+    {
+        if (!_process.Deliver(Libc.SIGKILL) || !_ended.Task.Wait(GuestPatience.Death))
+        {
+            Libc._exit(SignalBase + Libc.SIGKILL);
+        }
+    }
+
     /// <summary>For callers that list processes; without it the process runs all the same.</summary>
     private void Show(int init)
     {
         try
         {
-            _files.AddTo(_init = init);
+            _files.AddTo(init);
         }
         catch (LinuxException e)
         {
@@ -145,7 +156,9 @@ internal sealed class ExecStandIn : IDisposable
         ExitStatus exit;
         try
         {
-            exit = ProcessEnd.Of(_agent!.WaitProcess(new ProcessId { ContainerId = _request.Id, ExecId = _execId }));
+            WaitProcessResponse end = _agent!.WaitProcess(new ProcessId { ContainerId = _request.Id, ExecId = _execId });
+            _ended.SetResult();
+            exit = ProcessEnd.Of(end);
         }
         catch (SandboxException e)
         {

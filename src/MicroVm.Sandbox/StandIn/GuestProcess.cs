@@ -14,7 +14,6 @@ internal sealed unsafe class GuestProcess : IDisposable
     // A guest whose kernel code is emulated takes seconds for what else takes milliseconds.
     private static readonly TimeSpan QuietAfterExit = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan QuietAfterLoss = TimeSpan.FromSeconds(1);
-    private static readonly TimeSpan SignalTimeout = TimeSpan.FromSeconds(60);
     private readonly StandInRequest _request;
     private readonly string _execId;
     private readonly StandInCaller _caller;
@@ -54,7 +53,7 @@ internal sealed unsafe class GuestProcess : IDisposable
             }
         }
 
-        _streams = ContainerStreams.Connect(vsockPath, process.Terminal, host, (_request.Vm ?? new VmOptions()).StartTimeout);
+        _streams = ContainerStreams.Connect(vsockPath, process.Terminal, host, _request.Vm?.StartTimeout ?? GuestPatience.Call);
         return _streams.Ports;
     }
 
@@ -64,8 +63,9 @@ internal sealed unsafe class GuestProcess : IDisposable
     /// <summary>Starts the copying of streams.</summary>
     internal void StartStreams() => _streams!.Start();
 
-    /// <summary>Hands a signal to the process.</summary>
-    internal void Deliver(int signal)
+    /// <summary>Hands a signal to the process. A guest that does not answer in time does not hold the signals that follow.</summary>
+    /// <returns>False when the guest did not take it.</returns>
+    internal bool Deliver(int signal)
     {
         try
         {
@@ -75,18 +75,21 @@ internal sealed unsafe class GuestProcess : IDisposable
                 {
                     _agent!.TtyWinResize(
                         new TtyWinResizeRequest { ContainerId = _request.Id, ExecId = _execId, Width = (uint)size.Width, Height = (uint)size.Height },
-                        SignalTimeout);
+                        GuestPatience.Call);
                 }
 
-                return;
+                return true;
             }
 
-            _agent!.SignalProcess(new SignalProcessRequest { ContainerId = _request.Id, ExecId = _execId, Signal = (uint)signal }, SignalTimeout);
+            TimeSpan patience = signal == Libc.SIGKILL ? GuestPatience.Kill : GuestPatience.Call;
+            _agent!.SignalProcess(new SignalProcessRequest { ContainerId = _request.Id, ExecId = _execId, Signal = (uint)signal }, patience);
+            return true;
         }
         catch (Exception e) when (e is TtrpcException or ObjectDisposedException)
         {
             // The process has ended, or the VM: who waits for it says so.
             _caller.Log(LogLevel.Debug, $"signal {signal} was not delivered: {e.Message}");
+            return false;
         }
     }
 

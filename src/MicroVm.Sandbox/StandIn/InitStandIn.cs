@@ -19,7 +19,6 @@ namespace MicroVm.Sandbox.StandIn;
 /// </summary>
 internal sealed class InitStandIn : IDisposable
 {
-    private const int MaxSpec = 16 << 20;
     private readonly StandInRequest _request;
     private readonly StandInCaller _caller;
     private readonly FirstThread _first;
@@ -83,14 +82,14 @@ internal sealed class InitStandIn : IDisposable
     {
         _caller.Log(LogLevel.Debug, "the container's process runs");
         string bundle = _request.Bundle!;
-        Spec spec = SpecReader.ReadBundle(bundle);
+        Spec spec = SpecReader.ParseBundle(_request.Configuration);
         string rootfs = SpecValidator.Validate(spec, bundle);
         HookRunner.Check(spec.Hooks);
         bool terminal = spec.Process!.Terminal ?? false;
         CheckTerminal(terminal);
         List<string> warnings = [];
         VmShape shape = VmShape.Resolve(spec, _request.Vm!, Host.MemoryMiB, Environment.ProcessorCount);
-        RuntimeFiles files = RuntimeFiles.Locate(_request.Vm!.Kernel, _request.Vm.Initramfs);
+        RuntimeFiles files = RuntimeFiles.Locate(_request.Vm!.Kernel, _request.Vm.Initramfs) with { PrivateImages = _request.Vm.PrivateImages };
         (HostCgroup cgroup, _before) = HostCgroup.Of(spec.Linux?.CgroupsPath, _request.Id, _request.SystemdCgroup);
         using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
@@ -128,7 +127,7 @@ internal sealed class InitStandIn : IDisposable
         vmm.ReadConsole();
         cgroup.Join();
         _record.Change(s => s with { Vmm = ProcessIdentity.Of(vmm.Process.Pid) });
-        KeepSpec(bundle);
+        KeptConfiguration configuration = KeptConfiguration.Keep(_store.FolderOf(_request.Id), _request.Configuration, spec);
         using ContainerView view = ContainerView.Open(spec, bundle, rootfs);
         _first.Do(() =>
         {
@@ -145,9 +144,10 @@ internal sealed class InitStandIn : IDisposable
         _caller.Log(LogLevel.Debug, "the guest has the container");
         _first.Do(view.AttachVolumes);
         Show(view);
-        _commands = new ContainerCommands(_store.FolderOf(_request.Id), _record, _guest, vmm, network, _caller);
+        _guest.Agent.DefaultTimeout = GuestPatience.Call;
+        _commands = new ContainerCommands(_record, configuration, _guest, vmm, network, _caller, _request.Vm.StartTimeout);
         _control = ControlServer.Start(_store.FolderOf(_request.Id), _commands.Answer);
-        return HandOver();
+        return HandOver(terminal);
     }
 
     /// <summary>For callers that list processes; without it the container runs all the same.</summary>
@@ -162,11 +162,6 @@ internal sealed class InitStandIn : IDisposable
             _caller.Log(LogLevel.Debug, $"the process is not listed in the container's /proc: {e.Message}");
         }
     }
-
-    /// <summary>Later commands look at the configuration as it was now.</summary>
-    private void KeepSpec(string bundle) => HostFile.Replace(
-        Path.Combine(_store.FolderOf(_request.Id), SpecReader.FileName),
-        HostFile.ReadAllBytes(Path.Combine(bundle, SpecReader.FileName), MaxSpec), 0b110_000_000);
 
     private void CheckTerminal(bool terminal)
     {
@@ -221,18 +216,25 @@ internal sealed class InitStandIn : IDisposable
     }
 
     /// <summary>The caller runs hooks and writes the pid file; a caller that dies over it takes the container with it.</summary>
-    private bool HandOver()
+    private bool HandOver(bool terminal)
     {
-        if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created, State = _record!.State }) || !_caller.WaitForProceed())
+        if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created, State = _record!.State, Terminal = terminal }))
+        {
+            return false;
+        }
+
+        // While the caller runs hooks.
+        Confinement.ForInit();
+        if (!_caller.WaitForProceed())
         {
             return false;
         }
 
         _record.Change(s => s with { Status = ContainerStatus.Created });
-        _signals.Start(_process.Deliver);
+        _signals.Start(signal => _process.Deliver(signal));
 
         // The terminal's new owner may have set its size before.
-        _process.Deliver(Libc.SIGWINCH);
+        _ = _process.Deliver(Libc.SIGWINCH);
         _caller.Log(LogLevel.Debug, "created");
         _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
         if (_request.Foreground)
@@ -262,6 +264,7 @@ internal sealed class InitStandIn : IDisposable
         }
         catch (SandboxException e)
         {
+            _commands!.End(outOfMemory: false);
             _process.DrainAfterLoss();
             _caller.Fail(e.Message);
             if (_abandoned)
@@ -272,6 +275,7 @@ internal sealed class InitStandIn : IDisposable
             return new ExitStatus(0, Libc.SIGKILL);
         }
 
+        _commands!.End(end.OomKilled);
         _process.Drain();
         _control!.Finish();
         if (end.OomKilled)

@@ -20,6 +20,7 @@ internal sealed unsafe class ProcessFiles : IDisposable
     private readonly List<(string Path, SafeFd File)> _files = [];
     private readonly string _pidNamespace;
     private readonly SafeFd? _figures;
+    private SafeFd? _view;
 
     private ProcessFiles(bool first)
     {
@@ -65,14 +66,35 @@ internal sealed unsafe class ProcessFiles : IDisposable
 
     /// <summary>Adds the files of this process to the view that <paramref name="pid"/> is in.</summary>
     /// <exception cref="LinuxException">The kernel refused, or the process is gone.</exception>
-    internal void AddTo(int pid) => InViewOf(pid, Add);
-
-    /// <summary>Takes them out again. A process that is killed leaves names that lead nowhere.</summary>
-    internal void RemoveFrom(int pid)
+    internal void AddTo(int pid)
     {
+        OpenView(pid);
+        InView(_view!, Add);
+    }
+
+    /// <summary>Holds the view that <paramref name="pid"/> is in, for <see cref="Remove"/>.</summary>
+    /// <exception cref="LinuxException">The process is gone.</exception>
+    internal void OpenView(int pid)
+    {
+        string path = string.Create(CultureInfo.InvariantCulture, $"{Proc}/{pid}/ns/mnt");
+        _view?.Dispose();
+        _view = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
+    }
+
+    /// <summary>
+    /// Takes out again what was added, if anything was. A process that is killed leaves names that lead nowhere. By now this process may
+    /// have given up the rights to look at the other one.
+    /// </summary>
+    internal void Remove()
+    {
+        if (_view is null)
+        {
+            return;
+        }
+
         try
         {
-            InViewOf(pid, Remove);
+            InView(_view, RemoveFiles);
         }
         catch (LinuxException)
         {
@@ -84,6 +106,7 @@ internal sealed unsafe class ProcessFiles : IDisposable
     {
         _files.ForEach(f => f.File.Dispose());
         _figures?.Dispose();
+        _view?.Dispose();
     }
 
     private static SafeFd Clone(string path)
@@ -95,14 +118,11 @@ internal sealed unsafe class ProcessFiles : IDisposable
     private static SafeFd OpenPath(string path) =>
         SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0), "open", path);
 
-    private static void InViewOf(int pid, Action action) => _ = OwnThread.Run(() =>
+    private static void InView(SafeFd view, Action action) => _ = OwnThread.Run(() =>
     {
-        string path = string.Create(CultureInfo.InvariantCulture, $"{Proc}/{pid}/ns/mnt");
-        using SafeFd view = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
-
         // Threads share their root and working directory, which a mount namespace comes with.
         Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare", "CLONE_FS");
-        Check.Result(Libc.setns(view.Value, Libc.CLONE_NEWNS), "setns", path);
+        Check.Result(Libc.setns(view.Value, Libc.CLONE_NEWNS), "setns", "mount namespace of the container's view");
         if (IsOurs())
         {
             action();
@@ -127,7 +147,7 @@ internal sealed unsafe class ProcessFiles : IDisposable
         _files.ForEach(Attach);
     }
 
-    private void Remove()
+    private void RemoveFiles()
     {
         foreach ((string path, _) in _files)
         {

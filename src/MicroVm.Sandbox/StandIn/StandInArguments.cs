@@ -1,13 +1,11 @@
 using System.Text.Json;
-using MicroVm.Linux;
-using MicroVm.Oci;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.StandIn;
 
 /// <summary>
-/// The arguments of a stand-in's process: those of the process that it stands for, since whoever lists processes looks for these
-/// (docker top, podman top, ps). Which container's stand-in it is, is in its environment.
+/// The arguments of a container's process on the host: those of the process that it stands for, since whoever lists processes looks
+/// for these (docker top, podman top, ps). Its environment holds the container's id.
 /// </summary>
 internal static class StandInArguments
 {
@@ -15,32 +13,29 @@ internal static class StandInArguments
     internal const string Marker = "MICROVM_STAND_IN";
 
     // More of either is nothing to look at, and might not fit into what execve(2) takes.
-    private const int MaxArguments = 1024, MaxLength = 1024, MaxSpec = 16 << 20;
+    private const int MaxArguments = 1024, MaxLength = 1024;
 
-    /// <summary>What a request's stand-in is started with; the runtime's name and the id where the process cannot be told yet.</summary>
-    internal static IReadOnlyList<string> Of(StandInRequest request)
+    /// <summary>What a request's process is started with; the runtime's name and the id where the process is not known yet.</summary>
+    /// <param name="request">The request.</param>
+    /// <param name="configuration">Bytes of the configuration.</param>
+    internal static IReadOnlyList<string> Of(StandInRequest request, ReadOnlySpan<byte> configuration)
     {
-        List<string>? arguments = request.Process is not null ? request.Process.Args : InBundle(request.Bundle!);
+        List<string>? arguments = request.Process is not null ? request.Process.Args : Find(configuration);
         return arguments is { Count: > 0 } ? arguments.GetRange(0, Math.Min(arguments.Count, MaxArguments)).ConvertAll(Cut) : ["microvm", request.Id];
     }
 
-    /// <summary>process.args of a bundle; null when there is none, of which its stand-in tells.</summary>
-    private static List<string>? InBundle(string bundle)
+    /// <summary>process.args of a configuration; null when there is none, which its owner reports.</summary>
+    private static List<string>? Find(ReadOnlySpan<byte> json)
     {
         try
         {
-            return Find(HostFile.ReadAllBytes(Path.Combine(bundle, SpecReader.FileName), MaxSpec));
+            Utf8JsonReader reader = new(json);
+            return reader.Read() && Enter(ref reader, "process"u8) && Enter(ref reader, "args"u8) ? Texts(ref reader) : null;
         }
-        catch (Exception e) when (e is LinuxException or JsonException or InvalidOperationException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             return null;
         }
-    }
-
-    private static List<string>? Find(ReadOnlySpan<byte> json)
-    {
-        Utf8JsonReader reader = new(json);
-        return reader.Read() && Enter(ref reader, "process"u8) && Enter(ref reader, "args"u8) ? Texts(ref reader) : null;
     }
 
     /// <summary>Moves from an object's opening brace to the value of one of its members.</summary>

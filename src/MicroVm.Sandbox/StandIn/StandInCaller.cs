@@ -62,7 +62,11 @@ internal sealed class StandInCaller : IDisposable
         {
         }
 
-        ended();
+        // Closed here: this process ends by itself.
+        if (!_gone)
+        {
+            ended();
+        }
     }, 128 << 10)
     { IsBackground = true, Name = "caller" }.Start();
 

@@ -8,18 +8,18 @@ namespace MicroVm.Sandbox.StandIn;
 /// <summary>The executable as a stand-in, as which commands start it.</summary>
 public static unsafe class StandInMain
 {
-    /// <summary>Whether this process was started as a stand-in.</summary>
-    public static bool IsAsked => Environment.GetEnvironmentVariable(StandInArguments.Marker) is not null;
-
-    private const int RequestFd = 3, CallerFd = 4, MaxRequest = 64 << 20;
+    private const int MaxRequest = 64 << 20;
     private const int Failure = 1;
+
+    /// <summary>Whether a command started this process as a container's. The variable alone is not believed: anyone may set it.</summary>
+    public static bool IsAsked => Environment.GetEnvironmentVariable(StandInArguments.Marker) is not null && StandInHandshake.Take();
 
     /// <summary>Runs a stand-in to its end. Does not return when a signal ended the process that it stands for.</summary>
     public static int Run()
     {
         HostStreams.Prepare();
         StandInRequest request = ReadRequest();
-        using StandInCaller caller = new(new SafeFd(CallerFd), request);
+        using StandInCaller caller = new(new SafeFd(StandInHandshake.CallerFd), request);
         ExitStatus? exit;
         try
         {
@@ -53,10 +53,11 @@ public static unsafe class StandInMain
 
     private static StandInRequest ReadRequest()
     {
-        using SafeFd pipe = new(RequestFd);
-        byte[] json = HostFile.ReadToEnd(pipe, MaxRequest, "request");
-        _ = Libc.fcntl(CallerFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
-        return HandJson.Read<StandInRequest>(json);
+        using SafeFd pipe = new(StandInHandshake.RequestFd);
+        using SafeFd configuration = new(StandInHandshake.ConfigurationFd);
+        _ = Libc.fcntl(StandInHandshake.CallerFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
+        byte[] bytes = HostFile.ReadToEnd(configuration, Oci.SpecReader.MaxBytes, "configuration");
+        return HandJson.Read<StandInRequest>(HostFile.ReadToEnd(pipe, MaxRequest, "request")) with { Configuration = bytes };
     }
 
     /// <summary>Ends by a signal, so that who waits for this process is told what ended the one in the guest.</summary>

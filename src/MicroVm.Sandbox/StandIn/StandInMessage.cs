@@ -26,6 +26,21 @@ internal enum StandInMessageKind
 /// <summary>A line between a command and the stand-in that it started.</summary>
 internal sealed record StandInMessage : IHandJson<StandInMessage>
 {
+    /// <summary>Names of the kinds.</summary>
+    internal static readonly EnumNames<StandInMessageKind> Kinds = new(
+        (StandInMessageKind.Log, "log"),
+        (StandInMessageKind.Created, "created"),
+        (StandInMessageKind.Proceed, "proceed"),
+        (StandInMessageKind.Ready, "ready"),
+        (StandInMessageKind.Failed, "failed"));
+
+    /// <summary>Names of the severities.</summary>
+    internal static readonly EnumNames<LogLevel> Levels = new(
+        (LogLevel.Debug, "debug"),
+        (LogLevel.Info, "info"),
+        (LogLevel.Warning, "warning"),
+        (LogLevel.Error, "error"));
+
     /// <summary>What it is.</summary>
     public required StandInMessageKind Kind { get; init; }
 
@@ -38,10 +53,14 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
     /// <summary>For Created, and for Failed when there was one: the container's state.</summary>
     public ContainerState? State { get; set; }
 
+    /// <summary>For Created: the process has a terminal.</summary>
+    public bool Terminal { get; set; }
+
     public void WriteMembers(Utf8JsonWriter writer)
     {
-        writer.WriteNumber("kind"u8, (int)Kind);
-        writer.WriteNumber("level"u8, (int)Level);
+        writer.WriteString("kind"u8, Kinds.Of(Kind));
+        writer.WriteString("level"u8, Levels.Of(Level));
+        writer.WriteBoolean("terminal"u8, Terminal);
         writer.WriteOptional("text"u8, Text);
         if (State is not null)
         {
@@ -56,15 +75,20 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
         LogLevel level = default;
         string? text = null;
         ContainerState? state = null;
+        bool terminal = false;
         while (HandJson.NextMember(ref reader))
         {
             if (HandJson.Is(ref reader, "kind"u8))
             {
-                kind = (StandInMessageKind)reader.GetInt32();
+                kind = Kinds.Read(ref reader);
             }
             else if (HandJson.Is(ref reader, "level"u8))
             {
-                level = (LogLevel)reader.GetInt32();
+                level = Levels.Read(ref reader);
+            }
+            else if (HandJson.Is(ref reader, "terminal"u8))
+            {
+                terminal = reader.GetBoolean();
             }
             else if (HandJson.Is(ref reader, "text"u8))
             {
@@ -80,6 +104,6 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
             }
         }
 
-        return new StandInMessage { Kind = kind ?? throw new JsonException("no kind"), Level = level, Text = text, State = state };
+        return new StandInMessage { Kind = kind ?? throw new JsonException("no kind"), Level = level, Text = text, State = state, Terminal = terminal };
     }
 }

@@ -34,10 +34,12 @@ internal sealed class StandInProcess : IDisposable
             using SafeFd itsRequest = read, ourRequest = write;
             (SafeFd mine, SafeFd other) = UnixSocket.Pair();
             using SafeFd its = other;
+            using SafeFd configuration = MemoryFile.Create("configuration", request.Configuration);
+            StandInHandshake.Offer(mine);
             Spawn spawn = new()
             {
                 File = Environment.ProcessPath!,
-                Arguments = StandInArguments.Of(request),
+                Arguments = StandInArguments.Of(request, request.Configuration),
                 Environment = EnvironmentFor(request.Id),
                 NewSession = true,
                 WorkingDirectory = "/",
@@ -47,6 +49,7 @@ internal sealed class StandInProcess : IDisposable
             spawn.Add(Streams.HostStreams.Error);
             spawn.Add(itsRequest);
             spawn.Add(its);
+            spawn.Add(configuration);
             StandInProcess process = new(spawn.Start(), new LineChannel(mine), log);
             itsRequest.Dispose();
 
@@ -126,7 +129,10 @@ internal sealed class StandInProcess : IDisposable
         List<string> environment = [$"{StandInArguments.Marker}={id}"];
         foreach (DictionaryEntry variable in Environment.GetEnvironmentVariables())
         {
-            environment.Add($"{variable.Key}={variable.Value}");
+            if (variable.Key is not StandInArguments.Marker)
+            {
+                environment.Add($"{variable.Key}={variable.Value}");
+            }
         }
 
         return environment;

@@ -18,6 +18,9 @@ internal sealed partial record StandInRequest : IHandJson<StandInRequest>
     /// <summary>Absolute path of the bundle; null for another process in a container that exists.</summary>
     public string? Bundle { get; set; }
 
+    /// <summary>Bytes of the configuration: the bundle's for a creation, else the kept one. They travel in a file of their own.</summary>
+    public byte[] Configuration { get; init; } = [];
+
     /// <summary>Size and files of the VM.</summary>
     public VmOptions? Vm { get; set; }
 

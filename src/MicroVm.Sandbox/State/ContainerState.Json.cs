@@ -6,8 +6,13 @@ namespace MicroVm.Sandbox.State;
 
 public sealed partial record ContainerState
 {
-    // In the order of the enumeration.
-    private static readonly string[] StatusNames = ["creating", "created", "running", "paused", "stopped"];
+    /// <summary>Names of the states.</summary>
+    internal static readonly EnumNames<ContainerStatus> StatusNames = new(
+        (ContainerStatus.Creating, "creating"),
+        (ContainerStatus.Created, "created"),
+        (ContainerStatus.Running, "running"),
+        (ContainerStatus.Paused, "paused"),
+        (ContainerStatus.Stopped, "stopped"));
 
     void IHandJson<ContainerState>.WriteMembers(Utf8JsonWriter writer)
     {
@@ -26,7 +31,7 @@ public sealed partial record ContainerState
             HandJson.WriteObject(writer, Vmm);
         }
 
-        writer.WriteString("status"u8, StatusNames[(int)Status]);
+        writer.WriteString("status"u8, StatusNames.Of(Status));
         writer.WriteOptional("networkNamespace"u8, NetworkNamespace);
         writer.WriteOptional("annotations"u8, Annotations);
         if (Hooks is not null)
@@ -47,7 +52,7 @@ public sealed partial record ContainerState
         DateTimeOffset created = default;
         uint owner = 0;
         ProcessIdentity? init = null, vmm = null;
-        int status = -1;
+        ContainerStatus? status = null;
         SortedDictionary<string, string>? annotations = null, cgroups = null;
         Hooks? hooks = null;
         bool isTransient = false;
@@ -56,6 +61,11 @@ public sealed partial record ContainerState
             if (HandJson.Is(ref reader, "formatVersion"u8))
             {
                 formatVersion = reader.GetInt32();
+                if (formatVersion != CurrentFormat)
+                {
+                    throw new SandboxException(
+                        $"a container's state has format version {formatVersion}, this microvm knows version {CurrentFormat}: use the microvm that created the container");
+                }
             }
             else if (HandJson.Is(ref reader, "ociVersion"u8))
             {
@@ -91,7 +101,7 @@ public sealed partial record ContainerState
             }
             else if (HandJson.Is(ref reader, "status"u8))
             {
-                status = Array.IndexOf(StatusNames, reader.GetString());
+                status = StatusNames.Read(ref reader);
             }
             else if (HandJson.Is(ref reader, "networkNamespace"u8))
             {
@@ -134,7 +144,7 @@ public sealed partial record ContainerState
             Owner = owner,
             Init = init ?? throw new JsonException("no init"),
             Vmm = vmm,
-            Status = status >= 0 ? (ContainerStatus)status : throw new JsonException("no status"),
+            Status = status ?? throw new JsonException("no status"),
             NetworkNamespace = networkNamespace,
             Annotations = annotations,
             Hooks = hooks,

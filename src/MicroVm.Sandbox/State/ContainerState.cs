@@ -6,8 +6,11 @@ namespace MicroVm.Sandbox.State;
 /// <summary>state.json of a container: enough for any later command to find its processes and sockets.</summary>
 public sealed partial record ContainerState : IHandJson<ContainerState>
 {
+    /// <summary>The version that this build writes; the first member of the document, and the only one that is read.</summary>
+    internal const int CurrentFormat = 1;
+
     /// <summary>Version of this format.</summary>
-    public int FormatVersion { get; init; } = 1;
+    public int FormatVersion { get; init; } = CurrentFormat;
 
     /// <summary>Version of the specification that the bundle asked for.</summary>
     public required string OciVersion { get; init; }

@@ -129,8 +129,43 @@ public sealed class ContainerStore
     public ContainerState Get(string id) => Find(id) ?? throw new SandboxException(ContainerMissing);
 
     /// <summary>All containers with a state, by id.</summary>
-    public IReadOnlyList<ContainerState> All() =>
-        [.. Directory.EnumerateDirectories(_root).Select(Read).OfType<ContainerState>().OrderBy(s => s.Id, StringComparer.Ordinal)];
+    /// <param name="unreadable">Takes a line for each container whose state this version does not know.</param>
+    /// <exception cref="SandboxException">The folder cannot be read.</exception>
+    public IReadOnlyList<ContainerState> All(Action<string> unreadable)
+    {
+        ArgumentNullException.ThrowIfNull(unreadable);
+        List<ContainerState> all = [];
+        foreach (string folder in Folders())
+        {
+            try
+            {
+                if (Read(folder) is { } state)
+                {
+                    all.Add(state);
+                }
+            }
+            catch (SandboxException e)
+            {
+                unreadable($"{Path.GetFileName(folder)}: {e.Message}");
+            }
+        }
+
+        all.Sort((a, b) => string.CompareOrdinal(a.Id, b.Id));
+        return all;
+    }
+
+    private string[] Folders()
+    {
+        try
+        {
+            return Directory.GetDirectories(_root);
+        }
+        catch (Exception e) when (e is UnauthorizedAccessException or IOException)
+        {
+            string reason = e is UnauthorizedAccessException ? "permission denied; its containers belong to another user, use sudo" : e.Message;
+            throw new SandboxException($"open {_root}: {reason}", e);
+        }
+    }
 
     /// <summary>Forgets a container, its folder and all that lies there; a later one of the same id stays.</summary>
     public void Delete(ContainerState state)

@@ -71,6 +71,23 @@ internal static class HandJson
         reader.Skip();
     }
 
+    /// <summary>Reads an array of texts.</summary>
+    internal static List<string> ReadList(ref Utf8JsonReader reader)
+    {
+        if (reader.TokenType != JsonTokenType.StartArray)
+        {
+            throw new JsonException("not an array");
+        }
+
+        List<string> values = [];
+        while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
+        {
+            values.Add(reader.GetString() ?? throw new JsonException("an array holds null"));
+        }
+
+        return values;
+    }
+
     /// <summary>Reads an object of texts; null for null.</summary>
     internal static SortedDictionary<string, string>? ReadTexts(ref Utf8JsonReader reader)
     {

@@ -12,6 +12,9 @@ public sealed record RuntimeFiles(string Vmm, string Kernel, string AgentImage)
     /// <summary>An initial RAM file system whose /init is to run in place of <see cref="AgentImage"/>; null for none.</summary>
     public string? Initramfs { get; init; }
 
+    /// <summary>The VM gets copies of its own of kernel and image, so that it shares none of their pages with other VMs.</summary>
+    public bool PrivateImages { get; init; }
+
     /// <summary>The guest kernel for hosts whose KVM is PVM; null when it is not installed or another kernel was asked for.</summary>
     public string? PvmKernel { get; init; }
 

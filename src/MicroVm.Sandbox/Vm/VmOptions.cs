@@ -16,6 +16,18 @@ public sealed record VmOptions : IHandJson<VmOptions>
     /// <summary>Number of vCPUs.</summary>
     public int? Vcpus { get; init; }
 
+    /// <summary>Guest memory in MiB where the container has no limit; null for <see cref="VmShape.DefaultMemoryMiB"/>.</summary>
+    public int? DefaultMemoryMiB { get; init; }
+
+    /// <summary>vCPUs where the container has no quota; null for one.</summary>
+    public int? DefaultVcpus { get; init; }
+
+    /// <summary>Annotations of the bundle that have an effect (<see cref="VmAnnotations"/>), separated by commas; null for none.</summary>
+    public string? AllowedAnnotations { get; init; }
+
+    /// <summary>The VM has copies of its own of kernel and agent: no page of them is shared with other VMs.</summary>
+    public bool PrivateImages { get; init; }
+
     /// <summary>Guest kernel.</summary>
     public string? Kernel { get; init; }
 
@@ -40,6 +52,10 @@ public sealed record VmOptions : IHandJson<VmOptions>
     {
         writer.WriteOptional("memoryMiB"u8, MemoryMiB);
         writer.WriteOptional("vcpus"u8, Vcpus);
+        writer.WriteOptional("defaultMemoryMiB"u8, DefaultMemoryMiB);
+        writer.WriteOptional("defaultVcpus"u8, DefaultVcpus);
+        writer.WriteOptional("allowedAnnotations"u8, AllowedAnnotations);
+        writer.WriteBoolean("privateImages"u8, PrivateImages);
         writer.WriteOptional("cpuTemplate"u8, CpuTemplate);
         writer.WriteOptional("kernel"u8, Kernel);
         writer.WriteOptional("initramfs"u8, Initramfs);
@@ -50,8 +66,9 @@ public sealed record VmOptions : IHandJson<VmOptions>
 
     static VmOptions IHandJson<VmOptions>.ReadMembers(ref Utf8JsonReader reader)
     {
-        int? memoryMiB = null, vcpus = null, startTimeoutSeconds = null;
-        string? cpuTemplate = null, kernel = null, initramfs = null, kernelArguments = null, consoleLog = null;
+        int? memoryMiB = null, vcpus = null, startTimeoutSeconds = null, defaultMemoryMiB = null, defaultVcpus = null;
+        bool privateImages = false;
+        string? allowedAnnotations = null, cpuTemplate = null, kernel = null, initramfs = null, kernelArguments = null, consoleLog = null;
         while (HandJson.NextMember(ref reader))
         {
             if (HandJson.Is(ref reader, "memoryMiB"u8))
@@ -61,6 +78,22 @@ public sealed record VmOptions : IHandJson<VmOptions>
             else if (HandJson.Is(ref reader, "vcpus"u8))
             {
                 vcpus = reader.GetInt32();
+            }
+            else if (HandJson.Is(ref reader, "defaultMemoryMiB"u8))
+            {
+                defaultMemoryMiB = reader.GetInt32();
+            }
+            else if (HandJson.Is(ref reader, "defaultVcpus"u8))
+            {
+                defaultVcpus = reader.GetInt32();
+            }
+            else if (HandJson.Is(ref reader, "allowedAnnotations"u8))
+            {
+                allowedAnnotations = reader.GetString();
+            }
+            else if (HandJson.Is(ref reader, "privateImages"u8))
+            {
+                privateImages = reader.GetBoolean();
             }
             else if (HandJson.Is(ref reader, "cpuTemplate"u8))
             {
@@ -96,6 +129,10 @@ public sealed record VmOptions : IHandJson<VmOptions>
         {
             MemoryMiB = memoryMiB,
             Vcpus = vcpus,
+            DefaultMemoryMiB = defaultMemoryMiB,
+            DefaultVcpus = defaultVcpus,
+            AllowedAnnotations = allowedAnnotations,
+            PrivateImages = privateImages,
             CpuTemplate = cpuTemplate,
             Kernel = kernel,
             Initramfs = initramfs,

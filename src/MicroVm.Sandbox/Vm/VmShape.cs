@@ -6,7 +6,10 @@ using MicroVm.VmmControl;
 
 namespace MicroVm.Sandbox.Vm;
 
-/// <summary>Size of a VM: flags before annotations before the container's limits before defaults.</summary>
+/// <summary>
+/// Size of a VM: the command's flags before annotations, where they are allowed, before the container's limits, before the
+/// host's configuration, before defaults.
+/// </summary>
 /// <param name="MemoryMiB">Guest memory.</param>
 /// <param name="Vcpus">Number of vCPUs.</param>
 /// <param name="CpuTemplate">One of <see cref="CpuTemplateNames"/>.</param>
@@ -14,18 +17,6 @@ namespace MicroVm.Sandbox.Vm;
 /// <param name="HostCpus">Host CPUs that the VM may use (cpuset.cpus); empty: all.</param>
 public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, string KernelArguments, IReadOnlyList<int> HostCpus)
 {
-    /// <summary>Annotation with the memory in MiB.</summary>
-    public const string MemoryAnnotation = "dev.microvm.memory";
-
-    /// <summary>Annotation with the number of vCPUs.</summary>
-    public const string VcpusAnnotation = "dev.microvm.vcpus";
-
-    /// <summary>Annotation with the CPU template.</summary>
-    public const string CpuTemplateAnnotation = "dev.microvm.cpu-template";
-
-    /// <summary>Annotation with more of the kernel's command line.</summary>
-    public const string KernelArgumentsAnnotation = "dev.microvm.kernel-args";
-
     /// <summary>Memory of a VM whose container has no limit.</summary>
     public const int DefaultMemoryMiB = 128;
 
@@ -45,37 +36,38 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
     {
         ArgumentNullException.ThrowIfNull(spec);
         ArgumentNullException.ThrowIfNull(options);
+        VmAnnotations.Check(spec.Annotations, options.AllowedAnnotations);
         Resources? resources = spec.Linux?.Resources;
         IReadOnlyList<int> cpus = CpuSet.Parse(resources?.Cpu?.Cpus, "linux.resources.cpu.cpus");
 
-        int memory = options.MemoryMiB ?? Annotation(spec, MemoryAnnotation) ?? MemoryFor(resources?.Memory?.Limit, hostMemoryMiB);
+        int memory = options.MemoryMiB ?? Annotation(spec, VmAnnotations.Memory) ?? MemoryFor(resources?.Memory?.Limit, options.DefaultMemoryMiB, hostMemoryMiB);
         if (memory < MinMemoryMiB || memory > hostMemoryMiB)
         {
             throw new SandboxException(
                 $"{memory} MiB of VM memory are not possible: at least {MinMemoryMiB} MiB are needed for kernel and agent, and the host has {hostMemoryMiB} MiB");
         }
 
-        int vcpus = options.Vcpus ?? Annotation(spec, VcpusAnnotation) ?? VcpusFor(resources?.Cpu, cpus.Count, hostCpus);
+        int vcpus = options.Vcpus ?? Annotation(spec, VmAnnotations.Vcpus) ?? VcpusFor(resources?.Cpu, options.DefaultVcpus, cpus.Count, hostCpus);
         if (vcpus is < 1 or > MaxVcpus)
         {
             throw new SandboxException($"{vcpus} vCPUs are not possible: 1 to {MaxVcpus}");
         }
 
-        string template = options.CpuTemplate ?? spec.Annotations?.GetValueOrDefault(CpuTemplateAnnotation) ?? CpuTemplateNames.Host;
+        string template = options.CpuTemplate ?? spec.Annotations?.GetValueOrDefault(VmAnnotations.CpuTemplate) ?? CpuTemplateNames.Host;
         if (!CpuTemplateNames.All.Contains(template))
         {
             throw new SandboxException($"there is no CPU template \"{template}\": it may be {string.Join(", ", CpuTemplateNames.All)}");
         }
 
-        string annotated = spec.Annotations?.GetValueOrDefault(KernelArgumentsAnnotation) ?? "";
+        string annotated = spec.Annotations?.GetValueOrDefault(VmAnnotations.KernelArguments) ?? "";
         return new VmShape(memory, vcpus, template, $"{annotated} {options.KernelArguments}".Trim(), cpus);
     }
 
-    private static int MemoryFor(long? limit, long hostMemoryMiB)
+    private static int MemoryFor(long? limit, int? without, long hostMemoryMiB)
     {
         if (limit is null or <= 0)
         {
-            return DefaultMemoryMiB;
+            return without ?? DefaultMemoryMiB;
         }
 
         // A limit above the host's memory is legal, as on the host, and then limits nothing.
@@ -83,8 +75,13 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         return (int)Math.Min(Math.Max(DefaultMemoryMiB, needed), Math.Min(hostMemoryMiB, int.MaxValue));
     }
 
-    private static int VcpusFor(CpuResources? cpu, int setSize, int hostCpus)
+    private static int VcpusFor(CpuResources? cpu, int? without, int setSize, int hostCpus)
     {
+        if (without is { } configured && cpu?.Quota is null or <= 0)
+        {
+            return configured;
+        }
+
         ulong period = cpu?.Period is null or 0 ? DefaultPeriod : cpu.Period.Value;
         ulong quota = cpu?.Quota > 0 ? (ulong)cpu.Quota.Value : period;
         ulong wanted = (quota / period) + (quota % period == 0 ? 0UL : 1UL);

@@ -69,9 +69,10 @@ internal sealed unsafe class Vmm : IDisposable
             using SafeFd program = Open(files.Vmm, "microvm-vmm");
             using SafeFd kvm = OpenKvm();
             using SafeFd listener = UnixSocket.Listen(vsockPath);
-            using SafeFd kernel = Open(files.Kernel, "guest kernel");
-            using SafeFd? pvmKernel = files.PvmKernel is { } path ? Open(path, "guest kernel") : null;
-            using SafeFd root = files.Initramfs is { } given ? Open(given, "initramfs") : Open(files.AgentImage, "agent image");
+            Func<string, string, SafeFd> open = files.PrivateImages ? OpenCopy : Open;
+            using SafeFd kernel = open(files.Kernel, "guest kernel");
+            using SafeFd? pvmKernel = files.PvmKernel is { } path ? open(path, "guest kernel") : null;
+            using SafeFd root = files.Initramfs is { } given ? open(given, "initramfs") : open(files.AgentImage, "agent image");
             console = ConsoleTail.Open(consoleLog);
             (errorsRead, SafeFd errorsWrite) = Pipe.Create();
             using SafeFd errors = errorsWrite;
@@ -127,7 +128,7 @@ internal sealed unsafe class Vmm : IDisposable
                 process,
                 errorsRead,
                 console,
-                new VmmControlClient(control, VmmControlClient.UsualPatience),
+                new VmmControlClient(control, GuestPatience.Vmm),
                 [(config.Kernel.Fd!.Value, files.Kernel), (config.PvmKernel?.Fd ?? -1, files.PvmKernel ?? ""), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
         }
         catch (LinuxException e)
@@ -190,21 +191,30 @@ internal sealed unsafe class Vmm : IDisposable
         return fd >= 0 ? new SafeFd(fd) : throw new SandboxException(Prerequisites.KvmProblem() ?? $"{Prerequisites.KvmDevice} cannot be opened");
     }
 
+    /// <summary>A copy in memory, whose pages no other VM can map and time.</summary>
+    private static SafeFd OpenCopy(string path, string what)
+    {
+        using SafeFd file = Open(path, what);
+        try
+        {
+            return MemoryFile.CopyOf(file, Path.GetFileName(path));
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"{what} {path} cannot be copied for the VM: {e.Message}", e);
+        }
+    }
+
     private static SafeFd Open(string path, string what)
     {
-        SafeFd fd = new(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0));
-        if (fd.IsInvalid)
+        try
         {
-            throw new SandboxException($"{what} {path} cannot be opened: {LinuxException.Text(Check.LastErrno)}");
+            return RegularFile.Open(path);
         }
-
-        if (FileType.Of(fd) != Libc.S_IFREG)
+        catch (LinuxException e)
         {
-            fd.Dispose();
-            throw new SandboxException($"{what} {path} is not a regular file");
+            throw new SandboxException(e.Errno == Errno.EINVAL ? $"{what} {path} is not a regular file" : $"{what} {path} cannot be opened: {LinuxException.Text(e.Errno)}", e);
         }
-
-        return fd;
     }
 
     /// <summary>The last line of the VMM's standard error: the one that tells why it ended. What its guest was up to comes before.</summary>

@@ -14,9 +14,6 @@ namespace MicroVm.Sandbox.Vm;
 /// <param name="patience">How long an answer may take, to its end.</param>
 internal sealed unsafe class VmmControlClient(SafeFd socket, TimeSpan patience) : IDisposable
 {
-    /// <summary>Time enough for any answer, on a host at its limit.</summary>
-    internal static readonly TimeSpan UsualPatience = TimeSpan.FromSeconds(60);
-
     private const int LongestAnswer = 1 << 20;
     private readonly Lock _lock = new();
 

@@ -56,6 +56,7 @@ internal sealed class Bundle : IDisposable
         bundle.Process["terminal"] = false;
         bundle.Process["args"] = new JsonArray([.. args.Select(a => JsonValue.Create(a))]);
         bundle.Config["root"]!["readonly"] = false;
+        bundle.AskForCgroupNamespace();
         return bundle;
     }
 
@@ -81,6 +82,19 @@ internal sealed class Bundle : IDisposable
 
         Config["root"]!["path"] = "rootfs";
         Process["args"] = args;
+    }
+
+    /// <summary>
+    /// A guest has cgroup version 2, and tests look at the container's cgroup at the place that its own namespace gives it; `spec` leaves
+    /// that namespace out on hosts with version 1, as runc does.
+    /// </summary>
+    private void AskForCgroupNamespace()
+    {
+        JsonArray namespaces = Linux["namespaces"]!.AsArray();
+        if (Installation.IsMicroVm && !namespaces.Any(n => (string?)n!["type"] == "cgroup"))
+        {
+            namespaces.Add(new JsonObject { ["type"] = "cgroup" });
+        }
     }
 
     public void Save() => File.WriteAllText(System.IO.Path.Combine(Path, "config.json"), Config.ToJsonString());

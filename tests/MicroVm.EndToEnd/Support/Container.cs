@@ -11,7 +11,7 @@ internal sealed class Container : IDisposable
     private readonly MemoryStream _stdout = new();
     private readonly Task _stdoutPump;
 
-    private Container(Bundle bundle, string[] flags, Action<ProcessStartInfo>? configure)
+    private Container(Bundle bundle, string[] globals, string[] flags)
     {
         bundle.Save();
         Id = $"e2e-{Environment.ProcessId}-{Interlocked.Increment(ref s_next)}";
@@ -19,13 +19,12 @@ internal sealed class Container : IDisposable
         ConsoleLog = System.IO.Path.Combine(Root, "..", System.IO.Path.GetFileName(Root) + ".console");
         ProcessStartInfo start = new(
             Installation.Runtime,
-            ["--root", Root, "run", "--bundle", bundle.Path, .. (string[])(Installation.IsMicroVm ? ["--console-log", ConsoleLog] : []), .. flags, Id])
+            ["--root", Root, .. globals, "run", "--bundle", bundle.Path, .. (string[])(Installation.IsMicroVm ? ["--console-log", ConsoleLog] : []), .. flags, Id])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
-        configure?.Invoke(start);
         Process = Process.Start(start)!;
         _stderr = Process.StandardError.ReadToEndAsync();
         _stdoutPump = Task.Run(Pump);
@@ -53,12 +52,15 @@ internal sealed class Container : IDisposable
         }
     }
 
-    public static Container Start(Bundle bundle, params string[] flags) => new(bundle, flags, null);
+    public static Container Start(Bundle bundle, params string[] flags) => new(bundle, [], flags);
 
     /// <summary>Runs a bundle to its end, with empty standard input.</summary>
-    public static CommandResult Run(Bundle bundle, params string[] flags)
+    public static CommandResult Run(Bundle bundle, params string[] flags) => RunWith([], bundle, flags);
+
+    /// <summary>The same with flags before the command.</summary>
+    public static CommandResult RunWith(string[] globals, Bundle bundle, params string[] flags)
     {
-        using Container container = Start(bundle, flags);
+        using Container container = new(bundle, globals, flags);
         container.Process.StandardInput.Close();
         return container.Wait();
     }

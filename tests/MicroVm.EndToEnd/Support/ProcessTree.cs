@@ -72,6 +72,19 @@ internal static class ProcessTree
         }
     }
 
+    /// <summary>Whether a process is in a cgroup of that name, of any hierarchy.</summary>
+    public static bool IsInCgroup(int pid, string name)
+    {
+        try
+        {
+            return File.ReadLines($"/proc/{pid}/cgroup").Any(l => l.EndsWith("/" + name, StringComparison.Ordinal));
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+
     public static bool IsAlive(int pid) => Stat(pid) is [not ("Z" or "X"), ..];
 
     private static int Parent(int pid) => Stat(pid) is [_, var parent, ..] ? int.Parse(parent, System.Globalization.CultureInfo.InvariantCulture) : 0;

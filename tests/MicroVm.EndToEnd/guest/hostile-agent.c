@@ -16,6 +16,7 @@
 enum { SERVICE = 1024, STREAMS = 1025, RESPONSE = 2, CALL_LIMIT = 1 << 20 };
 
 static const char *attack;
+static int started;
 static unsigned char request[CALL_LIMIT];
 static unsigned char big[3 << 20];
 
@@ -120,8 +121,9 @@ static void answer(int fd, uint32_t call, int waiting, int starting)
 	unsigned char *start = big + 32;
 	size_t length = sizeof(big) - 64;
 
-	if (is("mute"))
+	if (is("mute") || (is("later") && (started || waiting)))
 		return;
+	started |= starting;
 	if (is("oversized")) {
 		frame(fd, 0xfffffff0, call, RESPONSE, ok, 0);
 		flood(fd, big, sizeof(big));

@@ -69,7 +69,7 @@ public sealed class ControlTests : IDisposable
         string text = new('x', 100_000);
         Task.Run(() =>
         {
-            byte[] lines = Encoding.UTF8.GetBytes($"{{\"kind\":0,\"text\":\"{text}\"}}\n{{\"other\":[{{}}],\"kind\":3}}\nnot json\n");
+            byte[] lines = Encoding.UTF8.GetBytes($"{{\"kind\":\"log\",\"text\":\"{text}\"}}\n{{\"other\":[{{}}],\"kind\":\"ready\"}}\nnot json\n");
             for (int at = 0; at < lines.Length; at += 777)
             {
                 HostFile.WriteAll(raw, lines.AsSpan(at, Math.Min(777, lines.Length - at)), "test");
@@ -91,7 +91,7 @@ public sealed class ControlTests : IDisposable
             Root = "/r",
             Id = "i",
             Bundle = "/b",
-            Vm = new Vm.VmOptions { MemoryMiB = 0, Vcpus = 2, Kernel = "/k", Initramfs = "/i", KernelArguments = "a b", ConsoleLog = "/c" },
+            Vm = new Vm.VmOptions { MemoryMiB = 0, Vcpus = 2, Kernel = "/k", Initramfs = "/i", KernelArguments = "a b", ConsoleLog = "/c", DefaultMemoryMiB = 5, DefaultVcpus = 3, AllowedAnnotations = "x,y", PrivateImages = true },
             Foreground = true,
             Transient = true,
             ConsoleSocket = "/s",
@@ -101,19 +101,57 @@ public sealed class ControlTests : IDisposable
             Debug = true,
             Began = long.MaxValue,
         };
-        Assert.Equal(full, HandJson.Read<StandInRequest>(HandJson.Write(full)));
+        Assert.Equal(full, HandJson.Read<StandInRequest>(HandJson.Write(full)) with { Configuration = full.Configuration });
         StandInRequest exec = new() { Root = "/r", Id = "i", Process = new Oci.Config.Process { Args = ["a"], Cwd = "/" } };
         StandInRequest read = HandJson.Read<StandInRequest>(HandJson.Write(exec));
         Assert.Equal(["a"], read.Process!.Args!);
-        Assert.Equal(exec with { Process = null }, read with { Process = null });
+        Assert.Equal(exec with { Process = null }, read with { Process = null, Configuration = exec.Configuration });
 
-        ControlCall call = new() { Verb = ControlVerb.Update, Signal = 9, All = true, Update = [1, 2] };
+        ControlCall call = new() { Verb = ControlVerb.Update, Signal = 9, All = true, Known = 3, Change = new() { Pids = new() { Limit = 7 } } };
         ControlCall called = HandJson.Read<ControlCall>(HandJson.Write(call));
-        Assert.Equal(call.Update, called.Update);
-        Assert.Equal(call with { Update = null }, called with { Update = null });
-        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{\"verb\":\"Start\"}"u8));
+        Assert.Equal(7, called.Change!.Pids!.Limit);
+        Assert.Equal(call with { Change = null }, called with { Change = null });
+        ControlReply reply = new() { Error = "e", Warnings = ["a", "b"], Kills = 4, Ended = true };
+        ControlReply replied = HandJson.Read<ControlReply>(HandJson.Write(reply));
+        Assert.Equal(["a", "b"], replied.Warnings!);
+        Assert.Equal(reply with { Warnings = null }, replied with { Warnings = null });
+        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{\"verb\":\"begin\"}"u8));
+        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{\"verb\":0}"u8));
         Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{}"u8));
         Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{\"verb\":1}{}"u8));
+    }
+
+    [Fact]
+    public void EveryValueOfAnEnumerationHasAName()
+    {
+        Check(ControlVerbs.Names);
+        Check(StandInMessage.Kinds);
+        Check(StandInMessage.Levels);
+        Check(ContainerState.StatusNames);
+
+        static void Check<T>(EnumNames<T> names)
+            where T : struct, Enum
+        {
+            Assert.Equal(Enum.GetValues<T>(), names.Rows.Select(r => r.Value));
+            Assert.Equal(names.Rows.Count, names.Rows.Select(r => r.Name).Distinct().Count());
+        }
+    }
+
+    [Fact]
+    public void AnotherVersionOfTheProtocolIsRefused()
+    {
+        using ControlServer server = ControlServer.Start(_folder.Path, _ => new ControlReply());
+        ControlCall call = new() { Verb = ControlVerb.Stats, Version = 2 };
+        Assert.Contains("speaks version 1 of the control protocol, this command version 2", Assert.Throws<SandboxException>(() => ControlClient.Call(_folder.Path, call)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void ACallThatIsNotAnsweredSaysSo()
+    {
+        using SafeFd listener = UnixSocket.Listen(_folder["control"]);
+        string message = Assert.Throws<SandboxException>(
+            () => ControlClient.Call(_folder.Path, new ControlCall { Verb = ControlVerb.Stats }, TimeSpan.FromMilliseconds(50))).Message;
+        Assert.Contains("its process on the host gave no answer within 0.05 s", message, StringComparison.Ordinal);
     }
 
     [Fact]

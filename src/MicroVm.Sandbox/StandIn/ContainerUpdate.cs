@@ -1,0 +1,40 @@
+using MicroVm.Oci.Config;
+using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.HostCgroups;
+using MicroVm.Sandbox.Plan;
+using MicroVm.Sandbox.State;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>The steps of <c>update</c>: limits change in the guest, on the host, and in the kept configuration. The caller locks.</summary>
+internal static class ContainerUpdate
+{
+    private const int MiBShift = 20;
+
+    /// <summary>Carries the change out; returns warnings about what has no effect.</summary>
+    /// <param name="state">The container.</param>
+    /// <param name="configuration">What is in force.</param>
+    /// <param name="change">What is to change.</param>
+    /// <param name="guest">Carries the guest's part out.</param>
+    /// <exception cref="Oci.SpecException">A limit is malformed.</exception>
+    /// <exception cref="SandboxException">Guest or host refuse it, or it cannot be kept.</exception>
+    internal static List<string> Apply(ContainerState state, KeptConfiguration configuration, Resources change, Action<UpdateContainerRequest> guest)
+    {
+        List<string> warnings = [];
+        (UpdateContainerRequest request, Resources merged) = CgroupPlan.Update(state.Id, configuration.Spec.Linux?.Resources, change, warnings);
+        if (change.Memory?.Limit >> MiBShift > state.VmMemoryMiB)
+        {
+            warnings.Add($"the memory limit is above the {state.VmMemoryMiB} MiB of the VM, which were set when the container was created");
+        }
+
+        guest(request);
+        HostLimits.Update(new HostCgroup(state.Cgroups ?? []), state.Status == ContainerStatus.Created ? WithoutBandwidth(merged) : merged);
+        configuration.ChangeResources(merged);
+        return warnings;
+    }
+
+    // It holds from the start on.
+    private static Resources WithoutBandwidth(Resources resources) => resources.Cpu is null
+        ? resources
+        : resources with { Cpu = resources.Cpu with { Quota = null, Period = null } };
+}

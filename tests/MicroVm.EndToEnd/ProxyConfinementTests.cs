@@ -1,0 +1,55 @@
+using System.Globalization;
+using MicroVm.EndToEnd.Support;
+
+namespace MicroVm.EndToEnd;
+
+/// <summary>The processes that stand for a container's on the host have few rights left once they parse what the running guest says.</summary>
+public sealed class ProxyConfinementTests
+{
+    private const ulong DacOverride = 1 << 1, NetAdmin = 1 << 12, SysChroot = 1 << 18, SysAdmin = 1 << 21;
+
+    [SkippableFact]
+    public void EveryThreadHasWhatItsWorkNeedsAndNoMore()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("sleep 1000");
+        using DetachedContainer c = new(bundle);
+        c.Create().EnsureSuccess();
+        Check(c.Pid, DacOverride | NetAdmin | SysAdmin);
+        c.Call("start").EnsureSuccess();
+        Check(c.Pid, DacOverride | NetAdmin | SysAdmin);
+        c.Leave("exec", "-d", "--pid-file", c["exec"], c.Id, "sleep", "1000").EnsureSuccess();
+        int exec = int.Parse(File.ReadAllText(c["exec"]), CultureInfo.InvariantCulture);
+        Check(exec, SysAdmin | SysChroot);
+
+        // What they still have to do, they can.
+        c.Call("update", "--pids-limit", "77").EnsureSuccess();
+        c.Call("pause").EnsureSuccess();
+        c.Call("resume").EnsureSuccess();
+        Check(c.Pid, DacOverride | NetAdmin | SysAdmin);
+        Shell.Run("kill", "-TERM", $"{exec}").EnsureSuccess();
+        Assert.Equal(143, DetachedContainer.Reap(exec));
+        c.Raw("kill", c.Id, "KILL").EnsureSuccess();
+        Assert.Equal(137, DetachedContainer.Reap(c.Pid));
+    }
+
+    private static void Check(int pid, ulong most)
+    {
+        string[] tasks = Directory.GetDirectories($"/proc/{pid}/task");
+        Assert.True(tasks.Length > 3, $"{tasks.Length} threads");
+        foreach (string task in tasks)
+        {
+            string[] status = File.ReadAllLines($"{task}/status");
+            string name = Value("Name");
+            foreach (string set in (string[])["CapPrm", "CapEff"])
+            {
+                ulong has = ulong.Parse(Value(set), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+                Assert.True((has & ~most) == 0, $"thread {name}: {set} {has:x}");
+            }
+
+            Assert.Equal((name, "0000000000000000", "1", "2"), (name, Value("CapInh"), Value("NoNewPrivs"), Value("Seccomp")));
+
+            string Value(string key) => status.First(l => l.StartsWith(key + ":", StringComparison.Ordinal))[(key.Length + 1)..].Trim();
+        }
+    }
+}
