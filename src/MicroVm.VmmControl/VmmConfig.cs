@@ -182,11 +182,14 @@ public sealed record FsExport
 public enum FsCache
 {
     /// <summary>
-    /// For a long time: right for a tree that nothing but this VM changes, and that reaches the VM through this export
-    /// only. A container's own root file system is one.
+    /// Names and attributes for a second, also names that do not exist; file contents and listings until those change: for a
+    /// tree that hardly anything but this VM changes. A container's own root file system is one.
     /// </summary>
     Exclusive,
 
-    /// <summary>For a second, and file contents until the next open: for volumes and single files that the host or other VMs change.</summary>
+    /// <summary>
+    /// Names and attributes for a second; file contents until the next open: for volumes and single files that the host or
+    /// other VMs change.
+    /// </summary>
     Shared,
 }

@@ -48,6 +48,11 @@ public static unsafe partial class Libc
     public const int F_DUPFD_CLOEXEC = 1030;
     public const int F_ADD_SEALS = 1033;
     public const int FD_CLOEXEC = 1;
+    public const int F_OFD_GETLK = 36;
+    public const int F_OFD_SETLK = 37;
+    public const int F_RDLCK = 0;
+    public const int F_WRLCK = 1;
+    public const int F_UNLCK = 2;
 
     public const int FALLOC_FL_KEEP_SIZE = 1;
     public const int FALLOC_FL_PUNCH_HOLE = 2;
@@ -58,6 +63,16 @@ public static unsafe partial class Libc
     public const ulong RESOLVE_NO_SYMLINKS = 4;
     public const ulong RESOLVE_BENEATH = 8;
     public const ulong RESOLVE_IN_ROOT = 0x10;
+
+    /// <summary>A lock of fcntl(2): <c>struct flock</c> under the name that a function does not have, too.</summary>
+    public struct flock64
+    {
+        public short l_type;
+        public short l_whence;
+        public long l_start;
+        public long l_len;
+        public int l_pid;
+    }
 
     /// <summary>openat2(2)'s argument (linux/openat2.h).</summary>
     public struct open_how
@@ -82,9 +97,13 @@ public static unsafe partial class Libc
     [LibraryImport("libc", SetLastError = true)]
     public static partial int fcntl(int fd, int cmd, nint arg);
 
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int fcntl(int fd, int cmd, void* arg);
+
     public const int LOCK_SH = 1;
     public const int LOCK_EX = 2;
     public const int LOCK_NB = 4;
+    public const int LOCK_UN = 8;
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int flock(int fd, int operation);

@@ -6,6 +6,8 @@ public static unsafe partial class Libc
 {
 #pragma warning disable CS1591 // named and documented by sys/statfs.h
     public const long PROC_SUPER_MAGIC = 0x9fa0;
+    public const long OVERLAYFS_SUPER_MAGIC = 0x794c7630;
+    public const long ST_RDONLY = 1;
 
     /// <summary>fstatfs(2)'s answer (bits/statfs.h).</summary>
     [StructLayout(LayoutKind.Sequential, Size = 120)]

@@ -1,5 +1,4 @@
 using MicroVm.Linux;
-using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Fs;
 
@@ -7,15 +6,14 @@ namespace MicroVm.Vmm.Fs;
 internal sealed class Export
 {
     /// <summary>Makes export number <paramref name="index"/>; takes <paramref name="fd"/> over.</summary>
-    public Export(int index, string name, byte[] nameBytes, SafeFd fd, uint type, bool readOnly, FsCache cache)
+    public Export(int index, string name, byte[] nameBytes, SafeFd fd, uint type, ExportRules rules)
     {
         Index = index;
         Name = name;
         NameBytes = nameBytes;
         Fd = fd;
         FileType = type;
-        ReadOnly = readOnly;
-        Cache = cache;
+        Rules = rules;
     }
 
     /// <summary>Its number; never used again for another.</summary>
@@ -33,12 +31,6 @@ internal sealed class Export
     /// <summary>S_IFDIR or S_IFREG.</summary>
     public uint FileType { get; }
 
-    /// <summary>Every change is refused.</summary>
-    public bool ReadOnly { get; }
-
-    /// <summary>How the guest may cache.</summary>
-    public FsCache Cache { get; }
-
-    /// <summary>How long names and attributes may be believed, in seconds.</summary>
-    public ulong ValidSeconds => Cache == FsCache.Exclusive ? 86400ul : 1;
+    /// <summary>What the guest may do below it.</summary>
+    public ExportRules Rules { get; }
 }

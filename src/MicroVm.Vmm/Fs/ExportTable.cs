@@ -10,6 +10,7 @@ internal sealed class ExportTable : IDisposable
     private readonly Lock _lock = new();
     private readonly SafeFd _procSelfFd;
     private Export?[] _byIndex = new Export?[4];
+    private ExportRules[] _rules = [];
     private int _count;
 
     /// <summary>Makes an empty table.</summary>
@@ -28,6 +29,9 @@ internal sealed class ExportTable : IDisposable
             return (uint)index < (uint)all.Length ? Volatile.Read(ref all[index]) : null;
         }
     }
+
+    /// <summary>The rules with a number that an inode's key holds.</summary>
+    public ExportRules RulesOf(in InodeKey key) => Volatile.Read(ref _rules)[key.Rules];
 
     /// <summary>Adds an export; takes its descriptor over, also when it cannot be added.</summary>
     /// <param name="source">What to add.</param>
@@ -61,7 +65,7 @@ internal sealed class ExportTable : IDisposable
                 Volatile.Write(ref _byIndex, larger);
             }
 
-            _byIndex[_count] = new Export(_count, source.Name, name, path, type, source.ReadOnly, source.Cache);
+            _byIndex[_count] = new Export(_count, source.Name, name, path, type, InternRules(source));
             Volatile.Write(ref _count, _count + 1);
             return true;
         }
@@ -128,6 +132,22 @@ internal sealed class ExportTable : IDisposable
 
             _byIndex.AsSpan().Clear();
         }
+    }
+
+    /// <summary>The rules that exports like this one share.</summary>
+    private ExportRules InternRules(VirtioFsExport source)
+    {
+        foreach (ExportRules known in _rules)
+        {
+            if (known == new ExportRules(known.Index, source.ReadOnly, source.Cache))
+            {
+                return known;
+            }
+        }
+
+        ExportRules rules = new(_rules.Length, source.ReadOnly, source.Cache);
+        Volatile.Write(ref _rules, [.. _rules, rules]);
+        return rules;
     }
 
     private static string? CheckName(string name, byte[] bytes) =>

@@ -3,8 +3,8 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Vmm.Fs;
 
 /// <summary>
-/// How many descriptors the guest may make this process hold open: every inode that it knows and every file that it has
-/// open takes one. A guest at the bound gets ENFILE; the rest of the VMM keeps its own share.
+/// How many descriptors the guest may make this process hold open, and how they are shared: inodes that are used but not
+/// open, open handles, and the inodes below them. The rest of the VMM keeps its own share.
 /// </summary>
 internal sealed class FdBudget
 {
@@ -26,6 +26,14 @@ internal sealed class FdBudget
 
     /// <summary>The whole budget.</summary>
     public int Total { get; }
+
+    /// <summary>Most inodes that have a descriptor although the guest has no handle on them: each pins two KiB of the host's.</summary>
+    public int MostIdle => Math.Clamp(Total / 4, 1, 8192);
+
+    /// <summary>
+    /// Most handles: files and folders that the guest has open, each of which takes a descriptor and keeps its inode's.
+    /// </summary>
+    public int MostHandles => Math.Clamp((Total - MostIdle) / 2, 1, 1 << 16);
 
     /// <summary>Takes one; false at the bound.</summary>
     public bool TryTake()

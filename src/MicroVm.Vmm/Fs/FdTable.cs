@@ -12,12 +12,10 @@ namespace MicroVm.Vmm.Fs;
 internal abstract unsafe class FdTable<T> : IDisposable
     where T : unmanaged
 {
-    private readonly FdBudget _budget;
-
     /// <summary>Makes an empty table whose descriptors count against <paramref name="budget"/>.</summary>
     protected FdTable(uint firstId, FdBudget budget)
     {
-        _budget = budget;
+        Budget = budget;
         Slots = new SlotTable<T>(firstId);
     }
 
@@ -33,6 +31,9 @@ internal abstract unsafe class FdTable<T> : IDisposable
         }
     }
 
+    /// <summary>What the entries' descriptors count against.</summary>
+    protected FdBudget Budget { get; }
+
     /// <summary>Held by who looks at the entries; pulsed when a closing one is not pinned any more.</summary>
     protected object Gate { get; } = new();
 
@@ -40,12 +41,12 @@ internal abstract unsafe class FdTable<T> : IDisposable
     protected SlotTable<T> Slots { get; }
 
     /// <summary>
-    /// Closes the descriptors of an export's entries. Their ids stay known to be dead until the guest gives them back.
+    /// Closes the descriptors of entries that no export leads to any more. Their ids stay known to be dead until the guest
+    /// gives them back.
     /// </summary>
-    /// <param name="export">The export's number.</param>
     /// <param name="timeoutMilliseconds">How long to wait for requests that have one in use.</param>
     /// <returns>False when such a request went on for longer; it closes the descriptor at its end.</returns>
-    public bool CloseExport(int export, int timeoutMilliseconds)
+    public bool CloseUnreachable(int timeoutMilliseconds)
     {
         long deadline = Environment.TickCount64 + timeoutMilliseconds;
         lock (Gate)
@@ -55,7 +56,7 @@ internal abstract unsafe class FdTable<T> : IDisposable
                 bool busy = false;
                 for (int i = 0; i < Slots.HighWater; i++)
                 {
-                    busy |= Slots.At(i) is not null && !CloseIfOf(export, i);
+                    busy |= Slots.At(i) is not null && !CloseIfUnreachable(i);
                 }
 
                 long left = deadline - Environment.TickCount64;
@@ -92,9 +93,9 @@ internal abstract unsafe class FdTable<T> : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Closes the descriptor of an entry that is the export's; from now on it cannot be pinned.</summary>
+    /// <summary>Closes the descriptor of an entry that no export leads to; from now on it cannot be pinned.</summary>
     /// <returns>False when a request has it in use, which closes it at its end.</returns>
-    protected abstract bool CloseIfOf(int export, int index);
+    protected abstract bool CloseIfUnreachable(int index);
 
     /// <summary>Takes an entry out, which no request has in use.</summary>
     protected abstract void Drop(int index);
@@ -106,7 +107,7 @@ internal abstract unsafe class FdTable<T> : IDisposable
         {
             _ = Libc.close(fd);
             fd = -1;
-            _budget.Give();
+            Budget.Give();
         }
     }
 }

@@ -21,15 +21,19 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
     private readonly IVirtioInterrupt _interrupt;
     private readonly DescriptorChain _chain;
     private readonly DeviceThread _thread;
-    private FuseRequest? _request;
+    private readonly IdleFileTimer? _timer;
+    private volatile FuseRequest? _request;
+    private volatile bool _isStopping;
 
     /// <summary>Starts serving.</summary>
     /// <param name="name">The thread's name.</param>
     /// <param name="server">Carries out the requests.</param>
     /// <param name="queue">The queue; nothing else may use it until this is disposed of.</param>
     /// <param name="interrupt">The way to the driver.</param>
-    public FsQueueWorker(string name, FuseServer server, Virtqueue queue, IVirtioInterrupt interrupt)
+    /// <param name="timer">Run by this thread as well; borrowed.</param>
+    public FsQueueWorker(string name, FuseServer server, Virtqueue queue, IVirtioInterrupt interrupt, IdleFileTimer? timer = null)
     {
+        _timer = timer;
         _server = server;
         _queue = queue;
         _interrupt = interrupt;
@@ -39,9 +43,24 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         _thread.Start();
     }
 
-    /// <summary>Stops the thread after the request that it is at.</summary>
+    /// <summary>Has the thread end after the request that it is at, or a step of it. Any thread.</summary>
+    public void RequestStop()
+    {
+        _isStopping = true;
+        _request?.Stop();
+    }
+
+    /// <summary>Stops the thread, and waits for that.</summary>
+    public void Stop()
+    {
+        RequestStop();
+        _thread.Stop();
+    }
+
+    /// <inheritdoc/>
     public void Dispose()
     {
+        Stop();
         _thread.Dispose();
         _request?.Dispose();
         _chain.Dispose();
@@ -52,6 +71,11 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
     {
         _request = _server.PrepareThread();
         _thread.Loop.Add(_queue.Kick.Fd, Libc.EPOLLIN, this);
+        if (_timer is not null)
+        {
+            _thread.Loop.Add(_timer.Fd, Libc.EPOLLIN, _timer);
+        }
+
         Serve();
     }
 
@@ -68,7 +92,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
             _queue.DisableNotifications();
             ServePending();
         }
-        while (!_queue.IsBroken && _queue.EnableNotifications());
+        while (!_isStopping && !_queue.IsBroken && _queue.EnableNotifications());
 
         if (_queue.IsBroken)
         {
@@ -81,7 +105,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
     {
         int waiting = 0;
         uint bytes = 0;
-        while (_queue.TryPop(_chain))
+        while (!_isStopping && _queue.TryPop(_chain))
         {
             uint written = _server.Process(_request!, _chain);
             _queue.PushUsed(_chain.Head, written);

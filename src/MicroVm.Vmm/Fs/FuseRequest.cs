@@ -25,6 +25,7 @@ internal sealed unsafe class FuseRequest : IDisposable
     private const int NamesLength = FuseNames.MaxTarget + FuseNames.MaxLength + 1;
     private DescriptorChain _chain = null!;
     private ulong _nodeId;
+    private volatile bool _isStopping;
 
     /// <summary>Prepares the calling thread for serving requests.</summary>
     /// <exception cref="LinuxException">The thread's credentials cannot be set up.</exception>
@@ -63,6 +64,12 @@ internal sealed unsafe class FuseRequest : IDisposable
     public Libc.iovec* Vectors { get; private set; }
 
     private byte* Names { get; set; }
+
+    /// <summary>The device is being reset: a request that goes on in steps ends with the one that it is at.</summary>
+    public bool IsStopping => _isStopping;
+
+    /// <summary>Ends what goes on in steps. Any thread.</summary>
+    public void Stop() => _isStopping = true;
 
     /// <summary>Takes a new request's header.</summary>
     /// <returns>False when it is too short or does not have the length that it says.</returns>

@@ -64,7 +64,8 @@ internal sealed unsafe partial class FuseServer
             return error;
         }
 
-        fuse_attr_out reply = new() { attr_valid = _exports[inode.Key.Export]?.ValidSeconds ?? 0 };
+        _inodes.Refresh(inode, stat);
+        fuse_attr_out reply = new() { attr_valid = ExportRules.ValidSeconds };
         FillAttributes(stat, out reply.attr);
         return r.Reply(reply);
     }
@@ -97,7 +98,7 @@ internal sealed unsafe partial class FuseServer
             return error;
         }
 
-        fuse_statx_out reply = new() { attr_valid = _exports[inode.Key.Export]?.ValidSeconds ?? 0 };
+        fuse_statx_out reply = new() { attr_valid = ExportRules.ValidSeconds };
         reply.stat = new fuse_statx
         {
             mask = stat.stx_mask & Known,
@@ -266,14 +267,13 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.ESTALE);
         }
 
-        Export? export = _exports[inode.Key.Export];
-        if (export is { ReadOnly: false })
+        if (!_exports.RulesOf(inode.Key).ReadOnly)
         {
             return 0;
         }
 
         inode.Dispose();
         inode = default;
-        return Fail(export is null ? Errno.ESTALE : Errno.EROFS);
+        return Fail(Errno.EROFS);
     }
 }

@@ -8,7 +8,10 @@ namespace MicroVm.Vmm.Fs;
 internal sealed unsafe partial class FuseServer
 {
     /// <summary>Longest COPY_FILE_RANGE at once: the queue's other requests wait for it, and the guest asks again for the rest.</summary>
-    private const ulong MaxCopy = 64ul << 20;
+    private const ulong MaxCopy = 8ul << 20;
+
+    /// <summary>What FALLOCATE does at once, before it looks whether the device is being reset.</summary>
+    private const long AllocateAtOnce = 64L << 20;
 
     private static bool IsRange(ulong offset, ulong length) => offset <= long.MaxValue && length <= long.MaxValue - offset;
 
@@ -164,14 +167,15 @@ internal sealed unsafe partial class FuseServer
                 return Fail(Errno.ESTALE);
             }
 
+            // Nothing there is the guest's to write back, and the host's file system is not its to keep busy.
             using InodePin pinned = inode;
-            return SyncFsOf(inode.Fd, inode.FileType);
+            return _exports.RulesOf(inode.Key).ReadOnly ? Fail(Errno.EROFS) : SyncFsOf(inode.Fd, inode.FileType);
         }
 
         int result = 0;
         for (int i = 0; i < _exports.HighWater; i++)
         {
-            if (_exports[i] is { ReadOnly: false } export)
+            if (_exports[i] is { Rules.ReadOnly: false } export)
             {
                 int fd = _exports.Duplicate(export, out _);
                 if (fd >= 0)
@@ -219,7 +223,17 @@ internal sealed unsafe partial class FuseServer
 
         using HandlePin pinned = handle;
         r.Credentials.ClearSetIdBits(false);
-        return Result(Libc.fallocate(handle.Fd, (int)allocate.mode, (long)allocate.offset, (long)allocate.length));
+        long offset = (long)allocate.offset;
+        long end = offset + (long)allocate.length;
+        int error;
+        do
+        {
+            long length = Math.Min(end - offset, AllocateAtOnce);
+            error = r.IsStopping ? Fail(Errno.EINTR) : Result(Libc.fallocate(handle.Fd, (int)allocate.mode, offset, length));
+            offset += length;
+        }
+        while (error == 0 && offset < end);
+        return error;
     }
 
     private int Seek(FuseRequest r)

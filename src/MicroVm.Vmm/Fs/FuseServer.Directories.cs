@@ -20,7 +20,9 @@ internal sealed unsafe partial class FuseServer
     {
         if (r.NodeId == Fuse.FUSE_ROOT_ID)
         {
-            return r.Reply(new fuse_open_out { fh = _handles.Add(Fuse.FUSE_ROOT_ID, HandleKind.Root, -1, Libc.O_RDONLY, default) });
+            return _handles.TryReserve()
+                ? r.Reply(new fuse_open_out { fh = _handles.Add(Fuse.FUSE_ROOT_ID, HandleKind.Root, -1, Libc.O_RDONLY) })
+                : Fail(Errno.ENFILE);
         }
 
         if (!_inodes.TryPin(r.NodeId, out InodePin inode))
@@ -29,12 +31,12 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinned = inode;
-        if (inode.FileType != Libc.S_IFDIR || _exports[inode.Key.Export] is not { } export)
+        if (inode.FileType != Libc.S_IFDIR)
         {
-            return Fail(inode.FileType != Libc.S_IFDIR ? Errno.ENOTDIR : Errno.ESTALE);
+            return Fail(Errno.ENOTDIR);
         }
 
-        if (!_budget.TryTake())
+        if (!_handles.TryReserve())
         {
             return Fail(Errno.ENFILE);
         }
@@ -42,11 +44,11 @@ internal sealed unsafe partial class FuseServer
         int fd = Reopen(inode.Fd, inode.FileType, Libc.O_RDONLY | Libc.O_DIRECTORY);
         if (fd < 0)
         {
-            _budget.Give();
+            _handles.Release();
             return fd;
         }
 
-        int error = AddHandle(export, inode.NodeId, HandleKind.Directory, fd, Libc.O_RDONLY, inode.Key, out fuse_open_out reply);
+        int error = AddHandle(inode, HandleKind.Directory, fd, Libc.O_RDONLY, out fuse_open_out reply);
         return error != 0 ? error : r.Reply(reply);
     }
 
@@ -74,12 +76,10 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinned = inode;
-        return _exports[inode.Key.Export] is { } export
-            ? ReadEntries(r, handle, inode, export, read, plus)
-            : Fail(Errno.ESTALE);
+        return ReadEntries(r, handle, inode, _exports.RulesOf(inode.Key), read, plus);
     }
 
-    private int ReadEntries(FuseRequest r, in HandlePin handle, in InodePin inode, Export export, in fuse_read_in read, bool plus)
+    private int ReadEntries(FuseRequest r, in HandlePin handle, in InodePin inode, ExportRules rules, in fuse_read_in read, bool plus)
     {
         // Where the last answer ended within a batch of getdents64, the descriptor is ahead of the guest.
         if (Libc.lseek(handle.Fd, (long)read.offset, Libc.SEEK_SET) < 0)
@@ -106,7 +106,7 @@ internal sealed unsafe partial class FuseServer
             for (int at = 0; at + SmallestDirent <= n;)
             {
                 byte* record = r.Scratch + at;
-                ulong length = EmitEntry(r, inode, export, record, used, read.size, plus);
+                ulong length = EmitEntry(r, inode, rules, record, used, read.size, plus);
                 if (length == 0)
                 {
                     return used == 0 ? Fail(Errno.EINVAL) : (int)used;
@@ -120,7 +120,7 @@ internal sealed unsafe partial class FuseServer
 
     /// <summary>Puts one entry of getdents64(2) into the answer.</summary>
     /// <returns>Its length there; 0 when there is no room for it.</returns>
-    private ulong EmitEntry(FuseRequest r, in InodePin directory, Export export, byte* record, ulong at, ulong size, bool plus)
+    private ulong EmitEntry(FuseRequest r, in InodePin directory, ExportRules rules, byte* record, ulong at, ulong size, bool plus)
     {
         byte* name = record + DirentName;
         int length = new ReadOnlySpan<byte>(name, FuseNames.MaxLength + 1).IndexOf((byte)0);
@@ -143,7 +143,7 @@ internal sealed unsafe partial class FuseServer
             // Node id 0 gives the name alone: for "." and "..", which carry no reference, and for what has just gone.
             ReadOnlySpan<byte> text = new(name, length);
             fuse_entry_out entry = default;
-            if (!FuseNames.IsDot(text) && !FuseNames.IsDotDot(text) && LookupChild(directory, export, name, out entry) != 0)
+            if (!FuseNames.IsDot(text) && !FuseNames.IsDotDot(text) && LookupChild(directory, rules, name, out entry) != 0)
             {
                 entry = default;
             }

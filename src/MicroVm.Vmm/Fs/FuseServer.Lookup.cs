@@ -10,10 +10,10 @@ internal sealed unsafe partial class FuseServer
 {
     private const ulong ResolveOneComponent = Libc.RESOLVE_BENEATH | Libc.RESOLVE_NO_SYMLINKS | Libc.RESOLVE_NO_MAGICLINKS;
     private const int StatFlags = Libc.AT_SYMLINK_NOFOLLOW | Libc.AT_NO_AUTOMOUNT;
-    private const uint StatMask = Libc.STATX_BASIC_STATS | Libc.STATX_MNT_ID;
+    internal const uint StatMask = Libc.STATX_BASIC_STATS | Libc.STATX_MNT_ID | Libc.STATX_BTIME;
 
     /// <summary>Opens one component below a directory, never through a link, never upwards.</summary>
-    private static int OpenBeneath(int directory, byte* name, int flags, uint mode)
+    internal static int OpenBeneath(int directory, byte* name, int flags, uint mode)
     {
         Libc.open_how how = new()
         {
@@ -25,7 +25,7 @@ internal sealed unsafe partial class FuseServer
     }
 
     /// <summary>Attributes of the file behind a descriptor, O_PATH or not.</summary>
-    private static int StatDescriptor(int fd, uint mask, out Libc.statx_t stat)
+    internal static int StatDescriptor(int fd, uint mask, out Libc.statx_t stat)
     {
         byte empty = 0;
         fixed (Libc.statx_t* p = &stat)
@@ -72,15 +72,11 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinned = parent;
-        if (_exports[parent.Key.Export] is not { } export)
-        {
-            return Fail(Errno.ESTALE);
-        }
-
+        ExportRules rules = _exports.RulesOf(parent.Key);
         fuse_entry_out entry;
         if (FuseNames.IsDot(text) || (FuseNames.IsDotDot(text) && parent.IsExportRoot))
         {
-            error = LookupSelf(parent, export, out entry);
+            error = LookupSelf(parent, rules, out entry);
         }
         else
         {
@@ -91,11 +87,11 @@ internal sealed unsafe partial class FuseServer
                 return error;
             }
 
-            error = LookupChild(parent, export, name, out entry);
-            if (error == Fail(Errno.ENOENT) && export.Cache == FsCache.Exclusive)
+            error = LookupChild(parent, rules, name, out entry);
+            if (error == Fail(Errno.ENOENT) && rules.Cache == FsCache.Exclusive)
             {
                 // Node id 0: the kernel may remember that the name does not exist.
-                entry = new fuse_entry_out { entry_valid = export.ValidSeconds };
+                entry = new fuse_entry_out { entry_valid = ExportRules.ValidSeconds };
                 error = 0;
             }
         }
@@ -137,53 +133,68 @@ internal sealed unsafe partial class FuseServer
     private int LookupExportRoot(Export export, out fuse_entry_out entry)
     {
         entry = default;
-        if (!_budget.TryTake())
+        if (!_inodes.TryTake())
         {
             return Fail(Errno.ENFILE);
         }
 
         int fd = _exports.Duplicate(export, out Errno errno);
-        int error = fd < 0 ? Fail(errno) : 0;
-        Libc.statx_t stat = default;
-        if (error == 0)
-        {
-            error = StatDescriptor(fd, StatMask, out stat);
-            if (error != 0)
-            {
-                _ = Libc.close(fd);
-            }
-        }
-
-        if (error != 0)
+        if (fd < 0)
         {
             _budget.Give();
+            return Fail(errno);
+        }
+
+        byte none = 0;
+        FreshInode fresh = new() { Fd = fd, Export = export.Index, Parent = InodeEntry.None, Name = &none };
+        int error = Adopt(ref fresh, export.Rules, out ulong node);
+        if (error != 0)
+        {
             return error;
         }
 
-        ulong node = _inodes.Insert(new InodeKey(stat, export.Index), fd, stat.stx_mode & Libc.S_IFMT, isExportRoot: true);
         if (_exports[export.Index] is null)
         {
             // Removed meanwhile, after which nothing would close the descriptor before the guest forgets the inode.
             _inodes.Forget(node, 1);
+            _inodes.RemoveExport(export.Index, FindExportOf);
             return Fail(Errno.ENOENT);
         }
 
         // Exports come and go, and a name may come back for another tree: it is looked up each time.
-        FillEntry(node, export, stat, out entry);
+        FillEntry(node, export.Rules, fresh.Stat, out entry);
         entry.entry_valid = 0;
         return 0;
     }
 
-    private int LookupSelf(in InodePin inode, Export export, out fuse_entry_out entry)
+    /// <summary>The number of an export whose root is an inode; <see cref="InodeEntry.None"/> when there is none.</summary>
+    private int FindExportOf(InodeKey key)
+    {
+        for (int i = 0; i < _exports.HighWater; i++)
+        {
+            if (_exports[i] is { } export && export.Rules.Index == key.Rules)
+            {
+                int fd = _exports.Duplicate(export, out _);
+                bool found = fd >= 0 && StatDescriptor(fd, StatMask, out Libc.statx_t stat) == 0
+                    && stat.stx_ino == key.Number && InodeKey.DeviceOf(stat) == key.Device;
+                _ = fd < 0 ? 0 : Libc.close(fd);
+                if (found)
+                {
+                    return i;
+                }
+            }
+        }
+
+        return InodeEntry.None;
+    }
+
+    private int LookupSelf(in InodePin inode, ExportRules rules, out fuse_entry_out entry)
     {
         entry = default;
         int error = StatDescriptor(inode.Fd, StatMask, out Libc.statx_t stat);
         if (error == 0)
         {
-            // The pin keeps it in the table, so that the reference goes to the same id.
-            ulong node = _inodes.AddReference(inode.Key);
-            error = node == 0 ? Fail(Errno.ESTALE) : 0;
-            FillEntry(node, export, stat, out entry);
+            FillEntry(_inodes.AddReference(inode), rules, stat, out entry);
         }
 
         return error;
@@ -191,13 +202,12 @@ internal sealed unsafe partial class FuseServer
 
     /// <summary>Gives the guest a reference to the inode that <paramref name="name"/> names now.</summary>
     /// <param name="parent">The directory.</param>
-    /// <param name="export">The parent's export.</param>
+    /// <param name="rules">What holds below it.</param>
     /// <param name="name">One path component, checked.</param>
     /// <param name="entry">The answer.</param>
-    private int LookupChild(in InodePin parent, Export export, byte* name, out fuse_entry_out entry)
+    private int LookupChild(in InodePin parent, ExportRules rules, byte* name, out fuse_entry_out entry)
     {
-        // One component without a slash, not "..", not followed: this cannot leave the directory either. When its key is
-        // in the table, the table's descriptor is that inode, since it keeps the number from being used again.
+        // One component without a slash, not "..", not followed: this cannot leave the directory either.
         Libc.statx_t stat;
         entry = default;
         if (Libc.statx(parent.Fd, name, StatFlags, StatMask, &stat) != 0)
@@ -205,25 +215,29 @@ internal sealed unsafe partial class FuseServer
             return Failed();
         }
 
-        ulong node = _inodes.AddReference(new InodeKey(stat, export.Index));
+        // On another mount, only its descriptor tells the rights.
+        ulong node = IsOnMountOf(parent, stat) ? _inodes.AddReference(new InodeKey(stat, parent.Key.Rights), stat, parent, name) : 0;
         if (node == 0)
         {
-            int error = InsertChild(parent, export, name, out stat, out node);
+            int error = InsertChild(parent, rules, name, out stat, out node);
             if (error != 0)
             {
                 return error;
             }
         }
 
-        FillEntry(node, export, stat, out entry);
+        FillEntry(node, rules, stat, out entry);
         return 0;
     }
 
-    private int InsertChild(in InodePin parent, Export export, byte* name, out Libc.statx_t stat, out ulong node)
+    private static bool IsOnMountOf(in InodePin parent, in Libc.statx_t stat) =>
+        (stat.stx_mask & Libc.STATX_MNT_ID) == 0 || stat.stx_mnt_id == parent.MountId;
+
+    private int InsertChild(in InodePin parent, ExportRules rules, byte* name, out Libc.statx_t stat, out ulong node)
     {
         stat = default;
         node = 0;
-        if (!_budget.TryTake())
+        if (!_inodes.TryTake())
         {
             return Fail(Errno.ENFILE);
         }
@@ -236,32 +250,80 @@ internal sealed unsafe partial class FuseServer
             return error;
         }
 
-        return Adopt(fd, export, out stat, out node);
+        return AdoptChild(fd, parent, rules, name, out stat, out node);
     }
 
-    /// <summary>Gives the guest a reference to the inode behind an O_PATH descriptor; takes over it and its budget.</summary>
-    private int Adopt(int fd, Export export, out Libc.statx_t stat, out ulong node)
+    /// <summary>
+    /// Gives the guest a reference to the inode behind an O_PATH descriptor that a name of <paramref name="parent"/> led to;
+    /// takes over the descriptor and its budget.
+    /// </summary>
+    private int AdoptChild(int fd, in InodePin parent, ExportRules rules, byte* name, out Libc.statx_t stat, out ulong node)
     {
+        FreshInode fresh = new()
+        {
+            Fd = fd,
+            Export = InodeEntry.None,
+            Parent = parent.Index,
+            Name = name,
+            IsOverlay = parent.IsOverlay,
+            Key = parent.Key,
+        };
+        fresh.Stat.stx_mnt_id = parent.MountId;
+        int error = Adopt(ref fresh, rules, out node);
+        stat = fresh.Stat;
+        return error;
+    }
+
+    /// <summary>Completes a new inode and adds it to the table; takes over its descriptor and budget.</summary>
+    private int Adopt(ref FreshInode fresh, ExportRules rules, out ulong node)
+    {
+        ulong mount = fresh.Stat.stx_mnt_id;
+        uint rights = fresh.Key.Rights;
         node = 0;
-        int error = StatDescriptor(fd, StatMask, out stat);
+        int error = StatDescriptor(fresh.Fd, StatMask, out fresh.Stat);
+        Libc.statfs_t fileSystem;
+        if (error == 0 && (fresh.Export != InodeEntry.None || (fresh.MountId != 0 && fresh.MountId != mount)))
+        {
+            error = Result(Libc.fstatfs(fresh.Fd, &fileSystem));
+            rights = InodeKey.RightsOf(rules.Index, (fileSystem.f_flags & Libc.ST_RDONLY) != 0);
+            fresh.IsOverlay = fileSystem.f_type == Libc.OVERLAYFS_SUPER_MAGIC;
+        }
+
         if (error != 0)
         {
-            _ = Libc.close(fd);
-            _budget.Give();
+            Close(fresh.Fd);
             return error;
         }
 
-        node = _inodes.Insert(new InodeKey(stat, export.Index), fd, stat.stx_mode & Libc.S_IFMT, isExportRoot: false);
-        return 0;
+        fresh.Key = new InodeKey(fresh.Stat, rights);
+        LinkKind links = LinkKind.Separate;
+        if (fresh.IsOverlay && _inodes.TryPinNamesake(fresh, out InodePin namesake))
+        {
+            using InodePin pinned = namesake;
+            links = CompareLinks(namesake, fresh.Fd);
+        }
+
+        node = _inodes.Insert(fresh, links);
+        return node == 0 ? Fail(Errno.ENFILE) : 0;
     }
 
-    private void FillEntry(ulong node, Export export, in Libc.statx_t stat, out fuse_entry_out entry)
+    private LinkKind CompareLinks(in InodePin known, int fd)
+    {
+        int first = Reopen(known.Fd, known.FileType, Libc.O_RDONLY | Libc.O_NOATIME);
+        int second = first < 0 ? -1 : Reopen(fd, known.FileType, Libc.O_RDONLY | Libc.O_NOATIME);
+        LinkKind links = second < 0 ? LinkKind.Separate : OverlayLinks.Compare(first, second);
+        _ = first < 0 ? 0 : Libc.close(first);
+        _ = second < 0 ? 0 : Libc.close(second);
+        return links;
+    }
+
+    private void FillEntry(ulong node, ExportRules rules, in Libc.statx_t stat, out fuse_entry_out entry)
     {
         entry = new fuse_entry_out
         {
             nodeid = node,
-            entry_valid = export.ValidSeconds,
-            attr_valid = export.ValidSeconds,
+            entry_valid = ExportRules.ValidSeconds,
+            attr_valid = ExportRules.ValidSeconds,
         };
         FillAttributes(stat, out entry.attr);
     }

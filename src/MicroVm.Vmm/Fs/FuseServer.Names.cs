@@ -132,7 +132,7 @@ internal sealed unsafe partial class FuseServer
         fuse_entry_out entry = default;
         if (error == 0)
         {
-            error = _exports[parent.Key.Export] is { } export ? LookupChild(parent, export, name, out entry) : Fail(Errno.ESTALE);
+            error = LookupChild(parent, _exports.RulesOf(parent.Key), name, out entry);
         }
 
         return error != 0 ? error : Entry(r, entry);
@@ -184,9 +184,66 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinnedTo = to;
-        return from.Key.Export != to.Key.Export
-            ? Fail(Errno.EXDEV)
-            : Result(Libc.renameat2(from.Fd, oldName, to.Fd, newName, flags));
+        if (from.Key.Rights != to.Key.Rights || !_inodes.AreTogether(from, to))
+        {
+            return Fail(Errno.EXDEV);
+        }
+
+        bool knownOld = TryPinChild(from, oldName, out InodePin moved);
+        using InodePin pinnedMoved = moved;
+        InodePin exchanged = default;
+        bool knownNew = (flags & Libc.RENAME_EXCHANGE) != 0 && TryPinChild(to, newName, out exchanged);
+        using InodePin pinnedExchanged = exchanged;
+        error = Rename(from, oldName, to, newName, flags);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        if (knownOld)
+        {
+            _inodes.Rename(moved, to, newName);
+            RefreshChanged(moved);
+        }
+
+        if (knownNew)
+        {
+            _inodes.Rename(exchanged, from, oldName);
+            RefreshChanged(exchanged);
+        }
+
+        return 0;
+    }
+
+    private int Rename(in InodePin from, byte* oldName, in InodePin to, byte* newName, uint flags)
+    {
+        int error = Result(Libc.renameat2(from.Fd, oldName, to.Fd, newName, flags));
+        if (error == Fail(Errno.EXDEV) && from.MountId != to.MountId && _inodes.TryOpenTogether(from, to, out int first, out int second))
+        {
+            error = Result(Libc.renameat2(first, oldName, second, newName, flags));
+            _inodes.CloseOpened(first);
+            _inodes.CloseOpened(second);
+        }
+
+        return error;
+    }
+
+    /// <summary>Lends the inode that a name leads to now, if the guest knows it.</summary>
+    private bool TryPinChild(scoped in InodePin parent, byte* name, out InodePin child)
+    {
+        Libc.statx_t stat;
+        child = default;
+        return Libc.statx(parent.Fd, name, StatFlags, StatMask, &stat) == 0 && IsOnMountOf(parent, stat)
+            && _inodes.TryPinKnown(new InodeKey(stat, parent.Key.Rights), stat, parent, name, out child);
+    }
+
+    /// <summary>A change may have copied an overlay's inode up.</summary>
+    private void RefreshChanged(in InodePin inode)
+    {
+        if (inode.IsOverlay && StatDescriptor(inode.Fd, StatMask, out Libc.statx_t stat) == 0)
+        {
+            _inodes.Refresh(inode, stat);
+        }
     }
 
     private int Link(FuseRequest r)
@@ -210,15 +267,29 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinned = inode;
-        if (inode.Key.Export != parent.Key.Export)
+        if (inode.Key.Rights != parent.Key.Rights || !_inodes.AreTogether(inode, parent))
         {
             return Fail(Errno.EXDEV);
         }
 
+        error = Link(inode.Fd, parent.Fd, name);
+        if (error == Fail(Errno.EXDEV) && inode.MountId != parent.MountId
+            && _inodes.TryOpenTogether(inode, parent, out int first, out int second))
+        {
+            error = Link(first, second, name);
+            _inodes.CloseOpened(first);
+            _inodes.CloseOpened(second);
+        }
+
+        RefreshChanged(inode);
+        return ReplyNewEntry(r, parent, name, error);
+    }
+
+    private int Link(int inode, int parent, byte* name)
+    {
         // Following the link in /proc/self/fd leads to the inode itself, also when that is a symbolic link.
         byte* source = stackalloc byte[ProcFd.NameLength];
-        ProcFd.Format(inode.Fd, source);
-        error = Result(Libc.linkat(_procSelfFd.Value, source, parent.Fd, name, Libc.AT_SYMLINK_FOLLOW));
-        return ReplyNewEntry(r, parent, name, error);
+        ProcFd.Format(inode, source);
+        return Result(Libc.linkat(_procSelfFd.Value, source, parent, name, Libc.AT_SYMLINK_FOLLOW));
     }
 }

@@ -22,8 +22,8 @@ internal sealed unsafe partial class FuseServer
     /// A tree that only this guest changes keeps its cached pages over an open, and a close tells the host nothing that
     /// it must know, which saves a request.
     /// </summary>
-    private static uint OpenFlags(Export export) =>
-        export.Cache == FsCache.Exclusive ? Fuse.FOPEN_KEEP_CACHE | Fuse.FOPEN_NOFLUSH : 0;
+    private static uint OpenFlags(ExportRules rules) =>
+        rules.Cache == FsCache.Exclusive ? Fuse.FOPEN_KEEP_CACHE | Fuse.FOPEN_NOFLUSH : 0;
 
     private int Open(FuseRequest r)
     {
@@ -51,17 +51,12 @@ internal sealed unsafe partial class FuseServer
         }
 
         flags &= PassedFlags;
-        if (_exports[inode.Key.Export] is not { } export)
-        {
-            return Fail(Errno.ESTALE);
-        }
-
-        if (export.ReadOnly && Changes(flags))
+        if (_exports.RulesOf(inode.Key).ReadOnly && Changes(flags))
         {
             return Fail(Errno.EROFS);
         }
 
-        if (!_budget.TryTake())
+        if (!_handles.TryReserve())
         {
             return Fail(Errno.ENFILE);
         }
@@ -74,29 +69,36 @@ internal sealed unsafe partial class FuseServer
         int fd = Reopen(inode.Fd, inode.FileType, flags);
         if (fd < 0)
         {
-            _budget.Give();
+            _handles.Release();
             return fd;
         }
 
-        return AddHandle(export, inode.NodeId, HandleKind.File, fd, flags, inode.Key, out reply);
-    }
-
-    /// <summary>Makes the handle for an open descriptor; takes over it and its budget.</summary>
-    private int AddHandle(Export export, ulong node, HandleKind kind, int fd, int flags, in InodeKey key, out fuse_open_out reply)
-    {
-        reply = new fuse_open_out { fh = _handles.Add(node, kind, fd, flags, key), open_flags = OpenFlags(export) };
-        if (kind == HandleKind.Directory)
+        if (Changes(flags))
         {
-            reply.open_flags = export.Cache == FsCache.Exclusive ? Fuse.FOPEN_KEEP_CACHE | Fuse.FOPEN_CACHE_DIR : 0;
+            RefreshChanged(inode);
         }
 
-        if (_exports[export.Index] is not null)
+        return AddHandle(inode, HandleKind.File, fd, flags, out reply);
+    }
+
+    /// <summary>Makes the handle for an open descriptor; takes over it and the place that was reserved.</summary>
+    private int AddHandle(in InodePin inode, HandleKind kind, int fd, int flags, out fuse_open_out reply)
+    {
+        ExportRules rules = _exports.RulesOf(inode.Key);
+        _inodes.AddOpen(inode);
+        reply = new fuse_open_out { fh = _handles.Add(inode.NodeId, kind, fd, flags), open_flags = OpenFlags(rules) };
+        if (kind == HandleKind.Directory)
+        {
+            reply.open_flags = rules.Cache == FsCache.Exclusive ? Fuse.FOPEN_KEEP_CACHE | Fuse.FOPEN_CACHE_DIR : 0;
+        }
+
+        if (_inodes.IsReachable(inode.NodeId))
         {
             return 0;
         }
 
-        // Removed meanwhile: its handles have been closed, and this one came too late for that.
-        _ = _handles.Remove(reply.fh, node, kind != HandleKind.File);
+        // Its export was removed meanwhile: handles below it have been closed, and this one came too late for that.
+        _ = _handles.Remove(reply.fh, inode.NodeId, kind != HandleKind.File);
         return Fail(Errno.ESTALE);
     }
 
@@ -114,20 +116,15 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinned = parent;
-        if (_exports[parent.Key.Export] is not { } export)
-        {
-            return Fail(Errno.ESTALE);
-        }
-
         // Always O_EXCL first: only then is it known that the file is new, and so the guest's user's.
         int flags = (int)create.flags & PassedFlags;
         error = CreateNew(r, parent, name, (flags & ~Libc.O_TRUNC) | Libc.O_CREAT | Libc.O_EXCL, create, out int fd);
         if (error == Fail(Errno.EEXIST) && (create.flags & Libc.O_EXCL) == 0)
         {
-            return OpenExisting(r, parent, export, name, create);
+            return OpenExisting(r, parent, name, create);
         }
 
-        return error != 0 ? error : ReplyCreated(r, export, fd, flags);
+        return error != 0 ? error : ReplyCreated(r, parent, name, fd, flags);
     }
 
     private int CreateUnnamed(FuseRequest r)
@@ -144,24 +141,20 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinned = parent;
-        if (_exports[parent.Key.Export] is not { } export)
-        {
-            return Fail(Errno.ESTALE);
-        }
-
         // The request carries a name, which means nothing.
         byte* here = stackalloc byte[2] { (byte)'.', 0 };
         int flags = (int)create.flags & PassedFlags & ~Libc.O_TRUNC;
         int exclusive = (int)create.flags & Libc.O_EXCL;
+        byte none = 0;
         error = CreateNew(r, parent, here, flags | exclusive | Libc.O_TMPFILE, create, out int fd);
-        return error != 0 ? error : ReplyCreated(r, export, fd, flags);
+        return error != 0 ? error : ReplyCreated(r, parent, &none, fd, flags);
     }
 
-    /// <summary>Makes a file as the guest's user; takes a unit of the budget for its descriptor.</summary>
+    /// <summary>Makes a file as the guest's user; reserves a handle for its descriptor.</summary>
     private int CreateNew(FuseRequest r, in InodePin parent, byte* name, int flags, in fuse_create_in create, out int fd)
     {
         fd = -1;
-        if (!_budget.TryTake())
+        if (!_handles.TryReserve())
         {
             return Fail(Errno.ENFILE);
         }
@@ -177,43 +170,48 @@ internal sealed unsafe partial class FuseServer
 
         if (error != 0)
         {
-            _budget.Give();
+            _handles.Release();
         }
 
         return error;
     }
 
-    /// <summary>Answers with the inode and the handle of a file just made; takes over its descriptor and budget.</summary>
-    private int ReplyCreated(FuseRequest r, Export export, int fd, int flags)
+    /// <summary>Answers with the inode and the handle of a file just made; takes over its descriptor and the place for the handle.</summary>
+    private int ReplyCreated(FuseRequest r, in InodePin parent, byte* name, int fd, int flags)
     {
         // The inode comes from the descriptor, not from the name, which may lead elsewhere by now.
-        int path = _budget.TryTake() ? Reopen(fd, Libc.S_IFREG, Libc.O_PATH) : Fail(Errno.ENFILE);
-        if (path < 0)
+        int error = Fail(Errno.ENFILE);
+        int path = -1;
+        if (_inodes.TryTake())
         {
-            if (path != Fail(Errno.ENFILE))
+            path = Reopen(fd, Libc.S_IFREG, Libc.O_PATH);
+            error = Math.Min(path, 0);
+            if (path < 0)
             {
                 _budget.Give();
             }
-
-            Close(fd);
-            return path;
         }
 
-        int error = Adopt(path, export, out Libc.statx_t stat, out ulong node);
-        if (error != 0)
+        ExportRules rules = _exports.RulesOf(parent.Key);
+        Libc.statx_t stat = default;
+        ulong node = 0;
+        error = error != 0 ? error : AdoptChild(path, parent, rules, name, out stat, out node);
+        if (error == 0 && _inodes.TryPin(node, out InodePin inode))
         {
-            Close(fd);
-            return error;
+            using InodePin pinned = inode;
+            FillEntry(node, rules, stat, out fuse_entry_out entry);
+            error = AddHandle(inode, HandleKind.File, fd, flags, out fuse_open_out open);
+            return ReplyEntryAndOpen(r, error, entry, open);
         }
 
-        FillEntry(node, export, stat, out fuse_entry_out entry);
-        error = AddHandle(export, node, HandleKind.File, fd, flags, new InodeKey(stat, export.Index), out fuse_open_out open);
-        return ReplyEntryAndOpen(r, error, entry, open);
+        _ = Libc.close(fd);
+        _handles.Release();
+        return error != 0 ? error : Fail(Errno.ESTALE);
     }
 
-    private int OpenExisting(FuseRequest r, in InodePin parent, Export export, byte* name, in fuse_create_in create)
+    private int OpenExisting(FuseRequest r, in InodePin parent, byte* name, in fuse_create_in create)
     {
-        int error = LookupChild(parent, export, name, out fuse_entry_out entry);
+        int error = LookupChild(parent, _exports.RulesOf(parent.Key), name, out fuse_entry_out entry);
         if (error != 0)
         {
             return error;

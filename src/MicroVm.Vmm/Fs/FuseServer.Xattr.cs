@@ -153,7 +153,9 @@ internal sealed unsafe partial class FuseServer
 
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(inode.Fd, link);
-        return Result(Libc.setxattr(link, name, r.Scratch, set.size, (int)set.flags));
+        error = Result(Libc.setxattr(link, name, r.Scratch, set.size, (int)set.flags));
+        RefreshChanged(inode);
+        return error;
     }
 
     private int RemoveXattr(FuseRequest r)
@@ -173,6 +175,8 @@ internal sealed unsafe partial class FuseServer
         using InodePin pinned = inode;
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(inode.Fd, link);
-        return Result(Libc.removexattr(link, name));
+        error = Result(Libc.removexattr(link, name));
+        RefreshChanged(inode);
+        return error;
     }
 }

@@ -17,6 +17,16 @@ namespace MicroVm.Vmm.Fs;
 internal sealed unsafe partial class FuseServer : IDisposable
 {
     private const int WaitForRequestsMilliseconds = 5000;
+
+    /// <summary>Longest request and longest answer: the largest WRITE or READ and what belongs to it.</summary>
+    private const ulong LongestRequest = MaxWrite + 4096;
+
+    /// <summary>
+    /// Inodes that are known at once: 128 bytes each and their names. A guest that remembers more gets ESTALE for the oldest
+    /// files, which has its kernel look them up again.
+    /// </summary>
+    private const int MostInodes = 1 << 19;
+
     private readonly SafeFd _procSelfFd = ProcFd.Open();
     private readonly FdBudget _budget;
     private readonly ExportTable _exports;
@@ -32,8 +42,8 @@ internal sealed unsafe partial class FuseServer : IDisposable
     {
         _budget = budget;
         _exports = new ExportTable(_procSelfFd);
-        _inodes = new InodeTable(budget);
-        _handles = new HandleTable(budget);
+        _inodes = new InodeTable(budget, MostInodes);
+        _handles = new HandleTable(budget, _inodes);
     }
 
     /// <summary>What was done.</summary>
@@ -45,6 +55,18 @@ internal sealed unsafe partial class FuseServer : IDisposable
     /// <summary>Files that the guest has open.</summary>
     public int HandleCount => _handles.Count;
 
+    /// <summary>
+    /// Closes files' descriptors that were not used since the last call, so that the host's removed files are freed.
+    /// </summary>
+    /// <returns>There are some left for the next call; otherwise <see cref="OnIdleFiles"/> tells of the next.</returns>
+    public bool CloseIdleFiles() => _inodes.CloseIdleFiles();
+
+    /// <summary>Has <paramref name="notify"/> called when files have descriptors that <see cref="CloseIdleFiles"/> may close.</summary>
+    public void OnIdleFiles(Action? notify) => _inodes.OnIdleFiles(notify);
+
+    /// <summary>Inodes that have a descriptor although the guest has no handle on them.</summary>
+    public int IdleCount => _inodes.IdleCount;
+
     /// <summary>Makes the calling thread able to call <see cref="Process"/>; the caller disposes of the result.</summary>
     /// <exception cref="LinuxException">The thread's credentials cannot be set up.</exception>
     public FuseRequest PrepareThread() => new(_procSelfFd);
@@ -52,7 +74,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
     /// <summary>Adds an export; see <see cref="ExportTable.TryAdd"/>.</summary>
     public bool TryAddExport(VirtioFsExport export, out string? error) => _exports.TryAdd(export, out error);
 
-    /// <summary>Removes an export and closes every descriptor below it.</summary>
+    /// <summary>Removes an export and closes every descriptor below it that no other export leads to.</summary>
     /// <param name="name">Its name.</param>
     /// <param name="found">There was one.</param>
     /// <returns>False when a request that uses it went on for seconds; its descriptors are closed when that ends.</returns>
@@ -66,8 +88,9 @@ internal sealed unsafe partial class FuseServer : IDisposable
         }
 
         export.Fd.Dispose();
-        bool inodes = _inodes.CloseExport(export.Index, WaitForRequestsMilliseconds);
-        return _handles.CloseExport(export.Index, WaitForRequestsMilliseconds) && inodes;
+        _inodes.RemoveExport(export.Index, FindExportOf);
+        bool inodes = _inodes.CloseUnreachable(WaitForRequestsMilliseconds);
+        return _handles.CloseUnreachable(WaitForRequestsMilliseconds) && inodes;
     }
 
     /// <summary>Carries out the request in <paramref name="chain"/>.</summary>
@@ -76,7 +99,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
     /// <returns>Bytes written into the chain, for the used ring.</returns>
     public uint Process(FuseRequest request, DescriptorChain chain)
     {
-        bool wellFormed = request.TryStart(chain);
+        bool wellFormed = request.TryStart(chain) && Math.Max(chain.ReadableLength, chain.WritableLength) <= LongestRequest;
         FuseOpcode opcode = request.Opcode;
         Counters.Request(opcode);
         if (opcode is FuseOpcode.FUSE_FORGET or FuseOpcode.FUSE_BATCH_FORGET or FuseOpcode.FUSE_INTERRUPT && wellFormed)
@@ -202,16 +225,35 @@ internal sealed unsafe partial class FuseServer : IDisposable
         }
         else if (opcode == FuseOpcode.FUSE_BATCH_FORGET && r.TryRead(0, out fuse_batch_forget_in batch))
         {
-            // The count is the guest's word; the request's length is what there is.
-            ulong offset = (ulong)sizeof(fuse_batch_forget_in);
-            for (uint i = 0; i < batch.count && r.TryRead(offset, out fuse_forget_one one); i++)
-            {
-                _inodes.Forget(one.nodeid, one.nlookup);
-                offset += (ulong)sizeof(fuse_forget_one);
-            }
+            ForgetBatch(r, batch.count);
         }
 
         return FuseRequest.NoReply;
+    }
+
+    /// <summary>The count is the guest's word; the request's length is what there is. Read in blocks: each looks for its place anew.</summary>
+    private void ForgetBatch(FuseRequest r, uint count)
+    {
+        ulong offset = (ulong)sizeof(fuse_batch_forget_in);
+        while (count > 0 && !r.IsStopping)
+        {
+            const int Block = FuseRequest.ScratchLength / 16;
+            int length = r.Read(offset, r.Scratch, (int)Math.Min(count, Block) * sizeof(fuse_forget_one));
+            fuse_forget_one* records = (fuse_forget_one*)r.Scratch;
+            int complete = length / sizeof(fuse_forget_one);
+            if (complete == 0)
+            {
+                return;
+            }
+
+            for (int i = 0; i < complete; i++)
+            {
+                _inodes.Forget(records[i].nodeid, records[i].nlookup);
+            }
+
+            count -= (uint)complete;
+            offset += (ulong)length;
+        }
     }
 
     private int Destroy()

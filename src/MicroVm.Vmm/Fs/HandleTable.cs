@@ -19,16 +19,41 @@ internal enum HandleKind : byte
 internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
 {
     private const uint FirstId = 1; // 0 is what a request that forgot its handle carries
+    private readonly InodeTable _inodes;
+    private int _reserved;
 
     /// <summary>Makes an empty table whose descriptors count against <paramref name="budget"/>.</summary>
-    public HandleTable(FdBudget budget)
-        : base(FirstId, budget)
+    /// <param name="budget">The budget, which also bounds the number of handles.</param>
+    /// <param name="inodes">What the handles are open on.</param>
+    public HandleTable(FdBudget budget, InodeTable inodes)
+        : base(FirstId, budget) => _inodes = inodes;
+
+    /// <summary>
+    /// Takes a place and a unit of the budget for a handle, whether it will have a descriptor or not: both bound what the
+    /// host's memory is used for.
+    /// </summary>
+    /// <returns>False at the bound: ENFILE.</returns>
+    public bool TryReserve()
     {
+        if (Interlocked.Increment(ref _reserved) <= Budget.MostHandles && _inodes.TryTake())
+        {
+            return true;
+        }
+
+        Interlocked.Decrement(ref _reserved);
+        return false;
     }
 
-    /// <summary>Adds a handle; takes over <paramref name="fd"/> (-1 for the root) and the budget's unit.</summary>
+    /// <summary>Gives back what <see cref="TryReserve"/> took, when there will be no handle.</summary>
+    public void Release()
+    {
+        Budget.Give();
+        Interlocked.Decrement(ref _reserved);
+    }
+
+    /// <summary>Adds a handle for which a place was reserved; takes over <paramref name="fd"/> (-1 for the root).</summary>
     /// <returns>Its id for the guest.</returns>
-    public ulong Add(ulong nodeId, HandleKind kind, int fd, int flags, in InodeKey key)
+    public ulong Add(ulong nodeId, HandleKind kind, int fd, int flags)
     {
         lock (Gate)
         {
@@ -38,7 +63,6 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
             e->Kind = kind;
             e->Fd = fd;
             e->Flags = flags;
-            e->Key = key;
             return Slots.IdOf(index);
         }
     }
@@ -58,7 +82,7 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
             }
 
             e->Pins++;
-            pin = new HandlePin(this, index, e->Fd, e->Flags, e->Key);
+            pin = new HandlePin(this, index, e->Fd, e->Flags);
             return true;
         }
     }
@@ -96,10 +120,10 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
     }
 
     /// <inheritdoc/>
-    protected override bool CloseIfOf(int export, int index)
+    protected override bool CloseIfUnreachable(int index)
     {
         Entry* e = Slots.Entry(index);
-        if (e->Kind == HandleKind.Root || e->Key.Export != export)
+        if (e->Kind == HandleKind.Root || (!e->IsClosing && _inodes.IsReachable(e->NodeId)))
         {
             return true;
         }
@@ -127,17 +151,23 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
             return;
         }
 
-        Close(ref e->Fd);
+        if (e->Fd >= 0)
+        {
+            _ = Libc.close(e->Fd);
+            e->Fd = -1;
+            _inodes.RemoveOpen(e->NodeId);
+        }
+
         if (e->IsReleased)
         {
             Slots.Remove(index);
+            Release();
         }
     }
 
     /// <summary>An open file.</summary>
     internal struct Entry
     {
-        public InodeKey Key;
         public ulong NodeId;
         public int Fd;
         public int Flags;
@@ -155,13 +185,12 @@ internal readonly ref struct HandlePin
     private readonly int _index;
 
     /// <summary>Made by <see cref="HandleTable.TryPin"/>.</summary>
-    public HandlePin(HandleTable table, int index, int fd, int flags, in InodeKey key)
+    public HandlePin(HandleTable table, int index, int fd, int flags)
     {
         _table = table;
         _index = index;
         Fd = fd;
         Flags = flags;
-        Key = key;
     }
 
     /// <summary>The descriptor, borrowed; -1 for the synthesised root directory.</summary>
@@ -169,9 +198,6 @@ internal readonly ref struct HandlePin
 
     /// <summary>The O_* flags that it was opened with on the host.</summary>
     public int Flags { get; }
-
-    /// <summary>What it is open on.</summary>
-    public InodeKey Key { get; }
 
     /// <summary>It can be written to.</summary>
     public bool IsWritable => (Flags & Libc.O_ACCMODE) != Libc.O_RDONLY;

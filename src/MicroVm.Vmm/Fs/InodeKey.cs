@@ -3,48 +3,40 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Vmm.Fs;
 
 /// <summary>
-/// What makes two host files the same inode to the guest. The mount id keeps a bind mount apart from what it shows, and
-/// the export keeps a read-only view apart from a writable one.
+/// What makes two names one inode to the guest: the host's inode, reached under equal rights. Neither the export nor the
+/// mount is part of it, so that a folder shown twice is one set of inodes.
 /// </summary>
-internal readonly struct InodeKey : IEquatable<InodeKey>
+/// <param name="Device">st_dev.</param>
+/// <param name="Number">st_ino.</param>
+/// <param name="Rights">The rules of the export and the rights of the mount (<see cref="RightsOf"/>).</param>
+/// <param name="Link">
+/// 0 where device and number say it all. Overlay's names of one lower inode are separate inodes with one number
+/// (<see cref="OverlayLinks"/>): all but the first that the guest met have a hash of parent and name here.
+/// </param>
+internal readonly record struct InodeKey(ulong Device, ulong Number, uint Rights, uint Link)
 {
-    /// <summary>Takes the key out of statx(2)'s answer.</summary>
-    public InodeKey(in Libc.statx_t stat, int export)
-    {
-        Device = DeviceOf(stat);
-        Number = stat.stx_ino;
+    private const int RulesBits = 16;
+    private const uint ReadOnlyMount = 1u << RulesBits;
 
-        // Kernels before 5.8 do not tell it.
-        MountId = (stat.stx_mask & Libc.STATX_MNT_ID) != 0 ? stat.stx_mnt_id : 0;
-        Export = export;
+    /// <summary>Takes the key out of statx(2)'s answer.</summary>
+    public InodeKey(in Libc.statx_t stat, uint rights, uint link = 0)
+        : this(DeviceOf(stat), stat.stx_ino, rights, link)
+    {
     }
 
-    /// <summary>st_dev.</summary>
-    public ulong Device { get; }
-
-    /// <summary>st_ino.</summary>
-    public ulong Number { get; }
-
-    /// <summary>The mount through which it was reached.</summary>
-    public ulong MountId { get; }
-
-    /// <summary>Index of the export below which it was reached.</summary>
-    public int Export { get; }
+    /// <summary>Number of the export's rules in <see cref="ExportTable"/>.</summary>
+    public int Rules => (int)(Rights & (ReadOnlyMount - 1));
 
     /// <summary>The device of statx(2)'s answer as one number.</summary>
     public static ulong DeviceOf(in Libc.statx_t stat) => ((ulong)stat.stx_dev_major << 32) | stat.stx_dev_minor;
 
-    /// <inheritdoc/>
-    public bool Equals(InodeKey other) =>
-        Number == other.Number && Device == other.Device && MountId == other.MountId && Export == other.Export;
+    /// <summary>The rights below an export with rules number <paramref name="rules"/>, by a mount that is read-only or not.</summary>
+    public static uint RightsOf(int rules, bool mountIsReadOnly) => (uint)rules | (mountIsReadOnly ? ReadOnlyMount : 0);
 
-    /// <inheritdoc/>
-    public override bool Equals(object? obj) => obj is InodeKey other && Equals(other);
-
-    /// <inheritdoc/>
+    /// <summary>A hash for tables: names of one number that are separate inodes spread as well.</summary>
     public override int GetHashCode()
     {
-        ulong h = (Number * 0x9E3779B97F4A7C15) ^ (Device * 0xC2B2AE3D27D4EB4F) ^ (MountId * 0x165667B19E3779F9) ^ (uint)Export;
+        ulong h = (Number * 0x9E3779B97F4A7C15) ^ (Device * 0xC2B2AE3D27D4EB4F) ^ ((((ulong)Link << 32) | Rights) * 0x165667B19E3779F9);
         return (int)(h >> 32) ^ (int)h;
     }
 }

@@ -4,19 +4,23 @@ namespace MicroVm.Vmm.Fs;
 internal readonly ref struct InodePin
 {
     private readonly InodeTable? _table;
-    private readonly int _index;
 
-    /// <summary>Made by <see cref="InodeTable.TryPin"/>.</summary>
-    public InodePin(InodeTable table, ulong nodeId, int index, int fd, uint type, in InodeKey key, bool isExportRoot)
+    /// <summary>Made by <see cref="InodeTable.TryPin(ulong, out InodePin)"/>.</summary>
+    public unsafe InodePin(InodeTable table, ulong nodeId, int index, InodeEntry* entry)
     {
         _table = table;
-        _index = index;
+        Index = index;
         NodeId = nodeId;
-        Fd = fd;
-        FileType = type;
-        Key = key;
-        IsExportRoot = isExportRoot;
+        Fd = entry->Fd;
+        FileType = entry->Type;
+        Key = entry->Key;
+        MountId = entry->MountId;
+        IsExportRoot = entry->Export != InodeEntry.None;
+        IsOverlay = entry->IsOverlay;
     }
+
+    /// <summary>Its place in the table.</summary>
+    public int Index { get; }
 
     /// <summary>The guest's id of it.</summary>
     public ulong NodeId { get; }
@@ -30,9 +34,15 @@ internal readonly ref struct InodePin
     /// <summary>What it is on the host.</summary>
     public InodeKey Key { get; }
 
+    /// <summary>The mount through which <see cref="Fd"/> was opened.</summary>
+    public ulong MountId { get; }
+
     /// <summary>It is an entry of the synthesised root directory.</summary>
     public bool IsExportRoot { get; }
 
+    /// <summary>It lies on an overlay.</summary>
+    public bool IsOverlay { get; }
+
     /// <summary>Gives the inode back.</summary>
-    public void Dispose() => _table?.Unpin(_index);
+    public void Dispose() => _table?.Unpin(Index);
 }

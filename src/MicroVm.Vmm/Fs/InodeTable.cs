@@ -4,85 +4,188 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Vmm.Fs;
 
 /// <summary>
-/// The inodes that the guest's kernel holds references to, each with an O_PATH descriptor that pins the host's inode,
-/// so that its (device, number) cannot be given to another file while it is in the table.
+/// The inodes that the guest's kernel holds references to, and the folders above them. Each is known by its
+/// <see cref="InodeKey"/> and by the name that led to it last, by which its descriptor is opened again when it is needed.
 /// </summary>
-internal sealed unsafe class InodeTable : FdTable<InodeTable.Entry>
+/// <remarks>
+/// While a descriptor is open it keeps the host from giving the inode's number to another file. While it is closed, the
+/// time of birth tells another file from it.
+/// </remarks>
+internal sealed unsafe partial class InodeTable : FdTable<InodeEntry>
 {
     private const uint FirstId = 2; // 1 is FUSE_ROOT_ID, which has no entry
-    private const int None = -1;
+    private const int None = InodeEntry.None;
+    private readonly int _mostEntries;
     private int* _buckets;
     private int _bucketMask;
+    private int _evictionHand;
 
-    /// <summary>Makes an empty table whose descriptors count against <paramref name="budget"/>.</summary>
-    public InodeTable(FdBudget budget)
-        : base(FirstId, budget) => Rehash(256);
+    /// <summary>Makes an empty table.</summary>
+    /// <param name="budget">What its descriptors count against.</param>
+    /// <param name="mostEntries">How many inodes it knows at once; the guest looks up again what had to go.</param>
+    public InodeTable(FdBudget budget, int mostEntries)
+        : base(FirstId, budget)
+    {
+        _mostEntries = mostEntries;
+        _idle = (int*)NativeMemory.Alloc((nuint)budget.MostIdle, sizeof(int));
+        Rehash(256);
+    }
 
-    ~InodeTable() => NativeMemory.Free(_buckets);
+    ~InodeTable() => Free();
 
-    /// <summary>Gives the guest one more reference to an inode that it may know already.</summary>
-    /// <returns>Its node id, or 0 when it is not in the table.</returns>
-    public ulong AddReference(in InodeKey key)
+    /// <summary>
+    /// Gives the guest one more reference to the inode that a name leads to, if it is in the table, and notes the name.
+    /// </summary>
+    /// <param name="key">Which inode, by statx(2) of the name; its rights are the folder's.</param>
+    /// <param name="stat">What statx(2) said.</param>
+    /// <param name="parent">The folder, pinned.</param>
+    /// <param name="name">The name, ended by a NUL.</param>
+    /// <returns>Its node id, or 0 when it is not in the table or only its descriptor can tell.</returns>
+    public ulong AddReference(in InodeKey key, in Libc.statx_t stat, in InodePin parent, byte* name)
     {
         lock (Gate)
         {
-            int index = FindKey(key);
-            return index == None ? 0 : Reference(index);
+            int index = Find(key, stat, parent.IsOverlay, parent.Index, name, out _);
+            return index < 0 ? 0 : Reference(index, parent.Index, name);
+        }
+    }
+
+    /// <summary>Gives the guest one more reference to an inode that a request has pinned.</summary>
+    public ulong AddReference(in InodePin pin)
+    {
+        lock (Gate)
+        {
+            return Reference(pin.Index, None, null);
         }
     }
 
     /// <summary>
-    /// Adds an inode with one reference. Takes over <paramref name="fd"/> and the budget's unit for it, also when the
-    /// inode turns out to be there already.
+    /// Lends the inode in the table that has the number of <paramref name="fresh"/> but another name, where only an
+    /// attempt can tell whether both are one (<see cref="OverlayLinks"/>).
     /// </summary>
-    public ulong Insert(in InodeKey key, int fd, uint type, bool isExportRoot)
+    /// <returns>False when there is none: <see cref="Insert"/> needs no attempt.</returns>
+    public bool TryPinNamesake(scoped in FreshInode fresh, out InodePin pin)
     {
+        int candidate;
         lock (Gate)
         {
-            int index = FindKey(key);
-            if (index != None)
+            pin = default;
+            if (Find(fresh.Key, fresh.Stat, fresh.IsOverlay, fresh.Place, fresh.Name, out candidate) >= 0 || candidate < 0
+                || Slots.Entry(candidate)->Links != LinkKind.Unknown)
             {
-                Close(ref fd);
-                return Reference(index);
+                return false;
             }
 
-            if (Slots.Count > _bucketMask)
-            {
-                Rehash((_bucketMask + 1) * 2);
-            }
-
-            index = Slots.Add();
-            Entry* e = Slots.Entry(index);
-            e->Key = key;
-            e->Fd = fd;
-            e->Type = type;
-            e->IsExportRoot = isExportRoot;
-            e->References = 1;
-            int* bucket = Bucket(key);
-            e->Next = *bucket;
-            *bucket = index;
-            return Slots.IdOf(index);
+            Slots.Entry(candidate)->Pins++;
         }
+
+        return TryOpenPinned(candidate, out pin);
     }
 
-    /// <summary>Lends an inode's descriptor until the pin is disposed of.</summary>
-    /// <returns>False when <paramref name="nodeId"/> names no inode, or its export was removed.</returns>
-    public bool TryPin(ulong nodeId, out InodePin pin)
+    /// <summary>
+    /// Adds an inode with one reference. Takes over the descriptor and the budget's unit for it, also when the inode turns
+    /// out to be there already.
+    /// </summary>
+    /// <param name="fresh">The inode.</param>
+    /// <param name="links">What an attempt showed of it and the one with its number in the table.</param>
+    /// <returns>Its node id, 0 when there is no room for it.</returns>
+    public ulong Insert(in FreshInode fresh, LinkKind links = LinkKind.Separate)
     {
+        int fd = fresh.Fd;
+        ulong node;
+        int victim = None;
         lock (Gate)
         {
-            int index = Slots.Find(nodeId);
-            Entry* e = index < 0 ? null : Slots.Entry(index);
+            int index = Find(fresh.Key, fresh.Stat, fresh.IsOverlay, fresh.Place, fresh.Name, out int namesake);
+            if (namesake >= 0)
+            {
+                Slots.Entry(namesake)->Links = links;
+                index = links == LinkKind.Same ? namesake : None;
+            }
+
+            if (index >= 0)
+            {
+                InodeEntry* known = Slots.Entry(index);
+                if (fresh.Export != None && known->Export == None)
+                {
+                    LeaveIdle(index);
+                    known->Export = fresh.Export;
+                }
+
+                if (known->Fd < 0)
+                {
+                    known->Fd = fd;
+                    known->MountId = fresh.MountId;
+                    fd = None;
+                    victim = MakeIdle(index);
+                }
+
+                node = Reference(index, fresh.Parent, fresh.Name);
+            }
+            else
+            {
+                InodeKey key = fresh.Key;
+                if (namesake >= 0)
+                {
+                    key = key with { Link = HashName(fresh.Place, fresh.Name) };
+                }
+
+                index = Add(key, fresh);
+                fd = index < 0 ? fd : None;
+                victim = index < 0 ? None : MakeIdle(index);
+                node = index < 0 ? 0 : Slots.IdOf(index);
+            }
+        }
+
+        Close(ref fd);
+        Close(ref victim);
+        return node;
+    }
+
+    /// <summary>Lends an inode's descriptor until the pin is disposed of; opens it again when it was closed.</summary>
+    /// <returns>False when <paramref name="nodeId"/> names no inode, its export was removed, or its name leads to it no more.</returns>
+    public bool TryPin(ulong nodeId, out InodePin pin)
+    {
+        int index;
+        lock (Gate)
+        {
+            pin = default;
+            index = Slots.Find(nodeId);
+            InodeEntry* e = index < 0 ? null : Slots.Entry(index);
             if (e is null || e->IsClosing || e->References == 0)
             {
-                pin = default;
                 return false;
             }
 
             e->Pins++;
-            pin = new InodePin(this, nodeId, index, e->Fd, e->Type, e->Key, e->IsExportRoot);
-            return true;
+            if (e->Fd >= 0)
+            {
+                e->IsRecent = true;
+                pin = new InodePin(this, nodeId, index, e);
+                return true;
+            }
         }
+
+        return TryOpenPinned(index, out pin);
+    }
+
+    /// <summary>Lends the inode that a name leads to, if it is in the table.</summary>
+    public bool TryPinKnown(scoped in InodeKey key, scoped in Libc.statx_t stat, scoped in InodePin parent, byte* name, out InodePin pin)
+    {
+        int index;
+        lock (Gate)
+        {
+            pin = default;
+            index = Find(key, stat, parent.IsOverlay, parent.Index, name, out _);
+            if (index < 0)
+            {
+                return false;
+            }
+
+            Slots.Entry(index)->Pins++;
+        }
+
+        return TryOpenPinned(index, out pin);
     }
 
     /// <summary>Takes back <paramref name="count"/> references; more than there are takes all. Unknown ids are ignored.</summary>
@@ -96,9 +199,34 @@ internal sealed unsafe class InodeTable : FdTable<InodeTable.Entry>
                 return;
             }
 
-            Entry* e = Slots.Entry(index);
+            InodeEntry* e = Slots.Entry(index);
             e->References = count >= e->References ? 0 : e->References - count;
             RemoveIfUnused(index);
+        }
+    }
+
+    /// <summary>
+    /// Takes over what a change made of an inode on an overlay: the first one copies it up, which may give it another number.
+    /// </summary>
+    public void Refresh(in InodePin pin, in Libc.statx_t stat)
+    {
+        if (!pin.IsOverlay)
+        {
+            return;
+        }
+
+        lock (Gate)
+        {
+            InodeEntry* e = Slots.Entry(pin.Index);
+            InodeKey key = new(stat, e->Key.Rights);
+            e->Birth = BirthOf(stat);
+            if (e->IsHashed && key != e->Key with { Link = 0 })
+            {
+                Unhash(pin.Index);
+                e->Key = key;
+                e->Links = LinkKind.Unknown;
+                Hash(pin.Index);
+            }
         }
     }
 
@@ -106,8 +234,7 @@ internal sealed unsafe class InodeTable : FdTable<InodeTable.Entry>
     public override void Dispose()
     {
         base.Dispose();
-        NativeMemory.Free(_buckets);
-        _buckets = null;
+        Free();
         GC.SuppressFinalize(this);
     }
 
@@ -115,13 +242,13 @@ internal sealed unsafe class InodeTable : FdTable<InodeTable.Entry>
     {
         lock (Gate)
         {
-            Entry* e = Slots.Entry(index);
+            InodeEntry* e = Slots.Entry(index);
             e->Pins--;
             if (e->Pins == 0)
             {
                 if (e->IsClosing)
                 {
-                    Close(ref e->Fd);
+                    CloseEntry(index);
                     Monitor.PulseAll(Gate);
                 }
 
@@ -130,52 +257,104 @@ internal sealed unsafe class InodeTable : FdTable<InodeTable.Entry>
         }
     }
 
-    /// <inheritdoc/>
-    protected override bool CloseIfOf(int export, int index)
+    private static Libc.statx_timestamp BirthOf(in Libc.statx_t stat) =>
+        (stat.stx_mask & Libc.STATX_BTIME) != 0 ? stat.stx_btime : default;
+
+    private static bool IsBornWith(InodeEntry* e, in Libc.statx_t stat)
     {
-        Entry* e = Slots.Entry(index);
-        if (e->Key.Export != export)
-        {
-            return true;
-        }
-
-        e->IsClosing = true;
-        if (e->Pins > 0)
-        {
-            return false;
-        }
-
-        Close(ref e->Fd);
-        return true;
+        Libc.statx_timestamp birth = BirthOf(stat);
+        return e->Type == (stat.stx_mode & Libc.S_IFMT) && e->Birth.tv_sec == birth.tv_sec && e->Birth.tv_nsec == birth.tv_nsec;
     }
 
-    /// <inheritdoc/>
-    protected override void Drop(int index)
+    private int Add(in InodeKey key, in FreshInode fresh)
     {
-        Slots.Entry(index)->References = 0;
-        RemoveIfUnused(index);
+        if (Slots.Count >= _mostEntries && !EvictEntry(fresh.Parent))
+        {
+            return None;
+        }
+
+        if (Slots.Count > _bucketMask)
+        {
+            Rehash((_bucketMask + 1) * 2);
+        }
+
+        int index = Slots.Add();
+        InodeEntry* e = Slots.Entry(index);
+        e->Key = key;
+        e->Fd = fresh.Fd;
+        e->MountId = fresh.MountId;
+        e->Type = fresh.Stat.stx_mode & Libc.S_IFMT;
+        e->Birth = BirthOf(fresh.Stat);
+        e->IsOverlay = fresh.IsOverlay;
+        e->Export = fresh.Export;
+        e->Parent = None;
+        e->Slot = None;
+        e->References = 1;
+        Hash(index);
+        SetName(index, fresh.Parent, fresh.Name);
+        return index;
     }
 
-    private ulong Reference(int index)
+    private ulong Reference(int index, int parent, byte* name)
     {
-        Entry* e = Slots.Entry(index);
+        InodeEntry* e = Slots.Entry(index);
         if (e->References != ulong.MaxValue)
         {
             e->References++;
         }
 
+        SetName(index, parent, name);
         return Slots.IdOf(index);
     }
 
-    private int FindKey(in InodeKey key)
+    /// <summary>The entry of the inode that a name leads to.</summary>
+    /// <param name="key">By statx(2) of the name; its link is 0.</param>
+    /// <param name="stat">What statx(2) said.</param>
+    /// <param name="isOverlay">The name is on an overlay.</param>
+    /// <param name="parent">The folder, or <see cref="FreshInode.Place"/>.</param>
+    /// <param name="name">The name.</param>
+    /// <param name="namesake">An entry of that number and another name, which may be the same inode or not.</param>
+    private int Find(in InodeKey key, in Libc.statx_t stat, bool isOverlay, int parent, byte* name, out int namesake)
     {
-        for (int i = *Bucket(key); i != None; i = Slots.Entry(i)->Next)
+        namesake = None;
+        bool mayBeSeparate = isOverlay && stat.stx_nlink > 1 && (stat.stx_mode & Libc.S_IFMT) != Libc.S_IFDIR;
+        if (mayBeSeparate)
         {
-            Entry* e = Slots.Entry(i);
-            if (e->Key.Equals(key) && e->Fd >= 0 && !e->IsClosing)
+            int separate = FindKey(key with { Link = HashName(parent, name) }, stat);
+            if (separate >= 0 && HasName(separate, parent, name))
             {
-                return i;
+                return separate;
             }
+        }
+
+        int index = FindKey(key, stat);
+        if (index < 0 || !mayBeSeparate || Slots.Entry(index)->Links == LinkKind.Same || HasName(index, parent, name))
+        {
+            return index;
+        }
+
+        namesake = index;
+        return None;
+    }
+
+    private int FindKey(in InodeKey key, in Libc.statx_t stat)
+    {
+        for (int i = *Bucket(key); i != None;)
+        {
+            InodeEntry* e = Slots.Entry(i);
+            int next = e->Next;
+            if (e->Key == key)
+            {
+                if (e->Fd >= 0 || IsBornWith(e, stat))
+                {
+                    return i;
+                }
+
+                // Its number was given to another inode, so that it is gone from the host.
+                Unhash(i);
+            }
+
+            i = next;
         }
 
         return None;
@@ -183,8 +362,50 @@ internal sealed unsafe class InodeTable : FdTable<InodeTable.Entry>
 
     private void RemoveIfUnused(int index)
     {
-        Entry* e = Slots.Entry(index);
-        if (e->References > 0 || e->Pins > 0)
+        while (index != None)
+        {
+            InodeEntry* e = Slots.Entry(index);
+            if (e->References > 0 || e->Pins > 0 || e->Children > 0)
+            {
+                return;
+            }
+
+            int parent = e->Parent;
+            Remove(index);
+            index = parent;
+        }
+    }
+
+    /// <summary>Takes an entry out, and from among its parent's children.</summary>
+    private void Remove(int index)
+    {
+        InodeEntry* e = Slots.Entry(index);
+        Unhash(index);
+        CloseEntry(index);
+        NativeMemory.Free(e->Name);
+        if (e->Parent != None)
+        {
+            Slots.Entry(e->Parent)->Children--;
+        }
+
+        Slots.Remove(index);
+    }
+
+    private int* Bucket(in InodeKey key) => _buckets + (key.GetHashCode() & _bucketMask);
+
+    private void Hash(int index)
+    {
+        InodeEntry* e = Slots.Entry(index);
+        int* bucket = Bucket(e->Key);
+        e->Next = *bucket;
+        e->IsHashed = true;
+        *bucket = index;
+    }
+
+    private void Unhash(int index)
+    {
+        InodeEntry* e = Slots.Entry(index);
+        if (!e->IsHashed)
         {
             return;
         }
@@ -196,11 +417,8 @@ internal sealed unsafe class InodeTable : FdTable<InodeTable.Entry>
         }
 
         *link = e->Next;
-        Close(ref e->Fd);
-        Slots.Remove(index);
+        e->IsHashed = false;
     }
-
-    private int* Bucket(in InodeKey key) => _buckets + (key.GetHashCode() & _bucketMask);
 
     private void Rehash(int size)
     {
@@ -209,8 +427,8 @@ internal sealed unsafe class InodeTable : FdTable<InodeTable.Entry>
         new Span<int>(_buckets, size).Fill(None);
         for (int i = 0; i < Slots.HighWater; i++)
         {
-            Entry* e = Slots.At(i);
-            if (e is not null)
+            InodeEntry* e = Slots.At(i);
+            if (e is not null && e->IsHashed)
             {
                 int* bucket = Bucket(e->Key);
                 e->Next = *bucket;
@@ -219,16 +437,11 @@ internal sealed unsafe class InodeTable : FdTable<InodeTable.Entry>
         }
     }
 
-    /// <summary>An inode that the guest refers to.</summary>
-    internal struct Entry
+    private void Free()
     {
-        public InodeKey Key;
-        public ulong References;
-        public int Fd;
-        public uint Type;
-        public int Next;
-        public int Pins;
-        public bool IsExportRoot;
-        public bool IsClosing;
+        NativeMemory.Free(_buckets);
+        NativeMemory.Free(_idle);
+        _buckets = null;
+        _idle = null;
     }
 }

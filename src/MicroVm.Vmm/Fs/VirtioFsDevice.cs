@@ -20,6 +20,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     private readonly byte[] _config = new byte[ConfigLength];
     private readonly FuseServer _server;
     private readonly List<FsQueueWorker> _workers = [];
+    private IdleFileTimer? _timer;
 
     /// <summary>Makes a device with the given exports; more can be added while it runs.</summary>
     /// <param name="tag">The name that the guest mounts it by.</param>
@@ -98,25 +99,33 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     public override void Activate(VirtioActivation activation)
     {
         ArgumentNullException.ThrowIfNull(activation);
+        IdleFileTimer? timer = _timer = new IdleFileTimer(_server);
         for (int i = 0; i < activation.Queues.Length; i++)
         {
             if (activation.Queues[i] is { } queue)
             {
                 string thread = i == 0 ? $"{Name}-hiprio" : $"{Name}-requests";
-                _workers.Add(new FsQueueWorker(thread, _server, queue, activation.Interrupt));
+                _workers.Add(new FsQueueWorker(thread, _server, queue, activation.Interrupt, timer));
+                timer = null;
             }
         }
     }
 
     /// <inheritdoc/>
+    public override void Quiesce()
+    {
+        _workers.ForEach(w => w.RequestStop());
+        _workers.ForEach(w => w.Stop());
+    }
+
+    /// <inheritdoc/>
     public override void Reset()
     {
-        foreach (FsQueueWorker worker in _workers)
-        {
-            worker.Dispose();
-        }
-
+        Quiesce();
+        _workers.ForEach(w => w.Dispose());
         _workers.Clear();
+        _timer?.Dispose();
+        _timer = null;
         _server.EndSession();
     }
 
@@ -127,6 +136,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         _server.Counters.Collect(Name, add);
         add(Name + ".inodes", _server.InodeCount);
         add(Name + ".handles", _server.HandleCount);
+        add(Name + ".idle_descriptors", _server.IdleCount);
     }
 
     /// <inheritdoc/>

@@ -152,6 +152,11 @@ public static class SystemCallSets
             Allow([SystemCall.epoll_wait, SystemCall.epoll_pwait]);
         }
 
+        if (kind is ThreadKind.Files)
+        {
+            Allow([SystemCall.timerfd_settime]);
+        }
+
         HashSet<SystemCall> known = [.. rules.Select(r => r.Number)];
         rules.AddRange(Lookups.Where(n => !known.Contains(n)).Select(n => SystemCallRule.Fail(n, Errno.EACCES)));
         return rules;

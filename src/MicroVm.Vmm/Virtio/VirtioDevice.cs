@@ -47,6 +47,14 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>The driver set DRIVER_OK: start serving the queues.</summary>
     public abstract void Activate(VirtioActivation activation);
 
+    /// <summary>
+    /// The driver is resetting the device, on whose vCPU's thread this runs, before <see cref="Reset"/>: end threads that may be
+    /// in a long system call, so that the event loop, which serves other devices and the control socket, need not wait for them.
+    /// </summary>
+    public virtual void Quiesce()
+    {
+    }
+
     /// <summary>The driver reset the device: stop using the queues before returning. Called only after Activate.</summary>
     public abstract void Reset();
 

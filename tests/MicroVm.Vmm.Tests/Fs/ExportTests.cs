@@ -87,7 +87,7 @@ public sealed class ExportTests : IDisposable
     }
 
     [Fact]
-    public void One_tree_exported_twice_gives_two_inodes_with_their_own_rules()
+    public void One_tree_exported_with_other_rights_gives_two_inodes_with_their_own_rules()
     {
         _tree.Write("f", "F");
         using FuseClient fs = new(FuseClient.Export("rw", _tree.Share), FuseClient.Export("ro", _tree.Share, readOnly: true));
@@ -165,10 +165,10 @@ public sealed class ExportTests : IDisposable
             FuseClient.Export("e", _tree.Share, cache: FsCache.Exclusive), FuseClient.Export("s", _tree.Share, cache: FsCache.Shared));
         fuse_entry_out e = fs.Lookup(1, "e");
         fuse_entry_out s = fs.Lookup(1, "s");
-        Assert.Equal((0ul, 86400ul, 0ul, 1ul), (e.entry_valid, e.attr_valid, s.entry_valid, s.attr_valid));
+        Assert.Equal((0ul, 1ul, 0ul, 1ul), (e.entry_valid, e.attr_valid, s.entry_valid, s.attr_valid));
         fuse_entry_out ef = fs.Lookup(e.nodeid, "f");
         fuse_entry_out sf = fs.Lookup(s.nodeid, "f");
-        Assert.Equal((86400ul, 1ul), (ef.entry_valid, sf.entry_valid));
+        Assert.Equal((1ul, 1ul), (ef.entry_valid, sf.entry_valid));
         byte[] open = FuseClient.Bytes(default(fuse_open_in));
         uint eFlags = FuseClient.Parse<fuse_open_out>(fs.Ok(FuseOpcode.FUSE_OPEN, ef.nodeid, open)).open_flags;
         uint sFlags = FuseClient.Parse<fuse_open_out>(fs.Ok(FuseOpcode.FUSE_OPEN, sf.nodeid, open)).open_flags;
@@ -176,7 +176,7 @@ public sealed class ExportTests : IDisposable
 
         // A name that does not exist is remembered in one and asked for again in the other.
         fuse_entry_out none = fs.Lookup(e.nodeid, "none");
-        Assert.Equal((0ul, 86400ul), (none.nodeid, none.entry_valid));
+        Assert.Equal((0ul, 1ul), (none.nodeid, none.entry_valid));
         Assert.Equal(Errno.ENOENT, fs.LookupError(s.nodeid, "none"));
     }
 

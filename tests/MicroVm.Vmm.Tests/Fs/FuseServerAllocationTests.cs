@@ -45,36 +45,124 @@ public sealed class FuseServerAllocationTests : IDisposable
     }
 
     [Fact]
-    public void A_guest_at_its_descriptor_bound_gets_enfile_and_goes_on_when_it_lets_go()
+    public void A_guest_at_its_bound_of_handles_gets_enfile_and_goes_on_when_it_lets_go() => OnThread(() =>
+    {
+        using FuseServer server = new(new FdBudget(8)); // three handles
+        Assert.True(server.TryAddExport(FuseClient.Export("x", _tree.Share), out _));
+        using FuseRequest request = server.PrepareThread();
+        using Direct direct = new(server, request);
+        direct.Init();
+        _tree.Write("a", "");
+        _tree.Write("b", "");
+        ulong root = direct.Lookup(1, "x").Node;
+        ulong a = direct.Lookup(root, "a").Node;
+        (int error, ulong b) = direct.Lookup(root, "b");
+        Assert.Equal(0, error);
+        ulong handle = direct.Open(FuseOpcode.FUSE_OPEN, a, Libc.O_RDONLY);
+        direct.Open(FuseOpcode.FUSE_OPENDIR, root, 0);
+        direct.Open(FuseOpcode.FUSE_OPENDIR, 1, 0);
+        (FuseOpcode Opcode, ulong Node, byte[] Args)[] opens =
+        [
+            (FuseOpcode.FUSE_OPEN, b, FuseClient.Bytes(default(fuse_open_in))),
+            (FuseOpcode.FUSE_CREATE, root, FuseClient.Join(new byte[16], FuseClient.Text("c"))),
+            (FuseOpcode.FUSE_OPENDIR, root, FuseClient.Bytes(default(fuse_open_in))),
+            (FuseOpcode.FUSE_OPENDIR, 1, FuseClient.Bytes(default(fuse_open_in))),
+        ];
+        Assert.All(opens, o =>
+        {
+            direct.Put(o.Opcode, o.Node, o.Args, 200);
+            direct.Run();
+            Assert.Equal(-(int)Linux.Errno.ENFILE, direct.Error);
+        });
+        Assert.Equal(2, Directory.GetFileSystemEntries(_tree.Share).Length);
+        direct.Put(FuseOpcode.FUSE_RELEASE, a, FuseClient.Bytes(new fuse_release_in { fh = handle }), 0);
+        direct.Run();
+        direct.Open(FuseOpcode.FUSE_OPEN, b, Libc.O_RDONLY);
+    });
+
+    [Fact]
+    public void A_tree_of_more_files_than_descriptors_is_known_and_found_again() => OnThread(() =>
+    {
+        using FuseServer server = new(new FdBudget(40));
+        Assert.True(server.TryAddExport(FuseClient.Export("x", _tree.Share), out _));
+        using FuseRequest request = server.PrepareThread();
+        using Direct direct = new(server, request);
+        direct.Init();
+        ulong root = direct.Lookup(1, "x").Node;
+        Dictionary<string, ulong> nodes = [];
+        for (int i = 0; i < 400; i++)
+        {
+            string folder = $"d{i / 10}";
+            Directory.CreateDirectory(_tree.At(folder));
+            _tree.Write($"{folder}/f{i}", $"{i}");
+            nodes[folder] = direct.Lookup(root, folder).Node;
+            nodes[$"{folder}/f{i}"] = direct.Lookup(nodes[folder], $"f{i}").Node;
+        }
+
+        Assert.InRange(server.IdleCount, 1, 10);
+        foreach ((string path, ulong node) in nodes)
+        {
+            direct.Put(FuseOpcode.FUSE_GETATTR, node, new byte[16], 200);
+            direct.Run();
+            Assert.Equal(0, direct.Error);
+            Assert.Equal(TempTree.Stat(_tree.At(path)).stx_size, direct.Reply<fuse_attr_out>().attr.size);
+        }
+
+        // What the host moved is not found under its old name, and what took its place is another file.
+        File.Delete(_tree.At("d0/f0"));
+        File.Move(_tree.At("d0/f1"), _tree.At("d0/f0"));
+        direct.Put(FuseOpcode.FUSE_GETATTR, nodes["d0/f0"], new byte[16], 200);
+        direct.Run();
+        Assert.Equal(-(int)Linux.Errno.ESTALE, direct.Error);
+        Assert.Equal(nodes["d0/f1"], direct.Lookup(nodes["d0"], "f0").Node);
+        Assert.Equal(0, direct.Lookup(nodes["d0"], "f2").Error);
+    });
+
+    [Fact]
+    public void Descriptors_of_files_that_are_not_used_are_closed() => OnThread(() =>
+    {
+        using FuseServer server = new(new FdBudget(100));
+        Assert.True(server.TryAddExport(FuseClient.Export("x", _tree.Share), out _));
+        using FuseRequest request = server.PrepareThread();
+        using Direct direct = new(server, request);
+        direct.Init();
+        int notified = 0;
+        server.OnIdleFiles(() => notified++);
+        Directory.CreateDirectory(_tree.At("d"));
+        _tree.Write("d/a", "");
+        _tree.Write("d/b", "");
+        ulong d = direct.Lookup(direct.Lookup(1, "x").Node, "d").Node;
+        Assert.Equal(0, notified);
+        ulong a = direct.Lookup(d, "a").Node;
+        ulong b = direct.Lookup(d, "b").Node;
+        ulong handle = direct.Open(FuseOpcode.FUSE_OPEN, b, Libc.O_RDONLY);
+        Assert.Equal((1, 2), (notified, server.IdleCount));
+        Assert.True(server.CloseIdleFiles());
+        Assert.False(server.CloseIdleFiles());
+        Assert.Equal(1, server.IdleCount);
+        Assert.True(direct.Attributes(a) >= 0);
+        Assert.Equal((2, 2), (notified, server.IdleCount));
+
+        // An open file keeps its inode's descriptor, whatever becomes of its name.
+        File.Delete(_tree.At("d/b"));
+        server.CloseIdleFiles();
+        server.CloseIdleFiles();
+        Assert.Equal(0, direct.Attributes(b));
+        direct.Put(FuseOpcode.FUSE_RELEASE, b, FuseClient.Bytes(new fuse_release_in { fh = handle }), 0);
+        direct.Run();
+        server.CloseIdleFiles();
+        server.CloseIdleFiles();
+        Assert.Equal(-(int)Linux.Errno.ESTALE, direct.Attributes(b));
+    });
+
+    private static void OnThread(Action action)
     {
         Exception? failure = null;
         Thread thread = new(() =>
         {
             try
             {
-                using FuseServer server = new(new FdBudget(3));
-                Assert.True(server.TryAddExport(FuseClient.Export("x", _tree.Share), out _));
-                using FuseRequest request = server.PrepareThread();
-                using Direct direct = new(server, request);
-                direct.Init();
-                _tree.Write("a", "");
-                _tree.Write("b", "");
-                ulong root = direct.Lookup(1, "x").Node;
-                ulong a = direct.Lookup(root, "a").Node;
-                (int error, ulong b) = direct.Lookup(root, "b");
-                Assert.Equal(0, error);
-                direct.Put(FuseOpcode.FUSE_OPEN, a, FuseClient.Bytes(default(fuse_open_in)), 16);
-                direct.Run();
-                Assert.Equal(-(int)Linux.Errno.ENFILE, direct.Error);
-                direct.Put(FuseOpcode.FUSE_CREATE, root, FuseClient.Join(new byte[16], FuseClient.Text("c")), 200);
-                direct.Run();
-                Assert.Equal(-(int)Linux.Errno.ENFILE, direct.Error);
-                Assert.Equal(2, Directory.GetFileSystemEntries(_tree.Share).Length);
-                direct.Put(FuseOpcode.FUSE_FORGET, b, FuseClient.Bytes(new fuse_forget_in { nlookup = 1 }), 0);
-                direct.Run();
-                direct.Put(FuseOpcode.FUSE_OPEN, a, FuseClient.Bytes(default(fuse_open_in)), 16);
-                direct.Run();
-                Assert.Equal(0, direct.Error);
+                action();
             }
             catch (Exception e)
             {
@@ -134,6 +222,17 @@ public sealed class FuseServerAllocationTests : IDisposable
         public int Error => ((fuse_out_header*)(_memory + Half))->error;
 
         private byte* Payload => _memory + Half + sizeof(fuse_out_header);
+
+        public T Reply<T>()
+            where T : unmanaged => *(T*)Payload;
+
+        /// <summary>Asks for an inode's attributes; the error.</summary>
+        public int Attributes(ulong node)
+        {
+            Put(FuseOpcode.FUSE_GETATTR, node, new byte[16], 200);
+            Run();
+            return Error;
+        }
 
         public void Put(FuseOpcode opcode, ulong node, byte[] args, int room)
         {

@@ -169,6 +169,7 @@ public sealed partial class MmioTransport
             RemoveIoEvents();
             try
             {
+                Device.Quiesce();
                 _loop.Invoke(Device.Reset);
             }
             catch (Exception e) when (e is IOException or InvalidOperationException or ArgumentException)
