@@ -53,7 +53,7 @@ static void set_up_with(int d, uint32_t low, uint32_t high)
     wr(WINDOW(d) + 0x70, 0xf);
 }
 
-static void set_up(int d) { set_up_with(d, 0, 1); }
+static inline void set_up(int d) { set_up_with(d, 0, 1); }
 
 static void offer(int d, int q, int head)
 {
@@ -64,7 +64,7 @@ static void offer(int d, int q, int head)
     wr(WINDOW(d) + 0x50, q);
 }
 
-static void scribble(int d, int q)
+static inline void scribble(int d, int q)
 {
     for (int i = 0; i < 4; i++) {
         uint64_t wild = rnd() & 1 ? ((uint64_t)rnd() << 32 | rnd()) : (uint32_t)data + rnd() % 4096;

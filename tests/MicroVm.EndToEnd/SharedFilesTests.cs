@@ -1,0 +1,137 @@
+using System.Globalization;
+using MicroVm.EndToEnd.Support;
+
+namespace MicroVm.EndToEnd;
+
+/// <summary>One file is one file, whichever name or mount leads to it, and whoever else changes the tree: other containers, the host.</summary>
+public sealed class SharedFilesTests
+{
+    [SkippableFact]
+    public void OneFolderAtTwoPlacesIsOneSetOfInodes()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("/bin/two-views");
+        bundle.AddGuestProgram("two-views");
+        string sub = Directory.CreateDirectory(Path.Combine(bundle.Path, "vol/sub")).FullName;
+        File.WriteAllText(Path.Combine(sub, "f"), "0123456789\n");
+        File.WriteAllText(Path.Combine(sub, "l"), "");
+        bundle.AddMount("/all", Path.GetDirectoryName(sub)!, "bind", "rbind");
+        bundle.AddMount("/part", sub, "bind", "rbind");
+        CommandResult result = Container.Run(bundle).EnsureSuccess();
+        string[] expected =
+        [
+            "socket=connected", "fifo=passed", "flock=busy", "fcntl=busy", "mapping=one", "size=15", "read=more",
+            "renamed=yes", "inode=same", "old=gone", "linked=yes", "unlinked=gone",
+        ];
+        Assert.Equal(expected, result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal("X123456789\nmore", File.ReadAllText(Path.Combine(Path.GetDirectoryName(sub)!, "g")));
+    }
+
+    /// <summary>
+    /// Docker's overlay2 has no index: names of one lower inode, as images have many of, are files of their own once one is
+    /// changed, and a change by one name must not reach another.
+    /// </summary>
+    [SkippableFact]
+    public void NamesOfALowerFileOfTheRootAreSeparateFiles()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create(
+            "cd /opt; cat two three >/dev/null; ls -li >/dev/null; echo appended >>one; tail -n 1 one; chmod 600 three; stat -c %a three; " +
+            "ln one four; echo more >>four; tail -n 1 one; touch -d '2001-01-01 00:00:00' two; mv three five; echo five >five");
+        string lower = Path.Combine(bundle.Path, "lower");
+        Directory.Move(bundle.Rootfs, lower);
+        foreach (string folder in (string[])["rootfs", "u", "w", "lower/opt"])
+        {
+            Directory.CreateDirectory(Path.Combine(bundle.Path, folder));
+        }
+
+        string opt = Path.Combine(lower, "opt");
+        File.WriteAllText(Path.Combine(opt, "one"), "same\n");
+        Shell.Run("sh", "-c", $"cd {opt}; chmod 644 one; ln one two; ln one three").EnsureSuccess();
+        string options = $"lowerdir={lower},upperdir={bundle.Path}/u,workdir={bundle.Path}/w";
+        CommandResult mounted = Shell.Run("mount", "-t", "overlay", "overlay", "-o", options, bundle.Rootfs);
+        Skip.IfNot(mounted.ExitCode == 0, $"no overlay can be mounted here: {mounted}");
+        try
+        {
+            CommandResult result = Container.Run(bundle).EnsureSuccess();
+            Assert.Equal("appended\n600\nmore\n", result.StandardOutput);
+            string merged = Path.Combine(bundle.Rootfs, "opt");
+            Assert.Equal("same\nappended\nmore\n", File.ReadAllText(Path.Combine(merged, "one")));
+            Assert.Equal("same\nappended\nmore\n", File.ReadAllText(Path.Combine(merged, "four")));
+            Assert.Equal("same\n", File.ReadAllText(Path.Combine(merged, "two")));
+            Assert.Equal("five\n", File.ReadAllText(Path.Combine(merged, "five")));
+            Assert.Equal(2001, File.GetLastWriteTime(Path.Combine(merged, "two")).Year);
+            CommandResult modes = Shell.Run("sh", "-c", $"cd {merged}; stat -c %a one two five; ls");
+            Assert.Equal("644 644 600 five four one two", string.Join(' ', modes.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries)));
+            Assert.Equal("same\n", File.ReadAllText(Path.Combine(opt, "two")));
+        }
+        finally
+        {
+            Shell.Run("umount", bundle.Rootfs);
+        }
+    }
+
+    /// <summary>As `docker cp` does it: to names that the container has looked up before, found or not, and listed.</summary>
+    [SkippableFact]
+    public void WhatTheHostChangesInTheRootIsSeen()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("""
+            cd /opt; cat conf; ls . d; cat new del; echo looked
+            until grep -q fresh conf && [ -e new ] && [ ! -e del ] && [ -e d/in ]; do sleep 0.1; done; ls . d; cat conf new d/in
+            until grep -q place conf; do sleep 0.1; done; echo seen
+            """);
+        string opt = Directory.CreateDirectory(Path.Combine(bundle.Rootfs, "opt")).FullName;
+        Directory.CreateDirectory(Path.Combine(opt, "d"));
+        File.WriteAllText(Path.Combine(opt, "conf"), "old\n");
+        File.WriteAllText(Path.Combine(opt, "del"), "to go\n");
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        c.Call("start").EnsureSuccess();
+        c.WaitForOutput("looked");
+        File.WriteAllText(Path.Combine(opt, "conf.tmp"), "fresh and longer\n");
+        File.Move(Path.Combine(opt, "conf.tmp"), Path.Combine(opt, "conf"), overwrite: true);
+        File.WriteAllText(Path.Combine(opt, "new"), "hello\n");
+        File.Delete(Path.Combine(opt, "del"));
+        File.WriteAllText(Path.Combine(opt, "d/in"), "inner\n");
+        c.WaitForOutput("inner");
+        File.WriteAllText(Path.Combine(opt, "conf"), "in place\n");
+        c.WaitForOutput("seen");
+        Assert.Contains("looked\n.:\nconf\nd\nnew\n\nd:\nin\nfresh and longer\nhello\ninner\nseen\n", c.Output, StringComparison.Ordinal);
+    }
+
+    /// <summary>A log that was rotated away, or another container's removed file: its blocks are free though this container has read it.</summary>
+    [SkippableFact]
+    public void FilesThatTheHostRemovesAreFreed()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("cat /vol/log.1 /vol/log | wc -c; echo read; sleep 1000");
+        string volume = Directory.CreateDirectory(Path.Combine(bundle.Path, "vol")).FullName;
+        CommandResult mounted = Shell.Run("mount", "-t", "tmpfs", "-o", "size=64m", "none", volume);
+        Skip.IfNot(mounted.ExitCode == 0, $"no tmpfs can be mounted here: {mounted}");
+        try
+        {
+            File.WriteAllBytes(Path.Combine(volume, "log.1"), new byte[20 << 20]);
+            File.WriteAllBytes(Path.Combine(volume, "log"), new byte[1 << 20]);
+            bundle.AddMount("/vol", volume, "bind", "rbind");
+            using DetachedContainer c = new(bundle);
+            Assert.Equal(0, c.Create().ExitCode);
+            c.Call("start").EnsureSuccess();
+            c.WaitForOutput("read");
+            long before = UsedKiB(volume);
+            File.Move(Path.Combine(volume, "log"), Path.Combine(volume, "log.1"), overwrite: true);
+            for (int i = 0; before - UsedKiB(volume) < 20_000; i++)
+            {
+                Assert.True(i < 600, $"{UsedKiB(volume)} KiB of {before} are still used after a minute");
+                Thread.Sleep(100);
+            }
+        }
+        finally
+        {
+            Shell.Run("umount", "-l", volume);
+        }
+    }
+
+    private static long UsedKiB(string folder) => long.Parse(
+        Shell.Run("df", "--output=used", "-k", folder).EnsureSuccess().StandardOutput.Split('\n')[1], CultureInfo.InvariantCulture);
+}
