@@ -1,0 +1,114 @@
+using System.Xml.Linq;
+using Mono.Cecil;
+
+namespace MicroVm.Architecture.Tests;
+
+/// <summary>The order of projects and of the VMM's folders (docs/ARCHITECTURE.md): what lies below knows nothing of what lies above.</summary>
+public sealed class WallTests
+{
+    private const string Vmm = "microvm-vmm", VmmNamespace = "MicroVm.Vmm";
+
+    // From the bottom to the top: each refers to those before it only.
+    private static readonly string[] Projects =
+    [
+        "MicroVm.Json", "MicroVm.Linux", "MicroVm.Kvm", "MicroVm.Ttrpc", "MicroVm.Protocol", "MicroVm.Oci", "MicroVm.VmmControl",
+        "MicroVm.Vmm", "MicroVm.Agent", "MicroVm.Sandbox", "MicroVm.Cli",
+    ];
+
+    // The VMM and the agent are exposed to the guest: what they do not need is not in them.
+    private static readonly (string Project, string[] Without)[] Strangers =
+    [
+        ("MicroVm.Vmm", ["MicroVm.Oci", "MicroVm.Ttrpc", "MicroVm.Protocol"]),
+        ("MicroVm.Agent", ["MicroVm.Oci", "MicroVm.Kvm", "MicroVm.Vmm", "MicroVm.VmmControl"]),
+        ("MicroVm.Sandbox", ["MicroVm.Vmm", "MicroVm.Agent"]),
+    ];
+
+    // Namespaces below MicroVm.Vmm, from the bottom to the top; those in a row of braces belong together.
+    private static readonly string[][] Folders =
+    [
+        ["Memory"], ["Counters"], ["Jail"], ["Bus"], ["Boot"], ["Tables", "Tables.Acpi"], ["HostKind"],
+        ["Virtio"], ["Virtio.Mmio"], ["Serial"], ["Fs", "Fs.Protocol"],
+        ["Devices.Block"], ["Devices.Console"], ["Devices.Entropy"], ["Devices.Net"], ["Devices.Pmem"], ["Devices.Vsock"],
+        ["Emulation", "Emulation.Handlers"], ["Machine", "Machine.Cpu"], ["Control"], ["Startup"], ["Program"],
+    ];
+
+    // Who may turn a guest's address into a pointer: the queues, KVM's memory slots, the loader of boot files, and instructions that
+    // KVM cannot complete.
+    private static readonly string[] PointerMakers =
+        ["Virtio.Virtqueue", "Machine.MachineBuilder", "Boot.BootFile", "Emulation.AssistCpu", "Emulation.GuestPageWalker"];
+
+    [Fact]
+    public void ProjectsReferOnlyToThoseBelow()
+    {
+        string top = Directory.GetParent(Source())!.FullName;
+        foreach (string file in Directory.GetFiles(Path.Combine(top, "src"), "*.csproj", SearchOption.AllDirectories).Append(Path.Combine(top, "guest-agent", "MicroVm.Agent.csproj")))
+        {
+            string project = Path.GetFileNameWithoutExtension(file);
+            int level = Array.IndexOf(Projects, project);
+            Assert.True(level >= 0, $"{project} has no place in the order of projects");
+            foreach (string reference in XDocument.Load(file).Descendants("ProjectReference").Select(r => Path.GetFileNameWithoutExtension((string)r.Attribute("Include")!)))
+            {
+                Assert.True(Array.IndexOf(Projects, reference) < level, $"{project} refers to {reference}, which is above it");
+                Assert.False(Strangers.Any(s => s.Project == project && s.Without.Contains(reference)), $"{project} refers to {reference}");
+            }
+        }
+    }
+
+    [Fact]
+    public void FoldersOfTheVmmUseOnlyThoseBelow()
+    {
+        SortedSet<string> upward = [];
+        int arrows = 0;
+        foreach ((TypeReference user, MemberReference used) in Uses.Of(Vmm))
+        {
+            if (Folder(user) is { } from && Folder(Uses.Outermost(used)) is { } to && Level(from) is var level && Level(to) != level)
+            {
+                arrows++;
+                if (Level(to) > level)
+                {
+                    upward.Add($"{from} uses {to}: {user.Name} names {used.Name}");
+                }
+            }
+        }
+
+        Assert.Empty(upward);
+        Assert.True(arrows > 500, $"{arrows} uses were found: the assembly was not read");
+    }
+
+    [Fact]
+    public void OnlyTheInstructionEmulatorDecodesInstructions() =>
+        Assert.Equal(
+            ["Emulation", "Emulation.Handlers"],
+            Uses.Of(Vmm).Where(u => Uses.Outermost(u.Used).Namespace.StartsWith("Iced", StringComparison.Ordinal)).Select(u => Folder(u.User)).Distinct().Order());
+
+    [Fact]
+    public void OnlyTheQueuesAndTheMachineHaveThePointersToGuestMemoryThatMemoryMakes()
+    {
+        string[] makers =
+        [
+            .. Uses.Of(Vmm)
+                .Where(u => u.Used is MethodReference { Name: "TryGetPointer" or "get_Hva" } m && m.DeclaringType.Namespace == VmmNamespace + ".Memory")
+                .Where(u => Folder(u.User) != "Memory")
+                .Select(u => $"{Folder(u.User)}.{u.User.Name}")
+                .Distinct()
+                .Order(),
+        ];
+        Assert.NotEmpty(makers);
+        Assert.All(makers, m => Assert.Contains(m, PointerMakers));
+    }
+
+    private static int Level(string folder)
+    {
+        int level = Array.FindIndex(Folders, row => row.Contains(folder));
+        Assert.True(level >= 0, $"{VmmNamespace}.{folder} has no place in the order of folders");
+        return level;
+    }
+
+    // Null outside of the VMM, and for what the compiler makes.
+    private static string? Folder(TypeReference type) =>
+        type.Namespace == VmmNamespace ? type.Name
+        : type.Namespace.StartsWith(VmmNamespace + ".", StringComparison.Ordinal) ? type.Namespace[(VmmNamespace.Length + 1)..]
+        : null;
+
+    private static string Source([System.Runtime.CompilerServices.CallerFilePath] string path = "") => Path.GetDirectoryName(Path.GetDirectoryName(path))!;
+}
