@@ -6,11 +6,13 @@ OUT          := $(CURDIR)/out
 PREFIX       ?= /usr/local
 DESTDIR      ?=
 TESTS        ?=
+TARGET       ?=
+SECONDS      ?= 60
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
 export DOTNET_NOLOGO := 1
 export MSBUILDDISABLENODEREUSE := 1
 
-.PHONY: help deps build kernel binaries run test test-long lint lab bench install clean
+.PHONY: help deps build kernel kernel-of-host binaries run test test-long lint lab bench fuzz install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,15 +20,18 @@ help: ## this list
 deps: ## install the Debian packages that building and testing need (as root; nothing is done when all are there)
 	@eng/install-deps
 
-kernel: deps ## build the guest kernel (cached by a hash of its inputs)
+kernel: deps ## build both guest kernels (cached by a hash of their inputs)
 	@kernel-config/build $(OUT)/libexec/microvm
+
+kernel-of-host: deps
+	@kernel-config/build $(OUT)/libexec/microvm host
 
 binaries: deps ## publish the executables and make the agent's image (skipped when no source changed)
 	@eng/build-binaries $(OUT)
 
-build: kernel binaries ## guest kernel, binaries and the agent's image, into out/
+build: kernel binaries ## guest kernels, binaries and the agent's image, into out/
 
-run: build ## run a container in a micro-VM: the demo bundle
+run: binaries kernel-of-host ## run a container in a micro-VM: the demo bundle; builds only the kernel that this host boots
 	@eng/run-demo $(OUT)
 
 test: build ## build and run every test; TESTS=Pattern keeps the test projects whose name matches
@@ -34,6 +39,9 @@ test: build ## build and run every test; TESTS=Pattern keeps the test projects w
 
 test-long: build ## tests that take hours on a machine of its own: hundreds of rounds of what `make test` does a few times
 	@eng/run-tests-long $(OUT)
+
+fuzz: deps ## fuzz by coverage: TARGET=NAME SECONDS=60; without TARGET, list the targets
+	@eng/fuzz $(OUT) "$(TARGET)" "$(SECONDS)"
 
 lint: ## check that the code is formatted and named as .editorconfig says
 	dotnet format MicroVm.sln --verify-no-changes
