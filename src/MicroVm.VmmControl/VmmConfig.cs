@@ -18,8 +18,8 @@ public sealed record VmmConfig
     /// <summary>The process's own /proc/self/fd, for a jail that shows no /proc; opened by path when null.</summary>
     public FileReference? ProcSelfFd { get; set; }
 
-    /// <summary>Guest kernel: an ELF vmlinux or a bzImage.</summary>
-    public required FileReference Kernel { get; set; }
+    /// <summary>Guest kernel: an ELF vmlinux or a bzImage. May be null beside <see cref="PvmKernel"/>: the VM then boots on PVM hosts only.</summary>
+    public FileReference? Kernel { get; set; }
 
     /// <summary>The kernel to boot in place of <see cref="Kernel"/> where the host's KVM is PVM; none when null.</summary>
     public FileReference? PvmKernel { get; set; }

@@ -36,7 +36,7 @@ public sealed class VmmTests : IDisposable
         Assert.Equal("/vsock", config.Vsock!.SocketPath);
         Dictionary<int, string> fds = Directory.GetFileSystemEntries($"{proc}/fd")
             .ToDictionary(f => int.Parse(Path.GetFileName(f), System.Globalization.CultureInfo.InvariantCulture), f => new FileInfo(f).LinkTarget!);
-        Assert.Equal(_folder["vmlinux"], fds[config.Kernel.Fd!.Value]);
+        Assert.Equal(_folder["vmlinux"], fds[config.Kernel!.Fd!.Value]);
         Assert.Equal(_folder["vmlinux-pvm"], fds[config.PvmKernel!.Fd!.Value]);
         Assert.Equal(_folder["agent.img"], fds[Assert.Single(config.Pmem).Fd!.Value]);
         Assert.Equal("/dev/kvm", fds[config.Kvm!.Fd!.Value]);
@@ -92,6 +92,20 @@ public sealed class VmmTests : IDisposable
     }
 
     [SkippableFact]
+    public void AnInstallationForPvmHostsNeedsNoOtherKernel()
+    {
+        RuntimeFiles files = new(_folder["vmm"], "/no/kernel", _folder["agent.img"]) { PvmKernel = _folder["vmlinux-pvm"] };
+        Assert.True(files.HasOnlyPvmKernel);
+        Compile("pause();");
+        using Vmm vmm = Vmm.Start(files, Shape, _folder["vsock"], [], null, null);
+        string proc = $"/proc/{vmm.Process.Pid}";
+        string number = File.ReadAllText($"{proc}/cmdline").Split('\0')[2];
+        VmmConfig config = JsonSerializer.Deserialize(File.ReadAllText($"{proc}/fd/{number}"), VmmJson.Default.VmmConfig)!;
+        Assert.Null(config.Kernel);
+        Assert.Equal(_folder["vmlinux-pvm"], new FileInfo($"{proc}/fd/{config.PvmKernel!.Fd}").LinkTarget);
+    }
+
+    [SkippableFact]
     public void MissingPartsAreNamed()
     {
         Compile("return 0;");
@@ -100,6 +114,7 @@ public sealed class VmmTests : IDisposable
         Assert.Contains("guest kernel /no/kernel cannot be opened", Refused(files with { Kernel = "/no/kernel" }), StringComparison.Ordinal);
         Assert.Contains($"guest kernel {_folder.Path} is not a regular file", Refused(files with { Kernel = _folder.Path }), StringComparison.Ordinal);
         Assert.Contains("guest kernel /no/pvm cannot be opened", Refused(files with { PvmKernel = "/no/pvm" }), StringComparison.Ordinal);
+        Assert.Contains("guest kernel /no/pvm cannot be opened", Refused(files with { Kernel = "/no/kernel", PvmKernel = "/no/pvm" }), StringComparison.Ordinal);
         Assert.Contains("agent image /no/image cannot be opened", Refused(files with { AgentImage = "/no/image" }), StringComparison.Ordinal);
         Assert.Contains("initramfs /no/initramfs cannot be opened", Refused(files with { Initramfs = "/no/initramfs" }), StringComparison.Ordinal);
         Assert.Contains("the CPUs 1000", Refused(files, Shape with { HostCpus = [1000] }), StringComparison.Ordinal);

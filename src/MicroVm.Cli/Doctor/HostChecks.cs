@@ -77,10 +77,9 @@ internal static class HostChecks
         }
     }
 
-    private static Finding HostKind(RuntimeFiles files)
-    {
-        bool hardware = (X86Base.CpuId(1, 0).Ecx & VmxBit) != 0 || (X86Base.CpuId(unchecked((int)0x8000_0001), 0).Ecx & SvmBit) != 0;
-        return hardware
+    private static bool HasVirtualization => (X86Base.CpuId(1, 0).Ecx & VmxBit) != 0 || (X86Base.CpuId(unchecked((int)0x8000_0001), 0).Ecx & SvmBit) != 0;
+
+    private static Finding HostKind(RuntimeFiles files) => HasVirtualization
             ? new(FindingState.Ok, "kind of host", "standard: VT-x or AMD-V runs the guest's kernel on the processor")
             : files.PvmKernel is { } kernel
             ? new(FindingState.Ok, "kind of host", $"pvm: no VT-x or AMD-V; {kernel} runs where KVM does not emulate it")
@@ -88,7 +87,6 @@ internal static class HostChecks
                 FindingState.Note,
                 "kind of host",
                 $"pvm: no VT-x or AMD-V, and no {RuntimeFiles.PvmKernelName} in {RuntimeFiles.Folder} (make install brings it): KVM emulates the guest's kernel; containers run, each start and system call takes longer");
-    }
 
     private static Finding Memory(int vmMemory)
     {
@@ -111,7 +109,7 @@ internal static class HostChecks
         const string Cure = $"run make install, or name its folder in {RuntimeFiles.FolderVariable}";
         foreach ((string subject, string path, bool program) in new[]
         {
-            ("VMM", files.Vmm, true), ("guest kernel", files.Kernel, false), ("guest agent", files.AgentImage, false),
+            ("VMM", files.Vmm, true), ("guest kernel", KernelOfHost(files), false), ("guest agent", files.AgentImage, false),
         })
         {
             int wanted = program ? Libc.X_OK | Libc.R_OK : Libc.R_OK;
@@ -120,6 +118,8 @@ internal static class HostChecks
                 : new(FindingState.Missing, subject, $"{path}: {LinuxException.Text(Check.LastErrno).ToLowerInvariant()}; {Cure}");
         }
     }
+
+    private static string KernelOfHost(RuntimeFiles files) => !HasVirtualization && files.PvmKernel is { } pvm ? pvm : files.Kernel;
 
     private static Finding Tun()
     {

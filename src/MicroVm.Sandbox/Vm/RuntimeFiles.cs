@@ -18,6 +18,9 @@ public sealed record RuntimeFiles(string Vmm, string Kernel, string AgentImage)
     /// <summary>The guest kernel for hosts whose KVM is PVM; null when it is not installed or another kernel was asked for.</summary>
     public string? PvmKernel { get; init; }
 
+    /// <summary>True where <see cref="PvmKernel"/> alone is installed: <c>make run</c> builds one kernel, the host's own.</summary>
+    public bool HasOnlyPvmKernel => PvmKernel is not null && !File.Exists(Kernel);
+
     /// <summary>The file name of <see cref="PvmKernel"/>.</summary>
     public const string PvmKernelName = "vmlinux-pvm";
 

@@ -70,7 +70,7 @@ internal sealed unsafe class Vmm : IDisposable
             using SafeFd kvm = OpenKvm();
             using SafeFd listener = UnixSocket.Listen(vsockPath);
             Func<string, string, SafeFd> open = files.PrivateImages ? OpenCopy : Open;
-            using SafeFd kernel = open(files.Kernel, "guest kernel");
+            using SafeFd? kernel = files.HasOnlyPvmKernel ? null : open(files.Kernel, "guest kernel");
             using SafeFd? pvmKernel = files.PvmKernel is { } path ? open(path, "guest kernel") : null;
             using SafeFd root = files.Initramfs is { } given ? open(given, "initramfs") : open(files.AgentImage, "agent image");
             console = ConsoleTail.Open(consoleLog);
@@ -96,7 +96,7 @@ internal sealed unsafe class Vmm : IDisposable
             {
                 Kvm = FileReference.FromFd(spawn.Add(kvm)),
                 ProcSelfFd = FileReference.FromFd(spawn.AddProcSelfFd()),
-                Kernel = FileReference.FromFd(spawn.Add(kernel)),
+                Kernel = kernel is null ? null : FileReference.FromFd(spawn.Add(kernel)),
                 PvmKernel = pvmKernel is null ? null : FileReference.FromFd(spawn.Add(pvmKernel)),
                 Initrd = files.Initramfs is null ? null : rootFile,
                 Pmem = files.Initramfs is null ? [rootFile] : [],
@@ -129,7 +129,7 @@ internal sealed unsafe class Vmm : IDisposable
                 errorsRead,
                 console,
                 new VmmControlClient(control, GuestPatience.Vmm),
-                [(config.Kernel.Fd!.Value, files.Kernel), (config.PvmKernel?.Fd ?? -1, files.PvmKernel ?? ""), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
+                [(config.Kernel?.Fd ?? -1, files.Kernel), (config.PvmKernel?.Fd ?? -1, files.PvmKernel ?? ""), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
         }
         catch (LinuxException e)
         {

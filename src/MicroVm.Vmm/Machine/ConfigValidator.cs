@@ -18,7 +18,8 @@ public static class ConfigValidator
     {
         ArgumentNullException.ThrowIfNull(config);
         string? wrong =
-            config.MemoryMiB is < MinMemoryMiB or > MaxMemoryMiB ? $"memoryMiB: {config.MemoryMiB} is not {MinMemoryMiB} to {MaxMemoryMiB}"
+            (config.Kernel ?? config.PvmKernel) is null ? "kernel: is missing"
+            : config.MemoryMiB is < MinMemoryMiB or > MaxMemoryMiB ? $"memoryMiB: {config.MemoryMiB} is not {MinMemoryMiB} to {MaxMemoryMiB}"
             : config.HugePages && config.MemoryMiB % 2 != 0 ? $"memoryMiB: {config.MemoryMiB} is odd; with hugePages it must be a multiple of 2"
             : config.Vcpus is < 1 or > MaxVcpus ? $"vcpus: {config.Vcpus} is not 1 to {MaxVcpus}"
             : CpuTemplate.Find(config.CpuTemplate) is null ? $"cpuTemplate: \"{config.CpuTemplate}\" is not one of {string.Join(", ", CpuTemplateNames.All)}"

@@ -92,7 +92,12 @@ public static class MachineBuilder
     {
         GuestMemory memory = machine.Memory;
         KernelImage kernel;
-        (FileReference chosen, FileReference? other) = BootsPvmKernel(machine, config) ? (config.PvmKernel!, config.Kernel) : (config.Kernel, config.PvmKernel);
+        (FileReference? chosen, FileReference? other) = BootsPvmKernel(machine, config) ? (config.PvmKernel, config.Kernel) : (config.Kernel, config.PvmKernel);
+        if (chosen is null)
+        {
+            throw new ConfigException("kernel: none is given but pvmKernel, which runs on PVM hosts only, and this host is not one: install vmlinux (make kernel)");
+        }
+
         using (BootFile file = new(FileOpener.Open(chosen, Libc.O_RDONLY, "kernel"), FileOpener.NameOf(chosen, "kernel")))
         {
             kernel = KernelLoader.Load(file, memory);

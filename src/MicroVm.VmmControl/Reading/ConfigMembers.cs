@@ -76,10 +76,10 @@ internal static class ConfigMembers
         ("interface", static (v, ref json) => v.Interface = json.Object(Attachment)));
 
     internal static readonly Members<VmmConfig> Config = new(
-        static () => new VmmConfig { Kernel = null! },
+        static () => new VmmConfig(),
         ("kvm", static (v, ref json) => v.Kvm = json.Object(File)),
         ("procSelfFd", static (v, ref json) => v.ProcSelfFd = json.Object(File)),
-        ("kernel", static (v, ref json) => v.Kernel = json.Object(File)!),
+        ("kernel", static (v, ref json) => v.Kernel = json.Object(File)),
         ("pvmKernel", static (v, ref json) => v.PvmKernel = json.Object(File)),
         ("initrd", static (v, ref json) => v.Initrd = json.Object(File)),
         ("commandLine", static (v, ref json) => v.CommandLine = Text(ref json)),
@@ -100,7 +100,7 @@ internal static class ConfigMembers
         ("filterSystemCalls", static (v, ref json) => v.FilterSystemCalls = Flag(ref json)),
         ("dieWithParent", static (v, ref json) => v.DieWithParent = Flag(ref json)))
     {
-        IsWhole = static v => v.Kernel is not null,
+        IsWhole = static v => (v.Kernel ?? v.PvmKernel) is not null,
     };
 
     internal static readonly Members<ControlRequest> Request = new(

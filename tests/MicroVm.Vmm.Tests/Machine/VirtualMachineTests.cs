@@ -179,6 +179,7 @@ public sealed class VirtualMachineTests
             FileReference kernel = FileReference.FromPath("/nonexistent/kernel");
             return new()
             {
+                { new VmmConfig(), "kernel: is missing" },
                 { new VmmConfig { Kernel = kernel, MemoryMiB = 8 }, "memoryMiB: 8" },
                 { new VmmConfig { Kernel = kernel, MemoryMiB = 33, HugePages = true }, "memoryMiB: 33" },
                 { new VmmConfig { Kernel = kernel, Vcpus = 0 }, "vcpus: 0" },
