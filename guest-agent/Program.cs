@@ -5,6 +5,7 @@ using MicroVm.Agent.Rootfs;
 using MicroVm.Agent.Service;
 using MicroVm.Agent.Stdio;
 using MicroVm.Linux;
+using MicroVm.Linux.Child;
 using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
 using MicroVm.Ttrpc;
@@ -39,7 +40,10 @@ public static class Program
 
     private static void Run()
     {
+        // No process of a container may look into this one (ptrace(2), "Ptrace access mode checking").
+        Check.Result(Libc.prctl(Libc.PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)");
         GuestMounts.Prepare();
+        _ = ChildCode.Executable;
         AgentPaths paths = new();
         Log.Level = KernelCommandLine.Parse(SmallFile.TryRead(null, "/proc/cmdline") ?? "").LogLevel;
         using EventLoop loop = new();
@@ -48,7 +52,7 @@ public static class Program
         SetupContext context = new(paths, new FileSystems(paths.FileSystems, FileSystems.MountVirtioFs), new ProcessTable(), proc);
         using OomWatch oom = new(loop);
         AgentService service = new(loop, context, new CgroupTree(paths.Cgroup), streams, oom, loop.Stop);
-        using Reaper reaper = new(loop, service.OnChildExited);
+        using Reaper reaper = new(loop, context.Processes, service.OnChildExited);
         using SafeFd calls = VsockSocket.Listen(AgentClient.ServicePort);
         using SafeFd stdio = VsockSocket.Listen(AgentClient.StreamPort);
         streams.Listen(loop, stdio);

@@ -17,12 +17,16 @@ public readonly record struct ChildReport(StepId Id, Errno Errno)
         {
             StepId.Exec => $"exec {program}: {why}",
             StepId.WorkingDirectory => $"chdir to cwd (\"{cwd}\") set in config.json failed: {why}",
+            StepId.WorkingDirectoryOutside =>
+                "current working directory is outside of container mount namespace root -- possible container breakout attempt",
+            StepId.Launch => $"starting the process's set-up: {why}",
+            StepId.Forked => $"fork in the container's PID namespace: {why}",
             StepId.Seccomp => $"error loading seccomp filter into kernel: {why}",
             StepId.ProcMount => $"error mounting \"proc\": {why}",
             StepId.UserId => $"setting user and group of the user namespace: {why}",
             StepId.CgroupNamespace => $"unshare cgroup namespace: {why}",
             StepId.JoinNamespace => $"join namespace: {why}",
-            StepId.Files => $"unshare file descriptors: {why}",
+            StepId.Files => $"passing file descriptors: {why}",
             StepId.Session => $"setsid: {why}",
             StepId.Stdio => $"setting up stdio: {why}",
             StepId.ControllingTerminal => $"setctty: {why}",

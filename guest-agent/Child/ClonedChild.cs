@@ -1,5 +1,4 @@
 using MicroVm.Agent.Cgroups;
-using MicroVm.Agent.Rootfs;
 using MicroVm.Linux;
 using MicroVm.Linux.Child;
 using MicroVm.Linux.Native;
@@ -7,106 +6,224 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Agent.Child;
 
 /// <summary>
-/// A cloned child: its program, its pidfd and the two pipes by which it reports and waits. Owns all of them. Used by one
+/// A cloned child: its program, its pidfd and the socket by which it reports and waits. Owns all of them. Used by one
 /// thread at a time: the setup thread, then the loop's.
 /// </summary>
+/// <remarks>
+/// The child execs <see cref="ChildCode.Executable"/> before it carries its program out, and has nothing of the agent
+/// from then on but the descriptors that it was given. A child that joins a PID namespace with others in it clones
+/// itself there when it has its identity (<see cref="AddFork"/>), so that these never meet the agent's memory, or rights that
+/// the process is not to have.
+/// </remarks>
 public sealed unsafe class ClonedChild : IDisposable
 {
-    private readonly SafeFd _goRead;
-    private readonly SafeFd _reportWrite;
-    private readonly SafeFd _go;
+    /// <summary>The child's descriptor for reports and waits.</summary>
+    public const int Channel = 3;
 
-    /// <summary>Makes the pipes and an empty program.</summary>
-    /// <param name="shareMemory">The child will share the agent's memory (CLONE_VM), which only a time namespace forbids.</param>
+    private const int ProgramFile = 4;
+    private const int FirstKept = 5;
+    private const int LaunchSteps = 24;
+    private readonly SafeFd _childEnd;
+    private readonly List<SafeFd> _kept = [];
+    private readonly int[] _stdio = [-1, -1, -1];
+    private bool _forks;
+    private StepList? _launch;
+
+    /// <summary>Makes the socket and an empty program.</summary>
     /// <exception cref="LinuxException">No descriptor or memory is free.</exception>
-    public ClonedChild(bool shareMemory)
+    public ClonedChild()
     {
-        ShareMemory = shareMemory;
-        (_goRead, _go) = Pipe.Create();
-        (Report, _reportWrite) = Pipe.Create();
-        Program = new ChildProgram(_reportWrite.Value, sharedMemory: !shareMemory);
+        (Report, _childEnd) = UnixSocket.Pair();
+        try
+        {
+            Program = ChildProgram.ForExecutable(Channel);
+        }
+        catch
+        {
+            Report.Dispose();
+            _childEnd.Dispose();
+            throw;
+        }
     }
 
     /// <summary>What the child does.</summary>
     public ChildProgram Program { get; }
 
-    /// <summary>The read end of the report pipe.</summary>
+    /// <summary>The agent's end of the socket: its end of file is the child's exec, or its end.</summary>
     public SafeFd Report { get; }
-
-    /// <summary>Whether the child shares the agent's memory.</summary>
-    public bool ShareMemory { get; }
 
     /// <summary>The child's id in the agent's PID namespace; 0 before <see cref="Spawn"/>.</summary>
     public int Pid { get; private set; }
 
-    /// <summary>The child's pidfd, from <see cref="Spawn"/> on.</summary>
+    /// <summary>The child's pidfd, from <see cref="Spawn"/> on; null when a child that forks ended at once.</summary>
     public SafeFd? PidFd { get; private set; }
 
-    /// <summary>Appends a step that reports a milestone.</summary>
-    public void AddReport(StepId id) => Program.AddReport((uint)id, _reportWrite.Value);
+    /// <summary>Whether <see cref="AddFork"/> was called: <see cref="Spawn"/> must be followed by <see cref="AwaitFork"/>.</summary>
+    public bool Forks => _forks;
 
-    /// <summary>Appends a step that waits for <see cref="Go"/>.</summary>
-    public void AddWait() => Program.AddWait(_goRead.Value);
+    /// <summary>The lowest number, from which on the child's own descriptors are numbered.</summary>
+    public int FirstFree => FirstKept + _kept.Count;
+
+    /// <summary>Gives the child a descriptor; its number there. Nothing is opened by the child before.</summary>
+    /// <param name="fd">Borrowed until <see cref="Spawn"/>.</param>
+    public int Keep(SafeFd fd)
+    {
+        _kept.Add(fd);
+        return FirstKept + _kept.Count - 1;
+    }
+
+    /// <summary>The descriptors that become 0, 1 and 2; without this they are copies of <see cref="Channel"/>, to be replaced.</summary>
+    public void SetStdio(int input, int output, int error) => (_stdio[0], _stdio[1], _stdio[2]) = (input, output, error);
+
+    /// <summary>Appends a step that reports a milestone.</summary>
+    public void AddReport(StepId id) => Program.AddReport((uint)id, Channel);
+
+    /// <summary>Appends a step that waits for <see cref="Go()"/>.</summary>
+    public void AddWait() => Program.AddWait(Channel);
+
+    /// <summary>Appends a step that waits for <see cref="Go(SafeFd)"/>, and receives the descriptor as <paramref name="number"/>, the lowest that is free then.</summary>
+    public void AddReceive(int number)
+    {
+        Libc.iovec vector = new() { iov_base = (byte*)Program.Address(Program.Allocate(8)), iov_len = 1 };
+        const int control = 64;
+        Libc.msghdr message = new()
+        {
+            msg_iov = (Libc.iovec*)Program.Record([vector]),
+            msg_iovlen = 1,
+            msg_control = (void*)Program.Address(Program.Allocate(control)),
+            msg_controllen = control,
+        };
+        byte* at = Program.Allocate((nuint)sizeof(Libc.msghdr));
+        *(Libc.msghdr*)at = message;
+        Program.Add(StepId.Stdio, StepMode.Positive, Libc.SYS_recvmsg, Channel, Program.Address(at), Libc.MSG_CMSG_CLOEXEC);
+        for (int i = 0; i < _stdio.Length; i++)
+        {
+            Program.Add(StepId.Stdio, StepMode.Report, Libc.SYS_dup3, number, i, 0);
+        }
+    }
+
+    /// <summary>Appends the step from which on the child is another one, in the PID namespace that the steps before joined.</summary>
+    public void AddFork()
+    {
+        _forks = true;
+        Program.AddFork((uint)StepId.Forked);
+    }
 
     /// <summary>Clones the child.</summary>
-    /// <param name="flags">CLONE_NEW* flags, and CLONE_FILES when descriptors that are opened later must reach the child.</param>
+    /// <param name="flags">CLONE_NEW* flags. A child that is in a new user namespace waits for <see cref="Go()"/> before anything else.</param>
     /// <param name="cgroup">The cgroup that the child begins in; the agent's own when null.</param>
+    /// <param name="shareMemory">Begin in the agent's memory, and not in a copy, which a new time namespace demands.</param>
     /// <exception cref="LinuxException">The kernel refused.</exception>
-    public void Spawn(ulong flags, ContainerCgroup? cgroup)
+    public void Spawn(ulong flags, ContainerCgroup? cgroup, bool shareMemory = true)
     {
-        int pidfd = -1;
-        Libc.clone_args args = new()
+        List<SafeFd> raised = [];
+        try
         {
-            flags = flags | Libc.CLONE_PIDFD | Libc.CLONE_CLEAR_SIGHAND | (ShareMemory ? (ulong)Libc.CLONE_VM : 0),
-            pidfd = (ulong)&pidfd,
-            exit_signal = Libc.SIGCHLD,
-        };
-        if (cgroup is not null)
+            _launch ??= Launch(flags, raised);
+            int pidfd = -1;
+            Libc.clone_args args = new()
+            {
+                flags = flags | Libc.CLONE_PIDFD | Libc.CLONE_CLEAR_SIGHAND | (shareMemory ? (ulong)Libc.CLONE_VM : 0),
+                pidfd = (ulong)&pidfd,
+                exit_signal = Libc.SIGCHLD,
+            };
+            if (cgroup is not null)
+            {
+                args.flags |= Libc.CLONE_INTO_CGROUP;
+                args.cgroup = (ulong)cgroup.Directory.Value;
+            }
+
+            nint pid = ChildCode.Spawn(&args, _launch.First);
+            if (pid < 0)
+            {
+                throw new LinuxException((Errno)(-pid), "clone3");
+            }
+
+            Pid = (int)pid;
+            PidFd = new SafeFd(pidfd);
+        }
+        finally
         {
-            args.flags |= Libc.CLONE_INTO_CGROUP;
-            args.cgroup = (ulong)cgroup.Directory.Value;
+            raised.ForEach(fd => fd.Dispose());
         }
 
-        nint pid = ChildCode.Spawn(&args, Program.Steps);
-        if (pid < 0)
-        {
-            throw new LinuxException((Errno)(-pid), "clone3");
-        }
-
-        Pid = (int)pid;
-        PidFd = new SafeFd(pidfd);
+        // The child has copies: its end of the socket must be the only one.
+        _childEnd.Dispose();
+        Program.CloseFile();
     }
+
+    /// <summary>
+    /// Waits until the child has cloned itself; from then on this is the clone. <see cref="PidFd"/> is null afterwards,
+    /// until <see cref="OpenPidFd"/>.
+    /// </summary>
+    /// <exception cref="ChildFailedException">The child failed or was killed before.</exception>
+    public void AwaitFork()
+    {
+        ChildReport? report = ReadReport();
+        int parent = Pid, forked = 0;
+        try
+        {
+            // Not by what was reported: the clone has the same socket.
+            forked = ChildCode.ForkedPid(parent);
+        }
+        catch (LinuxException)
+        {
+            // It has ended; so has a clone, or it will at its next wait.
+        }
+
+        _ = Signal(Libc.SIGKILL);
+        PidFd!.Dispose();
+        PidFd = null;
+        if (report?.Id != StepId.Forked || forked == 0)
+        {
+            if (forked != 0)
+            {
+                _ = Libc.kill(forked, Libc.SIGKILL);
+            }
+
+            throw new ChildFailedException(report?.Id == StepId.Forked ? null : report);
+        }
+
+        Pid = forked;
+    }
+
+    /// <summary>Opens the clone's pidfd. The caller knows that it was not reaped yet.</summary>
+    /// <exception cref="LinuxException">No descriptor is free.</exception>
+    public void OpenPidFd() =>
+        PidFd = SafeFd.From((int)Libc.syscall((nint)Libc.SYS_pidfd_open, Pid, 0, 0, 0, 0, 0), "pidfd_open");
+
+    /// <summary>A descriptor that the child has, as the agent's own.</summary>
+    /// <exception cref="LinuxException">It has none of that number.</exception>
+    public SafeFd Take(int number) => SafeFd.From(
+        (int)Libc.syscall((nint)Libc.SYS_pidfd_getfd, PidFd!.Value, number, 0, 0, 0, 0), "pidfd_getfd");
 
     /// <summary>Lets the child go on from a wait.</summary>
     public void Go()
     {
         byte one = 1;
-        while (Check.Retry(Libc.write(_go.Value, &one, 1)))
+        while (Check.Retry(Libc.send(Report.Value, &one, 1, Libc.MSG_NOSIGNAL)))
         {
         }
     }
 
-    /// <summary>Closes the child's ends here, once it has its own descriptor table: then its end is the report pipe's end.</summary>
-    public void CloseChildEnds()
-    {
-        _goRead.Dispose();
-        _reportWrite.Dispose();
-    }
+    /// <summary>Lets the child go on from <see cref="AddReceive"/>, with a descriptor, which stays the caller's.</summary>
+    /// <exception cref="LinuxException">The child has ended.</exception>
+    public void Go(SafeFd fd) => FdSender.Send(Report, [1], [fd]);
 
-    /// <summary>Waits for a report; null when the child ended or, its ends being closed here, exec'd.</summary>
+    /// <summary>Waits for a report; null when the child ended or exec'd.</summary>
     public ChildReport? ReadReport()
     {
         Libc.pollfd* fds = stackalloc Libc.pollfd[2];
         fds[0] = new Libc.pollfd { fd = Report.Value, events = Libc.POLLIN };
-        fds[1] = new Libc.pollfd { fd = PidFd!.Value, events = Libc.POLLIN };
+        fds[1] = new Libc.pollfd { fd = PidFd?.Value ?? -1, events = Libc.POLLIN };
         while (Libc.poll(fds, 2, -1) < 0 && Check.LastErrno == Errno.EINTR)
         {
         }
 
-        return (fds[0].revents & Libc.POLLIN) != 0 ? TakeReport() : null;
+        return (fds[0].revents & Libc.POLLIN) != 0 ? TakeReport() : Failure;
     }
 
-    /// <summary>Reads a report that is there; null at the end of the pipe.</summary>
+    /// <summary>Reads a report that is there; at the end null, or the failure that the child could not report.</summary>
     public ChildReport? TakeReport()
     {
         int* record = stackalloc int[2];
@@ -116,22 +233,17 @@ public sealed unsafe class ClonedChild : IDisposable
             n = Libc.read(Report.Value, record, 8);
         }
         while (Check.Retry(n));
-        return n == 8 ? new ChildReport((StepId)record[0], (Errno)record[1]) : null;
+        return n == 8 ? new ChildReport((StepId)record[0], (Errno)record[1]) : Failure;
     }
 
     /// <summary>Waits for the milestone <paramref name="id"/>.</summary>
-    /// <exception cref="SetupException">The child failed or was killed.</exception>
-    public void Expect(StepId id, string program, string cwd)
+    /// <exception cref="ChildFailedException">The child failed or was killed.</exception>
+    public void Expect(StepId id)
     {
         ChildReport? report = ReadReport();
-        if (report is null)
+        if (report?.Id != id)
         {
-            throw new SetupException("the container's first process was killed while it was being set up");
-        }
-
-        if (report.Value.Id != id)
-        {
-            throw new SetupException(report.Value.Describe(program, cwd));
+            throw new ChildFailedException(report);
         }
     }
 
@@ -157,10 +269,52 @@ public sealed unsafe class ClonedChild : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        CloseChildEnds();
+        _childEnd.Dispose();
         Report.Dispose();
-        _go.Dispose();
         PidFd?.Dispose();
         Program.Dispose();
+    }
+
+    private ChildReport? Failure =>
+        Program.Failure is { Errno: not Errno.OK } main ? new ChildReport((StepId)main.Id, main.Errno)
+        : _launch?.Failure is { Errno: not Errno.OK } launch ? new ChildReport((StepId)launch.Id, launch.Errno)
+        : null;
+
+    // From the clone to the exec of a memory of its own. What it is not given is closed, whatever it is.
+    private StepList Launch(ulong flags, List<SafeFd> raised)
+    {
+        StepList steps = Program.LocalSteps(LaunchSteps);
+        if ((flags & Libc.CLONE_NEWUSER) != 0)
+        {
+            // Until the maps are written: without an id that is root there, exec would take all rights away.
+            steps.Add((uint)StepId.UserId, StepMode.Positive, Libc.SYS_read, _childEnd.Value, (nint)Program.Allocate(8), 1);
+            steps.Add((uint)StepId.UserId, StepMode.Report, Libc.SYS_setresgid, 0, 0, 0);
+            steps.Add((uint)StepId.UserId, StepMode.Report, Libc.SYS_setresuid, 0, 0, 0);
+        }
+
+        int executable = FirstFree;
+        int[] sources = [.. _stdio, _childEnd.Value, Program.File.Value, .. _kept.Select(k => k.Value), ChildCode.Executable.Value];
+        for (int target = 0; target <= executable; target++)
+        {
+            int source = sources[target] >= 0 ? sources[target] : _childEnd.Value;
+            if (source <= executable)
+            {
+                // It would be overwritten before it is its turn.
+                SafeFd copy = SafeFd.From(Libc.fcntl(source, Libc.F_DUPFD_CLOEXEC, executable + 1), "fcntl(F_DUPFD_CLOEXEC)");
+                raised.Add(copy);
+                source = copy.Value;
+            }
+
+            steps.Add((uint)StepId.Files, StepMode.Report, Libc.SYS_dup3, source, target, target == executable ? Libc.O_CLOEXEC : 0);
+        }
+
+        byte* name = Program.Allocate(8);
+        "child\0"u8.CopyTo(new Span<byte>(name, 8));
+        nint* arguments = (nint*)Program.Allocate(2 * (nuint)sizeof(nint));
+        arguments[0] = (nint)name;
+        steps.Add((uint)StepId.Files, StepMode.Report, Libc.SYS_close_range, executable + 1, int.MaxValue);
+        steps.Add(
+            (uint)StepId.Launch, StepMode.Report, Libc.SYS_execveat, executable, (nint)(name + 5), (nint)arguments, (nint)(arguments + 1), Libc.AT_EMPTY_PATH);
+        return steps;
     }
 }

@@ -13,61 +13,92 @@ public static unsafe class ProcessSteps
     private const int LastCapability = 40;
     private const uint CloseRangeCloexec = 4;
     private const int DefaultUmask = 0b010_010;
+    private const int LongestPath = 4096;
 
     /// <summary>Joins namespaces of another process, and becomes root in its user namespace when that is one of them.</summary>
-    /// <param name="program">Receives the steps.</param>
-    /// <param name="pidfd">The other process; open until the child has exec'd.</param>
+    /// <param name="child">Receives the steps.</param>
+    /// <param name="pidfd">The other process; open until the child was cloned.</param>
     /// <param name="flags">CLONE_NEW* flags; none adds nothing.</param>
-    public static void AddJoin(ChildProgram program, SafeFd pidfd, int flags)
+    public static void AddJoin(ClonedChild child, SafeFd pidfd, int flags)
     {
-        ArgumentNullException.ThrowIfNull(program);
-        ArgumentNullException.ThrowIfNull(pidfd);
+        ArgumentNullException.ThrowIfNull(child);
         if (flags != 0)
         {
-            program.Add(StepId.JoinNamespace, StepMode.Report, Libc.SYS_setns, pidfd.Value, flags);
+            child.Program.Add(StepId.JoinNamespace, StepMode.Report, Libc.SYS_setns, child.Keep(pidfd), flags);
         }
 
         if ((flags & Libc.CLONE_NEWUSER) != 0)
         {
-            AddNamespaceRoot(program);
+            child.Program.Add(StepId.UserId, StepMode.Report, Libc.SYS_setresgid, 0, 0, 0);
+            child.Program.Add(StepId.UserId, StepMode.Report, Libc.SYS_setresuid, 0, 0, 0);
         }
     }
 
-    /// <summary>Becomes root of the user namespace that the child is in.</summary>
-    public static void AddNamespaceRoot(ChildProgram program)
+    /// <summary>
+    /// All of a process in a container whose other processes may be hostile. The child has its identity before they can
+    /// see it, and then waits when <see cref="AwaitsLimits"/>.
+    /// </summary>
+    /// <param name="child">Receives the steps.</param>
+    /// <param name="init">The container's init; open until the child was cloned.</param>
+    /// <param name="flags">CLONE_NEW* flags of the container's namespaces; those that the cloning thread is to have joined are left out.</param>
+    /// <param name="process">What to run.</param>
+    /// <param name="path">The executable.</param>
+    public static void AddToContainer(ClonedChild child, SafeFd init, int flags, Process process, string path)
     {
-        ArgumentNullException.ThrowIfNull(program);
-        program.Add(StepId.UserId, StepMode.Report, Libc.SYS_setresgid, 0, 0, 0);
-        program.Add(StepId.UserId, StepMode.Report, Libc.SYS_setresuid, 0, 0, 0);
+        ArgumentNullException.ThrowIfNull(child);
+        ArgumentNullException.ThrowIfNull(process);
+        int joined = flags & Containers.NamespaceFlags.JoinedByChild;
+        AddJoin(child, init, joined);
+        bool forks = (joined & Libc.CLONE_NEWPID) != 0;
+        // SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK do not outlive a fork (sched(7)), and take rights.
+        bool forksFirst = forks && process.Scheduler is not null;
+        if (forksFirst)
+        {
+            child.AddFork();
+        }
+
+        AddResources(child.Program, process);
+        AddIdentity(child.Program, process);
+        if (forks && !forksFirst)
+        {
+            child.AddFork();
+        }
+
+        AddSession(child.Program, process);
+        if (AwaitsLimits(process))
+        {
+            child.AddWait();
+        }
+
+        AddExec(child.Program, process)->Arguments[0] = child.Program.String(path);
     }
 
-    /// <summary>Session, stdio, terminal and limits: what needs privileges.</summary>
-    /// <param name="program">Receives the steps.</param>
-    /// <param name="process">What to run.</param>
-    /// <param name="stdio">The descriptors that become 0, 1 and 2; each above 2.</param>
-    /// <param name="limits">Whether the child sets its resource limits itself, which in a user namespace it cannot raise (<see cref="ApplyLimits"/>).</param>
-    /// <returns>The first of the three steps whose first argument is such a descriptor, for one that is known later.</returns>
-    public static ChildStep* AddSession(ChildProgram program, Process process, ReadOnlySpan<int> stdio, bool limits = true)
+    /// <summary>Whether the child waits until <see cref="ApplyLimits"/> and the like were done, and then for <see cref="ClonedChild.Go()"/>.</summary>
+    public static bool AwaitsLimits(Process process)
+    {
+        ArgumentNullException.ThrowIfNull(process);
+        return process.Rlimits.Count > 0 || process.HasOomScoreAdj;
+    }
+
+    /// <summary>Session and terminal.</summary>
+    public static void AddSession(ChildProgram program, Process process)
     {
         ArgumentNullException.ThrowIfNull(program);
         ArgumentNullException.ThrowIfNull(process);
         program.Add(StepId.Session, StepMode.Report, Libc.SYS_setsid);
-        ChildStep* first = program.Add(StepId.Stdio, StepMode.Report, Libc.SYS_dup3, stdio[0], 0, 0);
-        program.Add(StepId.Stdio, StepMode.Report, Libc.SYS_dup3, stdio[1], 1, 0);
-        program.Add(StepId.Stdio, StepMode.Report, Libc.SYS_dup3, stdio[2], 2, 0);
-
         if (process.Terminal)
         {
             program.Add(StepId.ControllingTerminal, StepMode.Report, Libc.SYS_ioctl, 0, (nint)Libc.TIOCSCTTY, 0);
         }
 
         AddSignals(program);
-        foreach (Rlimit limit in limits ? process.Rlimits : [])
-        {
-            program.Add(
-                StepId.Rlimit, StepMode.Report, Libc.SYS_prlimit64, 0, (nint)limit.Resource, program.Record([limit.Soft, limit.Hard]), 0);
-        }
+    }
 
+    /// <summary>Scheduling, input and output priority, CPUs, personality: what may need rights.</summary>
+    public static void AddResources(ChildProgram program, Process process)
+    {
+        ArgumentNullException.ThrowIfNull(program);
+        ArgumentNullException.ThrowIfNull(process);
         if (process.Scheduler is { } s)
         {
             ulong[] attr =
@@ -88,10 +119,19 @@ public static unsafe class ProcessSteps
             program.Add(StepId.Personality, StepMode.Report, Libc.SYS_personality, (nint)process.Personality);
         }
 
-        return first;
+        if (!process.CpuAffinity.IsEmpty)
+        {
+            program.Add(
+                StepId.CpuAffinity,
+                StepMode.Report,
+                Libc.SYS_sched_setaffinity,
+                0,
+                process.CpuAffinity.Length,
+                program.Record(process.CpuAffinity.Span));
+        }
     }
 
-    /// <summary>Sets the resource limits of a waiting child with the agent's rights.</summary>
+    /// <summary>Sets the resource limits of a waiting child with the agent's rights: those of the child may not suffice to raise one.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     public static void ApplyLimits(int pid, Process process)
     {
@@ -107,56 +147,51 @@ public static unsafe class ProcessSteps
     }
 
     /// <summary>A program of the host, given by descriptor, in the namespaces that the child is in, as their root.</summary>
-    /// <param name="program">Receives the steps.</param>
-    /// <param name="executable">The program, O_PATH.</param>
-    /// <param name="directory">The working directory.</param>
-    /// <param name="stdio">The descriptors that become 0, 1 and 2; each above 2.</param>
+    /// <param name="child">Receives the steps.</param>
+    /// <param name="executable">The child's descriptor of the program (<see cref="ClonedChild.Keep"/>).</param>
+    /// <param name="directory">That of the working directory.</param>
     /// <param name="args">Its arguments.</param>
     /// <param name="env">Its environment.</param>
-    public static void AddProgram(
-        ChildProgram program, SafeFd executable, SafeFd directory, ReadOnlySpan<int> stdio, IReadOnlyList<string> args, IReadOnlyList<string> env)
+    public static void AddProgram(ClonedChild child, int executable, int directory, IReadOnlyList<string> args, IReadOnlyList<string> env)
     {
-        ArgumentNullException.ThrowIfNull(program);
-        ArgumentNullException.ThrowIfNull(executable);
-        ArgumentNullException.ThrowIfNull(directory);
-        for (int i = 0; i < stdio.Length; i++)
-        {
-            program.Add(StepId.Stdio, StepMode.Report, Libc.SYS_dup3, stdio[i], i, 0);
-        }
-
+        ArgumentNullException.ThrowIfNull(child);
+        ChildProgram program = child.Program;
         AddSignals(program);
-        program.Add(StepId.WorkingDirectory, StepMode.Report, Libc.SYS_fchdir, directory.Value);
+        program.Add(StepId.WorkingDirectory, StepMode.Report, Libc.SYS_fchdir, directory);
         program.Add(StepId.Umask, StepMode.Ignore, Libc.SYS_umask, DefaultUmask);
-        program.Add(StepId.CloseFiles, StepMode.Report, Libc.SYS_close_range, 3, int.MaxValue, (nint)CloseRangeCloexec);
+        program.Add(StepId.CloseFiles, StepMode.Report, Libc.SYS_close_range, ClonedChild.Channel, int.MaxValue, (nint)CloseRangeCloexec);
         program.Add(
             StepId.Exec,
             StepMode.Report,
             Libc.SYS_execveat,
-            executable.Value,
+            executable,
             program.String(""),
             program.Strings(args),
             program.Strings(env),
             Libc.AT_EMPTY_PATH);
     }
 
-    /// <summary>Identity: user, groups, capabilities, seccomp (unless it comes last), directory, umask.</summary>
+    /// <summary>
+    /// Identity: user, groups, capabilities, directory, umask. The first step closes what the child was given above
+    /// <see cref="ClonedChild.Channel"/>, so that no path leads to it.
+    /// </summary>
     /// <param name="program">Receives the steps.</param>
     /// <param name="process">What to run.</param>
-    /// <param name="lastFd">The descriptors above 2 are closed by exec but for those up to this number (2: all are).</param>
-    public static void AddIdentity(ChildProgram program, Process process, int lastFd = 2)
+    public static void AddIdentity(ChildProgram program, Process process)
     {
         ArgumentNullException.ThrowIfNull(program);
         ArgumentNullException.ThrowIfNull(process);
         Capabilities caps = process.Capabilities ?? new Capabilities();
         User user = process.User ?? new User();
+        program.Add(StepId.CloseFiles, StepMode.Report, Libc.SYS_close_range, ClonedChild.Channel + 1, int.MaxValue);
+
+        // As runc does it: with root's rights, since the directory may be closed to the user. What comes of it must be in the
+        // container: a link of the container's making may lead anywhere.
+        program.Add(StepId.WorkingDirectory, StepMode.Report, Libc.SYS_chdir, program.String(process.Cwd));
+        program.Add(StepId.WorkingDirectoryOutside, StepMode.Directory, Libc.SYS_getcwd, program.Address(program.Allocate(LongestPath)), LongestPath);
         if (process.NoNewPrivileges)
         {
             program.Add(StepId.NoNewPrivileges, StepMode.Report, Libc.SYS_prctl, Libc.PR_SET_NO_NEW_PRIVS, 1);
-        }
-        else if (!process.SeccompFilter.IsEmpty)
-        {
-            // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is loaded before capabilities go.
-            AddSeccomp(program, process);
         }
 
         for (int cap = 0; cap <= LastCapability; cap++)
@@ -167,32 +202,13 @@ public static unsafe class ProcessSteps
             }
         }
 
-        // As runc does it: with root's rights, since the directory may be closed to the user.
-        program.Add(StepId.WorkingDirectory, StepMode.Report, Libc.SYS_chdir, program.String(process.Cwd));
         AddUser(program, user);
-        AddCapabilities(program, caps);
+        AddCapabilities(program, caps, forFilter: !process.NoNewPrivileges && !process.SeccompFilter.IsEmpty);
         program.Add(StepId.Umask, StepMode.Ignore, Libc.SYS_umask, (nint)(user.HasUmask ? (int)user.Umask : DefaultUmask));
-        program.Add(StepId.CloseFiles, StepMode.Report, Libc.SYS_close_range, lastFd + 1, int.MaxValue, (nint)CloseRangeCloexec);
+        program.Add(StepId.CloseFiles, StepMode.Report, Libc.SYS_fcntl, ClonedChild.Channel, Libc.F_SETFD, Libc.FD_CLOEXEC);
     }
 
-    /// <summary>Binds the child to the process's CPUs, when it names any.</summary>
-    public static void AddAffinity(ChildProgram program, Process process)
-    {
-        ArgumentNullException.ThrowIfNull(program);
-        ArgumentNullException.ThrowIfNull(process);
-        if (!process.CpuAffinity.IsEmpty)
-        {
-            program.Add(
-                StepId.CpuAffinity,
-                StepMode.Report,
-                Libc.SYS_sched_setaffinity,
-                0,
-                process.CpuAffinity.Length,
-                program.Record(process.CpuAffinity.Span));
-        }
-    }
-
-    /// <summary>The last steps: a filter that needs no privileges, and execve.</summary>
+    /// <summary>The last steps: the filter, which may refuse any call that follows it, and execve.</summary>
     /// <param name="program">Receives the steps.</param>
     /// <param name="process">What to run.</param>
     /// <returns>The exec step; its first argument is the path, to be filled in before the step is reached.</returns>
@@ -200,7 +216,7 @@ public static unsafe class ProcessSteps
     {
         ArgumentNullException.ThrowIfNull(program);
         ArgumentNullException.ThrowIfNull(process);
-        if (process.NoNewPrivileges && !process.SeccompFilter.IsEmpty)
+        if (!process.SeccompFilter.IsEmpty)
         {
             AddSeccomp(program, process);
         }
@@ -211,7 +227,7 @@ public static unsafe class ProcessSteps
 
     // The runtime ignores SIGPIPE, which exec would hand on; the kernel's struct sigaction is four words.
     private static void AddSignals(ChildProgram program) =>
-        program.Add(StepId.Signals, StepMode.Report, Libc.SYS_rt_sigaction, Libc.SIGPIPE, (nint)program.Allocate(32), 0, 8);
+        program.Add(StepId.Signals, StepMode.Report, Libc.SYS_rt_sigaction, Libc.SIGPIPE, program.Address(program.Allocate(32)), 0, 8);
 
     private static void AddUser(ChildProgram program, User user)
     {
@@ -239,14 +255,17 @@ public static unsafe class ProcessSteps
         }
     }
 
-    private static void AddCapabilities(ChildProgram program, Capabilities caps)
+    // Without no_new_privs a filter takes CAP_SYS_ADMIN, which the exec that follows it takes away: what a process has
+    // afterwards is made of the inheritable, ambient and bounding sets (capabilities(7)), and these do not change.
+    private static void AddCapabilities(ChildProgram program, Capabilities caps, bool forFilter)
     {
+        ulong added = forFilter ? 1UL << Libc.CAP_SYS_ADMIN : 0;
         Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
         Libc.__user_cap_data_struct[] data = new Libc.__user_cap_data_struct[2];
         for (int i = 0; i < 2; i++)
         {
-            data[i].effective = (uint)(caps.Effective >> (32 * i));
-            data[i].permitted = (uint)(caps.Permitted >> (32 * i));
+            data[i].effective = (uint)((caps.Effective | added) >> (32 * i));
+            data[i].permitted = (uint)((caps.Permitted | added) >> (32 * i));
             data[i].inheritable = (uint)(caps.Inheritable >> (32 * i));
         }
 

@@ -36,6 +36,11 @@ public enum StepId
     Umask,
     CloseFiles,
     Exec,
+    WorkingDirectoryOutside,
+    Launch,
+
+    // As child.S has it.
+    Forked = 1000,
 #pragma warning restore CS1591
 }
 

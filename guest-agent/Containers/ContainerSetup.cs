@@ -43,16 +43,16 @@ public sealed unsafe class ContainerSetup
         try
         {
             JoinAndUnshare();
-            ClonedChild child = new(shareMemory: !_process.Container.Has(Namespace.Types.Kind.Time));
+            ClonedChild child = new();
             _process.Child = child;
-            List<nint> contexts = [];
-            ChildStep* stdio = AddSteps(child, contexts, out ChildStep* exec);
+            ChildStep* exec = AddSteps(child, out int[] contexts);
             int cloneFlags = _newFlags & ~(Libc.CLONE_NEWCGROUP | Libc.CLONE_NEWTIME);
             ContainerCgroup? cgroup = _process.Container.Cgroup;
-            _context.Processes.Spawn(_process, () => child.Spawn((uint)cloneFlags | (ulong)Libc.CLONE_FILES, cgroup));
+            bool shareMemory = (_newFlags & Libc.CLONE_NEWTIME) == 0;
+            _context.Processes.Spawn(_process, () => child.Spawn((uint)cloneFlags, cgroup, shareMemory));
             try
             {
-                Prepare(child, contexts, stdio, exec);
+                Prepare(child, contexts, exec);
             }
             catch
             {
@@ -60,11 +60,18 @@ public sealed unsafe class ContainerSetup
                 throw;
             }
         }
+        catch (ChildFailedException e)
+        {
+            throw e.ToSetup(_process.Executable, _process.Spec.Cwd);
+        }
         catch (LinuxException e)
         {
             throw new SetupException(e.Operation, e);
         }
     }
+
+    // From within a new user namespace no PID namespace of another one can be joined.
+    private int JoinedByChild => (_newFlags & Libc.CLONE_NEWUSER) != 0 ? NamespaceFlags.JoinedByChild & ~Libc.CLONE_NEWPID : NamespaceFlags.JoinedByChild;
 
     private void JoinAndUnshare()
     {
@@ -77,7 +84,7 @@ public sealed unsafe class ContainerSetup
         Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare(CLONE_FS)");
         foreach ((int flag, SafeFd pidfd) in _joins)
         {
-            if ((flag & NamespaceFlags.JoinedByChild) == 0)
+            if ((flag & JoinedByChild) == 0)
             {
                 Check.Result(Libc.setns(pidfd.Value, flag), $"setns(0x{flag:x})");
             }
@@ -106,19 +113,19 @@ public sealed unsafe class ContainerSetup
         }
     }
 
-    private ChildStep* AddSteps(ClonedChild child, List<nint> contexts, out ChildStep* exec)
+    private ChildStep* AddSteps(ClonedChild child, out int[] contexts)
     {
         ChildProgram program = child.Program;
-        if ((_newFlags & Libc.CLONE_NEWUSER) != 0)
-        {
-            // Until the maps are written.
-            child.AddWait();
-            ProcessSteps.AddNamespaceRoot(program);
-        }
-
+        int joined = 0;
         foreach ((int flag, SafeFd pidfd) in _joins)
         {
-            ProcessSteps.AddJoin(program, pidfd, flag & NamespaceFlags.JoinedByChild);
+            ProcessSteps.AddJoin(child, pidfd, flag & JoinedByChild);
+            joined |= flag & JoinedByChild;
+        }
+
+        if ((joined & Libc.CLONE_NEWPID) != 0)
+        {
+            child.AddFork();
         }
 
         if ((_newFlags & Libc.CLONE_NEWCGROUP) != 0)
@@ -127,33 +134,43 @@ public sealed unsafe class ContainerSetup
             program.Add(StepId.CgroupNamespace, StepMode.Report, Libc.SYS_unshare, Libc.CLONE_NEWCGROUP);
         }
 
-        if (_spec.Mounts.Any(RootfsBuilder.IsProc))
+        // Each takes the lowest number that is free.
+        contexts = [.. Enumerable.Range(child.FirstFree, _spec.Mounts.Count(RootfsBuilder.IsProc))];
+        nint proc = program.String("proc");
+        for (int i = 0; i < contexts.Length; i++)
         {
-            nint proc = program.String("proc");
-            foreach (Mount mount in _spec.Mounts.Where(RootfsBuilder.IsProc))
-            {
-                nint* slot = (nint*)program.Allocate((nuint)sizeof(nint));
-                contexts.Add((nint)slot);
-                program.Add(StepId.ProcMount, StepMode.Report, Libc.SYS_fsopen, proc, Libc.FSOPEN_CLOEXEC)->Store = slot;
-            }
+            program.Add(StepId.ProcMount, StepMode.Report, Libc.SYS_fsopen, proc, Libc.FSOPEN_CLOEXEC);
         }
 
         child.AddReport(StepId.Ready);
-        child.AddWait();
-        program.Add(StepId.Files, StepMode.Report, Libc.SYS_unshare, Libc.CLONE_FILES);
-        int[] ends = [_process.Stdio.ChildEnd(0), _process.Stdio.ChildEnd(1), _process.Stdio.ChildEnd(2)];
-        ChildStep* stdio = ProcessSteps.AddSession(program, _process.Spec, ends, limits: !_process.Container.Has(Namespace.Types.Kind.User));
+        if (_process.Spec.Terminal)
+        {
+            child.AddReceive(child.FirstFree + contexts.Length);
+        }
+        else
+        {
+            child.SetStdio(_process.Stdio.ChildEnd(0), _process.Stdio.ChildEnd(1), _process.Stdio.ChildEnd(2));
+            child.AddWait();
+        }
+
+        ProcessSteps.AddSession(program, _process.Spec);
+        ProcessSteps.AddResources(program, _process.Spec);
         ProcessSteps.AddIdentity(program, _process.Spec);
         child.AddReport(StepId.Created);
         child.AddWait();
-        exec = ProcessSteps.AddExec(program, _process.Spec);
-        return stdio;
+        return ProcessSteps.AddExec(program, _process.Spec);
     }
 
-    private void Prepare(ClonedChild child, List<nint> contexts, ChildStep* stdio, ChildStep* exec)
+    private void Prepare(ClonedChild child, int[] contexts, ChildStep* exec)
     {
-        WriteProcFiles(child);
-        child.Expect(StepId.Ready, "", "");
+        if ((_newFlags & Libc.CLONE_NEWUSER) != 0)
+        {
+            WriteMaps(child);
+        }
+
+        child.Expect(StepId.Ready);
+        SafeFd[] procs = [.. contexts.Select(child.Take)];
+        WriteOomScore(child);
         int joinable = _newFlags & (Libc.CLONE_NEWNS | Libc.CLONE_NEWUTS | Libc.CLONE_NEWIPC | Libc.CLONE_NEWNET);
         joinable |= _process.Container.Has(Namespace.Types.Kind.Cgroup) ? Libc.CLONE_NEWCGROUP : 0;
         Check.Result(Libc.setns(child.PidFd!.Value, joinable), "setns to the container's namespaces");
@@ -169,7 +186,6 @@ public sealed unsafe class ContainerSetup
         SetNames();
         OwnFiles();
         using RootfsBuilder rootfs = new(_context.Paths, _context.FileSystems, _spec);
-        SafeFd[] procs = [.. contexts.Select(c => new SafeFd((int)*(nint*)c))];
         try
         {
             rootfs.Build(procs);
@@ -184,10 +200,6 @@ public sealed unsafe class ContainerSetup
         {
             _process.Stdio.OpenTerminal(rootfs.Root, _process.Spec, owner);
             rootfs.MountConsole(_process.Stdio.Slave!);
-            for (int i = 0; i < 3; i++)
-            {
-                stdio[i].Arguments[0] = _process.Stdio.Slave!.Value;
-            }
         }
         else
         {
@@ -195,11 +207,7 @@ public sealed unsafe class ContainerSetup
         }
 
         WriteSysctls();
-        if (_process.Container.Has(Namespace.Types.Kind.User))
-        {
-            ProcessSteps.ApplyLimits(child.Pid, _process.Spec);
-        }
-
+        ProcessSteps.ApplyLimits(child.Pid, _process.Spec);
         if (_process.Spec.Cwd is not ("" or "/"))
         {
             rootfs.Root.MakeDirectory(_process.Spec.Cwd).Dispose();
@@ -210,9 +218,16 @@ public sealed unsafe class ContainerSetup
         _process.Executable = ExecutableLookup.Find(rootfs.Root, _process.Spec);
         exec->Arguments[0] = child.Program.String(_process.Executable);
         rootfs.Pivot();
-        child.Go();
-        child.Expect(StepId.Created, _process.Executable, _process.Spec.Cwd);
-        child.CloseChildEnds();
+        if (_process.Stdio.Slave is { } slave)
+        {
+            child.Go(slave);
+        }
+        else
+        {
+            child.Go();
+        }
+
+        child.Expect(StepId.Created);
         _process.Stdio.CloseChildEnds();
     }
 
@@ -234,20 +249,21 @@ public sealed unsafe class ContainerSetup
         Check.Result(Libc.syscall((nint)Libc.SYS_capset, (nint)(&header), (nint)caps, 0, 0, 0, 0), "capset");
     }
 
-    private void WriteProcFiles(ClonedChild child)
+    private void WriteOomScore(ClonedChild child)
     {
-        string pid = child.Pid.ToString(CultureInfo.InvariantCulture);
         if (_process.Spec.HasOomScoreAdj)
         {
+            string pid = child.Pid.ToString(CultureInfo.InvariantCulture);
             SmallFile.Write(_context.Proc, $"{pid}/oom_score_adj", _process.Spec.OomScoreAdj.ToString(CultureInfo.InvariantCulture));
         }
+    }
 
-        if ((_newFlags & Libc.CLONE_NEWUSER) != 0)
-        {
-            SmallFile.Write(_context.Proc, $"{pid}/uid_map", MapText(_spec.UidMappings));
-            SmallFile.Write(_context.Proc, $"{pid}/gid_map", MapText(_spec.GidMappings));
-            child.Go();
-        }
+    private void WriteMaps(ClonedChild child)
+    {
+        string pid = child.Pid.ToString(CultureInfo.InvariantCulture);
+        SmallFile.Write(_context.Proc, $"{pid}/uid_map", MapText(_spec.UidMappings));
+        SmallFile.Write(_context.Proc, $"{pid}/gid_map", MapText(_spec.GidMappings));
+        child.Go();
     }
 
     private static string MapText(IEnumerable<IdMapping> mappings) => string.Join(

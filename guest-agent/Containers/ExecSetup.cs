@@ -36,10 +36,8 @@ public sealed unsafe class ExecSetup
         try
         {
             int flags = NamespaceFlags.Of(_spec.Namespaces);
-            bool time = (flags & Libc.CLONE_NEWTIME) != 0;
-            ClonedChild child = new(shareMemory: !time);
+            ClonedChild child = new();
             _process.Child = child;
-            ProcessSteps.AddJoin(child.Program, _init, flags & NamespaceFlags.JoinedByChild);
             NamespaceFlags.Join(_init, flags);
             using RootDirectory root = RootDirectory.At("/");
             uint owner = NamespaceFlags.Map(_spec.UidMappings, _process.Spec.User?.Uid ?? 0);
@@ -53,9 +51,14 @@ public sealed unsafe class ExecSetup
             }
 
             _process.Executable = ExecutableLookup.Find(root, _process.Spec);
-            AddSteps(child);
+            child.SetStdio(_process.Stdio.ChildEnd(0), _process.Stdio.ChildEnd(1), _process.Stdio.ChildEnd(2));
+            ProcessSteps.AddToContainer(child, _init, flags, _process.Spec, _process.Executable);
             Spawn(child);
             Finish(child);
+        }
+        catch (ChildFailedException e)
+        {
+            throw e.ToSetup(_process.Executable, _process.Spec.Cwd);
         }
         catch (LinuxException e)
         {
@@ -79,44 +82,33 @@ public sealed unsafe class ExecSetup
         }
     }
 
-    private void AddSteps(ClonedChild child)
-    {
-        // The child begins when its oom_score_adj is in force.
-        child.AddWait();
-        int[] ends = [_process.Stdio.ChildEnd(0), _process.Stdio.ChildEnd(1), _process.Stdio.ChildEnd(2)];
-        ProcessSteps.AddSession(child.Program, _process.Spec, ends, limits: !_process.Container.Has(Namespace.Types.Kind.User));
-        ProcessSteps.AddAffinity(child.Program, _process.Spec);
-        ProcessSteps.AddIdentity(child.Program, _process.Spec);
-        ProcessSteps.AddExec(child.Program, _process.Spec)->Arguments[0] = child.Program.String(_process.Executable);
-    }
-
     private void Finish(ClonedChild child)
     {
-        try
+        _process.Stdio.CloseChildEnds();
+        if (ProcessSteps.AwaitsLimits(_process.Spec))
         {
-            if (_process.Spec.HasOomScoreAdj)
+            try
             {
-                SmallFile.Write(
-                    _context.Proc,
-                    string.Create(CultureInfo.InvariantCulture, $"{child.Pid}/oom_score_adj"),
-                    _process.Spec.OomScoreAdj.ToString(CultureInfo.InvariantCulture));
-            }
+                if (_process.Spec.HasOomScoreAdj)
+                {
+                    SmallFile.Write(
+                        _context.Proc,
+                        string.Create(CultureInfo.InvariantCulture, $"{child.Pid}/oom_score_adj"),
+                        _process.Spec.OomScoreAdj.ToString(CultureInfo.InvariantCulture));
+                }
 
-            if (_process.Container.Has(Namespace.Types.Kind.User))
-            {
                 ProcessSteps.ApplyLimits(child.Pid, _process.Spec);
             }
-        }
-        catch
-        {
-            child.Signal(Libc.SIGKILL);
-            throw;
+            catch
+            {
+                child.Signal(Libc.SIGKILL);
+                throw;
+            }
+
+            child.Go();
         }
 
-        child.Go();
-        child.CloseChildEnds();
-        _process.Stdio.CloseChildEnds();
-        // The table of descriptors is the child's own, so the pipe ends with its exec.
+        // The socket ends with the child's exec.
         if (child.TakeReport() is { } failure)
         {
             throw new SetupException(failure.Describe(_process.Executable, _process.Spec.Cwd));

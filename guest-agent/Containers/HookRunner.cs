@@ -37,7 +37,7 @@ public sealed unsafe class HookRunner
 
     /// <summary>
     /// createContainer: the host's programs, with the root built but not pivoted to, in whose directory they run. The calling
-    /// thread is in the container's namespaces but the PID, user and time ones; its children are in the first of those afterwards.
+    /// thread is in the container's namespaces but those of <see cref="NamespaceFlags.JoinedByChild"/>.
     /// </summary>
     /// <exception cref="SetupException">A hook failed.</exception>
     public void RunCreateContainer(RootDirectory root)
@@ -56,17 +56,20 @@ public sealed unsafe class HookRunner
             Check.Result(Libc.setns(own.Value, Libc.CLONE_NEWCGROUP), "setns");
         }
 
-        if ((_flags & Libc.CLONE_NEWPID) != 0)
-        {
-            Check.Result(Libc.setns(_init.Value, Libc.CLONE_NEWPID), "setns to the container's PID namespace");
-        }
-
-        Run("createContainer", _container.Spec.CreateContainerHooks, (child, hook, stdio) =>
+        Run("createContainer", _container.Spec.CreateContainerHooks, (child, hook) =>
         {
             using RootDirectory export = RootDirectory.At(_context.FileSystems.PathOf(hook.FsTag));
             SafeFd program = export.Open(hook.FsPath);
-            ProcessSteps.AddProgram(child.Program, program, root.Fd, stdio, hook.Args, hook.Env);
-            return program;
+            int executable = child.Keep(program), directory = child.Keep(root.Fd);
+            int joined = _flags & NamespaceFlags.JoinedByChild;
+            ProcessSteps.AddJoin(child, _init, joined);
+            if ((joined & Libc.CLONE_NEWPID) != 0)
+            {
+                child.AddFork();
+            }
+
+            ProcessSteps.AddProgram(child, executable, directory, hook.Args, hook.Env);
+            return (null, program);
         });
     }
 
@@ -78,7 +81,7 @@ public sealed unsafe class HookRunner
     public void RunStartContainer()
     {
         NamespaceFlags.Join(_init, _flags);
-        Run("startContainer", _container.Spec.StartContainerHooks, (child, hook, stdio) =>
+        Run("startContainer", _container.Spec.StartContainerHooks, (child, hook) =>
         {
             Process process = _container.Spec.Process.Clone();
             process.Terminal = false;
@@ -86,10 +89,9 @@ public sealed unsafe class HookRunner
             process.Args.AddRange(hook.Args);
             process.Env.Clear();
             process.Env.AddRange(hook.Env);
-            ProcessSteps.AddSession(child.Program, process, stdio, limits: (_flags & Libc.CLONE_NEWUSER) == 0);
-            ProcessSteps.AddIdentity(child.Program, process);
-            ProcessSteps.AddExec(child.Program, process)->Arguments[0] = child.Program.String(hook.Path);
-            return null;
+            process.ClearOomScoreAdj();
+            ProcessSteps.AddToContainer(child, _init, _flags, process, hook.Path);
+            return (process, null);
         });
     }
 
@@ -117,11 +119,25 @@ public sealed unsafe class HookRunner
         using SafeFd input = MemoryFile.Create("hook-state", Encoding.UTF8.GetBytes(State(hook)));
         using SafeFd output = MemoryFile.Create("hook-stdout", []);
         using SafeFd error = MemoryFile.Create("hook-stderr", []);
-        using ClonedChild child = new(shareMemory: (_flags & Libc.CLONE_NEWTIME) == 0);
-        ProcessSteps.AddJoin(child.Program, _init, _flags & NamespaceFlags.JoinedByChild);
-        using SafeFd? program = addSteps(child, hook, [input.Value, output.Value, error.Value]);
-        _context.Processes.SpawnHelper(child, () => child.Spawn(0, _container.Cgroup));
-        child.CloseChildEnds();
+        using ClonedChild child = new();
+        child.SetStdio(input.Value, output.Value, error.Value);
+        (Process? limits, SafeFd? program) = addSteps(child, hook);
+        using SafeFd? held = program;
+        try
+        {
+            _context.Processes.SpawnHelper(child, () => child.Spawn(0, _container.Cgroup));
+        }
+        catch (ChildFailedException e)
+        {
+            throw e.ToSetup(hook.Path, "/");
+        }
+
+        if (limits is not null && ProcessSteps.AwaitsLimits(limits))
+        {
+            ProcessSteps.ApplyLimits(child.Pid, limits);
+            child.Go();
+        }
+
         ChildReport? failure = child.TakeReport();
         bool inTime = failure is not null || WaitForEnd(child, hook.TimeoutSeconds);
         if (!inTime)
@@ -153,7 +169,13 @@ public sealed unsafe class HookRunner
     private static bool WaitForEnd(ClonedChild child, uint timeoutSeconds)
     {
         long deadline = timeoutSeconds == 0 ? long.MaxValue : Environment.TickCount64 + (timeoutSeconds * 1000L);
-        Libc.pollfd pfd = new() { fd = child.PidFd!.Value, events = Libc.POLLIN };
+        if (child.PidFd is null)
+        {
+            // It ended before its id was known.
+            return true;
+        }
+
+        Libc.pollfd pfd = new() { fd = child.PidFd.Value, events = Libc.POLLIN };
         while (true)
         {
             int wait = timeoutSeconds == 0 ? -1 : (int)Math.Clamp(deadline - Environment.TickCount64, 0, int.MaxValue);
@@ -184,6 +206,6 @@ public sealed unsafe class HookRunner
         }
     }
 
-    // Adds what the child does; returns a descriptor that stays open until it has ended.
-    private delegate SafeFd? AddSteps(ClonedChild child, Hook hook, ReadOnlySpan<int> stdio);
+    // Adds what the child does; returns what has the limits of the hook, and a descriptor that stays open until it was cloned.
+    private delegate (Process? Limits, SafeFd? Program) AddSteps(ClonedChild child, Hook hook);
 }

@@ -17,9 +17,10 @@ public static class NamespaceFlags
 {
     /// <summary>
     /// The kinds that a child joins by itself: a thread cannot join a user or time namespace, and one in another cgroup
-    /// namespace cannot clone into a cgroup outside of it.
+    /// namespace cannot clone into a cgroup outside of it; a child is seen in its PID namespace from its first moment, in which it
+    /// has the agent's memory.
     /// </summary>
-    public const int JoinedByChild = Libc.CLONE_NEWUSER | Libc.CLONE_NEWTIME | Libc.CLONE_NEWCGROUP;
+    public const int JoinedByChild = Libc.CLONE_NEWUSER | Libc.CLONE_NEWTIME | Libc.CLONE_NEWCGROUP | Libc.CLONE_NEWPID;
 
     /// <summary>The CLONE_NEW* flag of a kind.</summary>
     /// <exception cref="SetupException">The kind is not known.</exception>

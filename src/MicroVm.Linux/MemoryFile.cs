@@ -44,9 +44,46 @@ public static unsafe class MemoryFile
     /// <param name="name">Shown in /proc.</param>
     /// <param name="data">The content.</param>
     /// <exception cref="LinuxException">No descriptor or memory is free.</exception>
-    public static SafeFd Create(string name, ReadOnlySpan<byte> data)
+    public static SafeFd Create(string name, ReadOnlySpan<byte> data) => Create(name, data, Libc.MFD_CLOEXEC);
+
+    /// <summary>As <see cref="Create(string, ReadOnlySpan{byte})"/>, and nothing can change the file any more.</summary>
+    /// <exception cref="LinuxException">No descriptor or memory is free.</exception>
+    public static SafeFd CreateSealed(string name, ReadOnlySpan<byte> data)
     {
-        SafeFd fd = SafeFd.From(Libc.memfd_create(name, Libc.MFD_CLOEXEC), "memfd_create");
+        SafeFd fd = Create(name, data, Libc.MFD_CLOEXEC | Libc.MFD_ALLOW_SEALING);
+        return Seal(fd, Libc.F_SEAL_SEAL | Libc.F_SEAL_SHRINK | Libc.F_SEAL_GROW | Libc.F_SEAL_WRITE, name);
+    }
+
+    /// <summary>A file of <paramref name="size"/> zero bytes whose size is fixed; close-on-exec.</summary>
+    /// <exception cref="LinuxException">No descriptor or memory is free.</exception>
+    public static SafeFd CreateSized(string name, long size)
+    {
+        SafeFd fd = SafeFd.From(Libc.memfd_create(name, Libc.MFD_CLOEXEC | Libc.MFD_ALLOW_SEALING), "memfd_create");
+        if (Libc.ftruncate(fd.Value, size) < 0)
+        {
+            Errno errno = Check.LastErrno;
+            fd.Dispose();
+            throw new LinuxException(errno, "ftruncate", name);
+        }
+
+        return Seal(fd, Libc.F_SEAL_SEAL | Libc.F_SEAL_SHRINK | Libc.F_SEAL_GROW, name);
+    }
+
+    private static SafeFd Seal(SafeFd fd, int seals, string name)
+    {
+        if (Libc.fcntl(fd.Value, Libc.F_ADD_SEALS, seals) < 0)
+        {
+            Errno errno = Check.LastErrno;
+            fd.Dispose();
+            throw new LinuxException(errno, "fcntl(F_ADD_SEALS)", name);
+        }
+
+        return fd;
+    }
+
+    private static SafeFd Create(string name, ReadOnlySpan<byte> data, uint flags)
+    {
+        SafeFd fd = SafeFd.From(Libc.memfd_create(name, flags), "memfd_create");
         try
         {
             HostFile.WriteAll(fd, data, name);

@@ -16,16 +16,15 @@ public unsafe class ClonedChildTests
     [InlineData(false)]
     public void A_child_runs_its_steps_and_execs(bool shareMemory)
     {
-        using ClonedChild child = new(shareMemory);
+        using ClonedChild child = new();
         Protocol.Agent.Process process = Shell("exit 42");
         child.AddReport(StepId.Created);
         child.AddWait();
         ChildStep* exec = ProcessSteps.AddExec(child.Program, process);
-        child.Spawn(0, null);
+        child.Spawn(0, null, shareMemory);
         // The path is filled in after the clone: the child must see it, whether it shares the memory or not.
         exec->Arguments[0] = child.Program.String("/bin/sh");
-        child.CloseChildEnds();
-        child.Expect(StepId.Created, "", "");
+        child.Expect(StepId.Created);
         child.Go();
         Assert.Null(child.TakeReport());
         Assert.Equal(42 << 8, Wait(child));
@@ -36,11 +35,10 @@ public unsafe class ClonedChildTests
     [InlineData("/etc/passwd", Errno.EACCES)]
     public void A_failed_exec_is_reported_with_its_errno(string path, Errno expected)
     {
-        using ClonedChild child = new(shareMemory: true);
+        using ClonedChild child = new();
         ChildStep* exec = ProcessSteps.AddExec(child.Program, Shell(""));
         exec->Arguments[0] = child.Program.String(path);
         child.Spawn(0, null);
-        child.CloseChildEnds();
         Assert.Equal(new ChildReport(StepId.Exec, expected), child.TakeReport());
         Assert.Equal(1 << 8, Wait(child));
     }
@@ -48,15 +46,15 @@ public unsafe class ClonedChildTests
     [Fact]
     public void A_step_that_does_not_matter_may_fail_and_results_are_stored()
     {
-        using ClonedChild child = new(shareMemory: true);
+        using ClonedChild child = new();
         child.Program.Add(StepId.Umask, StepMode.Ignore, Libc.SYS_chdir, child.Program.String("/nonesuch"));
         nint* slot = (nint*)child.Program.Allocate(8);
-        child.Program.Add(StepId.Umask, StepMode.Report, Libc.SYS_umask, 18)->Store = slot;
+        child.Program.Add(StepId.Umask, StepMode.Report, Libc.SYS_umask, 18)->Store = (nint*)child.Program.Address(slot);
         *slot = -1;
         child.AddReport(StepId.Ready);
         child.AddWait();
         child.Spawn(0, null);
-        child.Expect(StepId.Ready, "", "");
+        child.Expect(StepId.Ready);
         Assert.InRange(*slot, 0, 511);
         child.Signal(Libc.SIGKILL);
         Assert.Equal(Libc.SIGKILL, Wait(child));
@@ -65,11 +63,11 @@ public unsafe class ClonedChildTests
     [Fact]
     public void A_child_that_is_killed_is_told_from_one_that_reports()
     {
-        using ClonedChild child = new(shareMemory: true);
+        using ClonedChild child = new();
         child.AddWait();
         child.Spawn(0, null);
         child.Signal(Libc.SIGKILL);
-        Assert.Throws<SetupException>(() => child.Expect(StepId.Ready, "", ""));
+        Assert.Throws<ChildFailedException>(() => child.Expect(StepId.Ready));
         Wait(child);
         Assert.False(child.Signal(0));
     }
@@ -94,12 +92,15 @@ public unsafe class ClonedChildTests
         process.Rlimits.Add(new Rlimit { Resource = Libc.RLIMIT_NOFILE, Soft = 111, Hard = 222 });
         // One instruction: allow.
         process.SeccompFilter = Google.Protobuf.ByteString.CopyFrom(6, 0, 0, 0, 0, 0, 0xff, 0x7f);
-        using ClonedChild child = new(shareMemory: true);
-        ProcessSteps.AddSession(child.Program, process, [nothing.Value, write.Value, write.Value]);
+        using ClonedChild child = new();
+        child.SetStdio(nothing.Value, write.Value, write.Value);
+        ProcessSteps.AddSession(child.Program, process);
         ProcessSteps.AddIdentity(child.Program, process);
+        child.AddWait();
         ProcessSteps.AddExec(child.Program, process)->Arguments[0] = child.Program.String("/bin/sh");
         child.Spawn(0, null);
-        child.CloseChildEnds();
+        ProcessSteps.ApplyLimits(child.Pid, process);
+        child.Go();
         write.Dispose();
         Assert.Null(child.TakeReport());
         string[] lines = ReadAll(read).Split('\n');
@@ -127,7 +128,7 @@ public unsafe class ClonedChildTests
     [Fact]
     public void Arguments_that_are_too_large_are_refused()
     {
-        using ChildProgram program = new(3, sharedMemory: false);
+        using ChildProgram program = new(3);
         LinuxException e = Assert.Throws<LinuxException>(() => program.String(new string('x', 9 << 20)));
         Assert.Equal(Errno.E2BIG, e.Errno);
         Assert.Equal(Errno.EINVAL, Assert.Throws<LinuxException>(() => program.String("a\0b")).Errno);

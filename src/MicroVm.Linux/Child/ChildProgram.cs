@@ -5,77 +5,117 @@ namespace MicroVm.Linux.Child;
 
 /// <summary>
 /// The list of system calls that a child carries out, with everything they point to, in memory of its own. Its owner
-/// disposes of it when the child has exec'd or ended.
+/// disposes of it when the child has exec'd or ended. The child may change all of it at any time.
 /// </summary>
 public sealed unsafe class ChildProgram : IDisposable
 {
     // Strings and records of a process are limited by execve to a quarter of its stack limit; 8 MiB is above that.
-    private const nuint Capacity = 8 << 20;
+    private const nuint Capacity = ChildCode.ProgramSize;
     private const int MaxSteps = 168;
-    private const int HeaderSize = 16;
-    private readonly nuint _data = HeaderSize + (MaxSteps * (nuint)sizeof(ChildStep));
+
+    // What most programs take, brought in at once: a fault for each page costs more.
+    private const nuint Usual = 32 << 10;
+    private readonly StepList _steps;
+    private readonly nint _shift;
+    private readonly SafeFd? _file;
     private byte* _base;
     private nuint _used;
-    private int _count;
 
-    /// <summary>Creates an empty program that reports on descriptor <paramref name="reportFd"/>.</summary>
-    /// <param name="reportFd">Number of the descriptor in the child.</param>
-    /// <param name="sharedMemory">The child will not share the caller's memory, but must see later changes.</param>
+    /// <summary>Creates an empty program for a child that shares the caller's memory (CLONE_VM).</summary>
+    /// <param name="reportFd">Number of the descriptor for reports in the child.</param>
     /// <exception cref="LinuxException">There is no memory.</exception>
-    public ChildProgram(int reportFd, bool sharedMemory)
+    public ChildProgram(int reportFd)
+        : this(reportFd, Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS, file: null)
     {
-        int kind = sharedMemory ? Libc.MAP_SHARED : Libc.MAP_PRIVATE;
-        void* memory = Libc.mmap(null, Capacity, Libc.PROT_READ | Libc.PROT_WRITE, kind | Libc.MAP_ANONYMOUS | Libc.MAP_NORESERVE, -1, 0);
+    }
+
+    private ChildProgram(int reportFd, int kind, SafeFd? file)
+    {
+        void* memory = Libc.mmap(null, Capacity, Libc.PROT_READ | Libc.PROT_WRITE, kind | Libc.MAP_NORESERVE, file?.Value ?? -1, 0);
         if ((nint)memory == -1)
         {
             Check.Throw("mmap");
         }
 
         _base = (byte*)memory;
-        _used = _data;
-        ((uint*)_base)[2] = (uint)reportFd;
+        _file = file;
+        _shift = file is null ? 0 : ChildCode.ProgramAddress - (nint)memory;
+
+        // A kernel that refuses brings them in as they are touched.
+        _ = Libc.madvise(memory, Usual, Libc.MADV_POPULATE_WRITE);
+        _steps = new StepList(_base, MaxSteps, reportFd);
+        _used = StepList.SizeOf(MaxSteps);
     }
+
+    /// <summary>The memory of a program for <see cref="ChildCode.Executable"/>, which finds it at descriptor 4.</summary>
+    public SafeFd File => _file ?? throw new InvalidOperationException("the program has no file");
 
     /// <summary>The steps, for <see cref="ChildCode.Spawn"/>.</summary>
-    public ChildStep* Steps => (ChildStep*)(_base + HeaderSize);
+    public ChildStep* Steps => _steps.First;
+
+    /// <summary>The step that failed and its errno, where a report could not be made of it; OK when none did.</summary>
+    public (uint Id, Errno Errno) Failure => _steps.Failure;
+
+    /// <summary>Creates an empty program for a child that execs <see cref="ChildCode.Executable"/> and has nothing else of the caller's memory.</summary>
+    /// <param name="reportFd">Number of the descriptor for reports in the child.</param>
+    /// <exception cref="LinuxException">There is no memory, or no descriptor is free.</exception>
+    public static ChildProgram ForExecutable(int reportFd)
+    {
+        SafeFd file = MemoryFile.CreateSized("child-program", (long)Capacity);
+        try
+        {
+            return new ChildProgram(reportFd, Libc.MAP_SHARED, file);
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>Appends a system call.</summary>
-    public ChildStep* Add(uint id, StepMode mode, long number, nint a0 = 0, nint a1 = 0, nint a2 = 0, nint a3 = 0, nint a4 = 0)
-    {
-        if (_count == MaxSteps)
-        {
-            throw new InvalidOperationException($"a child has more than {MaxSteps} steps");
-        }
+    public ChildStep* Add(uint id, StepMode mode, long number, nint a0 = 0, nint a1 = 0, nint a2 = 0, nint a3 = 0, nint a4 = 0) =>
+        _steps.Add(id, mode, number, a0, a1, a2, a3, a4);
 
-        ChildStep* step = Steps + _count++;
-        step->Number = (nint)number;
-        step->Arguments[0] = a0;
-        step->Arguments[1] = a1;
-        step->Arguments[2] = a2;
-        step->Arguments[3] = a3;
-        step->Arguments[4] = a4;
-        step->Id = id;
-        step->Mode = (uint)mode;
-        return step;
+    /// <summary>
+    /// Appends a step after which a clone of the child goes on, as another child of its parent and in the PID namespace
+    /// that was joined before. The child itself stays, and tells only its parent the clone's id (<see cref="ChildCode.ForkedPidAddress"/>).
+    /// </summary>
+    public void AddFork(uint id)
+    {
+        // Of two children of one parent none can have a signal of its own for its end (clone3: CLONE_PARENT).
+        Libc.clone_args args = new() { flags = Libc.CLONE_PARENT | Libc.CLONE_PARENT_SETTID, parent_tid = (ulong)ChildCode.ForkedPidAddress };
+        Add(id, StepMode.Fork, Libc.SYS_clone3, Record([args]), sizeof(Libc.clone_args));
     }
+
+    /// <summary>A list of steps that are carried out in the caller's memory, before the child execs.</summary>
+    /// <param name="capacity">Most steps.</param>
+    /// <exception cref="LinuxException">E2BIG: the program's memory is full.</exception>
+    public StepList LocalSteps(int capacity) => new(Allocate(StepList.SizeOf(capacity)), capacity, reportFd: -1);
+
+    /// <summary>Closes <see cref="File"/>: the child has it.</summary>
+    public void CloseFile() => _file?.Dispose();
+
+    /// <summary>The child's address of something that the program's memory holds.</summary>
+    public nint Address(void* local) => (nint)local + _shift;
 
     /// <summary>Appends a step that reports a milestone.</summary>
     public void AddReport(uint id, int fd) => Add(id, StepMode.Positive, Libc.SYS_write, fd, Record([(int)id, 0]), 8);
 
     /// <summary>Appends a step that waits for one byte.</summary>
-    public void AddWait(int fd) => Add(0, StepMode.Positive, Libc.SYS_read, fd, (nint)Allocate(8), 1);
+    public void AddWait(int fd) => Add(0, StepMode.Positive, Libc.SYS_read, fd, Address(Allocate(8)), 1);
 
-    /// <summary>A copy of plain records; its address.</summary>
+    /// <summary>A copy of plain records; its address in the child.</summary>
     /// <exception cref="LinuxException">E2BIG: the program's memory is full.</exception>
     public nint Record<T>(ReadOnlySpan<T> values)
         where T : unmanaged
     {
         byte* p = Allocate((nuint)values.Length * (nuint)sizeof(T));
         values.CopyTo(new Span<T>(p, values.Length));
-        return (nint)p;
+        return Address(p);
     }
 
-    /// <summary>A NUL-terminated copy of a string; its address.</summary>
+    /// <summary>A NUL-terminated copy of a string; its address in the child.</summary>
     /// <exception cref="LinuxException">E2BIG: the program's memory is full. EINVAL: the string holds a NUL.</exception>
     public nint String(string value)
     {
@@ -89,10 +129,10 @@ public sealed unsafe class ChildProgram : IDisposable
         byte* p = Allocate((nuint)length + 1, align: false);
         Encoding.UTF8.GetBytes(value, new Span<byte>(p, length));
         p[length] = 0;
-        return (nint)p;
+        return Address(p);
     }
 
-    /// <summary>A NULL-terminated array of pointers to copies of strings; its address.</summary>
+    /// <summary>A NULL-terminated array of pointers to copies of strings; its address in the child.</summary>
     /// <exception cref="LinuxException">As <see cref="String"/>.</exception>
     public nint Strings(IReadOnlyList<string> values)
     {
@@ -104,10 +144,10 @@ public sealed unsafe class ChildProgram : IDisposable
         }
 
         array[values.Count] = 0;
-        return (nint)array;
+        return Address(array);
     }
 
-    /// <summary>Zeroed memory, eight-byte aligned unless told otherwise.</summary>
+    /// <summary>Zeroed memory, eight-byte aligned unless told otherwise; its address in the caller.</summary>
     /// <exception cref="LinuxException">E2BIG: the program's memory is full.</exception>
     public byte* Allocate(nuint size, bool align = true)
     {
@@ -124,6 +164,7 @@ public sealed unsafe class ChildProgram : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _file?.Dispose();
         if (_base != null)
         {
             _ = Libc.munmap(_base, Capacity);

@@ -90,7 +90,7 @@ public sealed unsafe class JailedSpawn
         List<SafeFd> high = [];
         SafeFd reportWrite = Raise(low, _descriptors.Count);
         low.Dispose();
-        using ChildProgram program = new(reportWrite.Value, sharedMemory: false);
+        using ChildProgram program = new(reportWrite.Value);
         int dumpable = Libc.prctl(Libc.PR_GET_DUMPABLE, 0, 0, 0, 0);
         try
         {

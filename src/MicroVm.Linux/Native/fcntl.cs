@@ -47,6 +47,10 @@ public static unsafe partial class Libc
     public const int F_GETPIPE_SZ = 1032;
     public const int F_DUPFD_CLOEXEC = 1030;
     public const int F_ADD_SEALS = 1033;
+    public const int F_SEAL_SEAL = 1;
+    public const int F_SEAL_SHRINK = 2;
+    public const int F_SEAL_GROW = 4;
+    public const int F_SEAL_WRITE = 8;
     public const int FD_CLOEXEC = 1;
     public const int F_OFD_GETLK = 36;
     public const int F_OFD_SETLK = 37;

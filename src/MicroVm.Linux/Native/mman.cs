@@ -23,6 +23,7 @@ public static unsafe partial class Libc
     public const int MADV_REMOVE = 9;
     public const int MADV_HUGEPAGE = 14;
     public const int MADV_DONTDUMP = 16;
+    public const int MADV_POPULATE_WRITE = 23;
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial void* mmap(void* addr, nuint length, int prot, int flags, int fd, long offset);

@@ -9,6 +9,8 @@ public static unsafe partial class Libc
     public const int CLONE_FS = 0x200;
     public const int CLONE_FILES = 0x400;
     public const int CLONE_PIDFD = 0x1000;
+    public const int CLONE_PARENT = 0x8000;
+    public const int CLONE_PARENT_SETTID = 0x100000;
     public const int CLONE_NEWTIME = 0x80;
     public const int CLONE_NEWNS = 0x20000;
     public const int CLONE_NEWCGROUP = 0x2000000;

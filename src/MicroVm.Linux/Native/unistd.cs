@@ -52,6 +52,11 @@ public static unsafe partial class Libc
     public const long SYS_pidfd_send_signal = 424;
     public const long SYS_close_range = 436;
     public const long SYS_gettid = 186;
+    public const long SYS_getcwd = 79;
+    public const long SYS_recvmsg = 47;
+    public const long SYS_clone3 = 435;
+    public const long SYS_pidfd_getfd = 438;
+    public const long SYS_process_vm_readv = 310;
     public const long SYS_tgkill = 234;
 
     public const int X_OK = 1;
