@@ -1,0 +1,79 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
+using MicroVm.EndToEnd.Support;
+
+namespace MicroVm.EndToEnd;
+
+/// <summary>A hostile container into which the host executes commands: nothing of what sets these up can be reached.</summary>
+public sealed class ExecEscapeTests
+{
+    private static readonly string[] DockersCapabilities =
+    [
+        "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP",
+        "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+    ];
+
+    [SkippableTheory]
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public void WhatSetsUpAnExecIsOutOfReach(bool mayTrace, bool asUser)
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("/bin/agent-attack");
+        bundle.AddGuestProgram("agent-attack");
+        SetCapabilities(bundle, mayTrace ? [.. DockersCapabilities, "CAP_SYS_PTRACE"] : DockersCapabilities);
+        using Container container = Container.Start(bundle);
+        container.WaitForOutput("ready");
+        const int execs = 6;
+        for (int i = 0; i < execs; i++)
+        {
+            Exec(container, asUser ? ["--user", "1000"] : [], "/bin/true").EnsureSuccess();
+        }
+
+        // The container's end may be quicker than this one's.
+        _ = Exec(container, [], "touch", "/stop");
+        CommandResult result = container.Wait();
+        Assert.DoesNotContain("REACHED", result.StandardOutput, StringComparison.Ordinal);
+        Match seen = Regex.Match(result.StandardOutput, @"seen (\d+)");
+        Assert.True(int.Parse(seen.Groups[1].Value, CultureInfo.InvariantCulture) > 0, result.ToString());
+    }
+
+    [SkippableFact]
+    public void NoLinkLeadsAWorkingDirectoryOut()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("mv /app /was; i=3; while [ $i -lt 20 ]; do ln -s /proc/self/fd/$i /l$i; i=$((i+1)); done; ln -s /proc/self/fd/5 /app; echo ready; sleep 1000");
+        Directory.CreateDirectory(Path.Combine(bundle.Rootfs, "app"));
+        File.WriteAllText(Path.Combine(bundle.Rootfs, "mark"), "");
+        bundle.Process["cwd"] = "/app";
+        SetCapabilities(bundle, DockersCapabilities);
+        using Container container = Container.Start(bundle);
+        container.WaitForOutput("ready");
+        CommandResult plain = Exec(container, [], "/bin/pwd", "-P");
+        Assert.NotEqual(0, plain.ExitCode);
+        Assert.Contains("set in config.json failed: ", plain.StandardError, StringComparison.Ordinal);
+        for (int fd = 3; fd < 20; fd++)
+        {
+            foreach (string link in (string[])[$"/l{fd}", $"/proc/self/fd/{fd}", $"/proc/1/fd/{fd}"])
+            {
+                CommandResult result = Exec(container, ["--cwd", link], "/bin/sh", "-c", "ls /proc/self/cwd/../..");
+                Assert.True(result.ExitCode != 0 || result.StandardOutput.Contains("mark", StringComparison.Ordinal), $"{link}: {result}");
+            }
+        }
+    }
+
+    private static CommandResult Exec(Container container, string[] flags, params string[] command) =>
+        Shell.Run(Installation.Runtime, ["--root", container.Root, "exec", .. flags, container.Id, .. command]);
+
+    private static void SetCapabilities(Bundle bundle, string[] names)
+    {
+        foreach (string set in (string[])["bounding", "effective", "permitted"])
+        {
+            bundle.Process["capabilities"]![set] = new JsonArray([.. names.Select(n => JsonValue.Create(n))]);
+        }
+
+        bundle.Process["noNewPrivileges"] = false;
+    }
+}
