@@ -23,9 +23,13 @@ public sealed unsafe class ClonedChild : IDisposable
     private const int ProgramFile = 4;
     private const int FirstKept = 5;
     private const int LaunchSteps = 24;
+    private const int MaxEarly = 4;
     private readonly SafeFd _childEnd;
     private readonly List<SafeFd> _kept = [];
     private readonly int[] _stdio = [-1, -1, -1];
+
+    // What the clone of a child that forks said before its parent did.
+    private readonly Queue<ChildReport> _early = [];
     private bool _forks;
     private StepList? _launch;
 
@@ -159,18 +163,21 @@ public sealed unsafe class ClonedChild : IDisposable
     /// <exception cref="ChildFailedException">The child failed or was killed before.</exception>
     public void AwaitFork()
     {
-        ChildReport? report = ReadReport();
-        int parent = Pid, forked = 0;
-        try
+        ChildReport? report;
+        int forked;
+        while ((report = AwaitReport()) is { } r)
         {
-            // Not by what was reported: the clone has the same socket.
-            forked = ChildCode.ForkedPid(parent);
-        }
-        catch (LinuxException)
-        {
-            // It has ended; so has a clone, or it will at its next wait.
+            // Not by what was reported: the clone has the same socket, and what it says may come first.
+            forked = ForkedPid();
+            if (r.Id == StepId.Forked || forked == 0 || _early.Count == MaxEarly)
+            {
+                break;
+            }
+
+            _early.Enqueue(r);
         }
 
+        forked = ForkedPid();
         _ = Signal(Libc.SIGKILL);
         PidFd!.Dispose();
         PidFd = null;
@@ -211,7 +218,9 @@ public sealed unsafe class ClonedChild : IDisposable
     public void Go(SafeFd fd) => FdSender.Send(Report, [1], [fd]);
 
     /// <summary>Waits for a report; null when the child ended or exec'd.</summary>
-    public ChildReport? ReadReport()
+    public ChildReport? ReadReport() => _early.TryDequeue(out ChildReport early) ? early : AwaitReport();
+
+    private ChildReport? AwaitReport()
     {
         Libc.pollfd* fds = stackalloc Libc.pollfd[2];
         fds[0] = new Libc.pollfd { fd = Report.Value, events = Libc.POLLIN };
@@ -220,11 +229,13 @@ public sealed unsafe class ClonedChild : IDisposable
         {
         }
 
-        return (fds[0].revents & Libc.POLLIN) != 0 ? TakeReport() : Failure;
+        return (fds[0].revents & Libc.POLLIN) != 0 ? Receive() : Failure;
     }
 
     /// <summary>Reads a report that is there; at the end null, or the failure that the child could not report.</summary>
-    public ChildReport? TakeReport()
+    public ChildReport? TakeReport() => _early.TryDequeue(out ChildReport early) ? early : Receive();
+
+    private ChildReport? Receive()
     {
         int* record = stackalloc int[2];
         nint n;
@@ -273,6 +284,19 @@ public sealed unsafe class ClonedChild : IDisposable
         Report.Dispose();
         PidFd?.Dispose();
         Program.Dispose();
+    }
+
+    // 0: there is none, or it cannot be known: the parent has ended, and a clone ends at its next wait.
+    private int ForkedPid()
+    {
+        try
+        {
+            return ChildCode.ForkedPid(Pid);
+        }
+        catch (LinuxException)
+        {
+            return 0;
+        }
     }
 
     private ChildReport? Failure =>

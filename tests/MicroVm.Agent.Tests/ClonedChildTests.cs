@@ -95,8 +95,8 @@ public unsafe class ClonedChildTests
         using ClonedChild child = new();
         child.SetStdio(nothing.Value, write.Value, write.Value);
         ProcessSteps.AddSession(child.Program, process);
-        ProcessSteps.AddIdentity(child.Program, process);
         child.AddWait();
+        ProcessSteps.AddIdentity(child.Program, process);
         ProcessSteps.AddExec(child.Program, process)->Arguments[0] = child.Program.String("/bin/sh");
         child.Spawn(0, null);
         ProcessSteps.ApplyLimits(child.Pid, process);
