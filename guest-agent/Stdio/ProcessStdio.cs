@@ -36,10 +36,17 @@ public sealed unsafe class ProcessStdio : IDisposable
                 : Take(streams, ports.Stdout, "stdout");
             if (!terminal)
             {
-                _streams[2] = Take(streams, ports.Stderr, "stderr");
-                for (int i = 0; i < 3; i++)
+                bool one = ports.Stderr != 0 && ports.Stderr == ports.Stdout;
+                _streams[2] = one ? null : Take(streams, ports.Stderr, "stderr");
+                for (int i = 0; i < (one ? 2 : 3); i++)
                 {
                     MakeChildEnd(i);
+                }
+
+                if (one)
+                {
+                    // The caller has one file for both: one pipe keeps their order.
+                    _childEnds[2] = _childEnds[1]!.Duplicate();
                 }
             }
         }

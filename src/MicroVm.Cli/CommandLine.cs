@@ -92,7 +92,9 @@ internal static class CommandLine
         int read;
         try
         {
-            read = ArgumentParser.Read(args, [.. command.Flags, new Flag("help, h", null, "show help")], flags);
+            Flag[] known = [.. command.Flags, new Flag("help, h", null, "show help")];
+            args = command.FlagsEndAtFirstArgument ? args : ArgumentOrder.FlagsFirst(args, known);
+            read = ArgumentParser.Read(args, known, flags);
         }
         catch (SandboxException e)
         {

@@ -27,6 +27,23 @@ public sealed class ArgumentParserTests
         Assert.Equal(bundle, values.Text("bundle"));
     }
 
+    [Theory]
+    [InlineData("id --all", "--all id")]
+    [InlineData("id -b X rest", "-b X id rest")]
+    [InlineData("id --bundle=X rest", "--bundle=X id rest")]
+    [InlineData("id --all KILL", "--all KILL id")]
+    [InlineData("-a id -b X", "-a id -b X")]
+    [InlineData("id -b --all", "-b --all id")]
+    [InlineData("id -b --wat", "-b --wat id")]
+    [InlineData("id -b -- --all", "-b -- --all id")]
+    [InlineData("id -- --all", "-- id --all")]
+    [InlineData("-a -- x -- y", "-a -- x -- y")]
+    [InlineData("id - -e A", "-e A id -")]
+    [InlineData("id --wat --all", "--all id --wat")]
+    [InlineData("", "")]
+    public void FlagsGoToTheFront(string line, string ordered) =>
+        Assert.Equal(Split(ordered), ArgumentOrder.FlagsFirst(Split(line), Flags));
+
     [Fact]
     public void SwitchesAndLists()
     {

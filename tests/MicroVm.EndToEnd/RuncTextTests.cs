@@ -51,6 +51,8 @@ public sealed partial class RuncTextTests(RuncTextFixture fixture) : IClassFixtu
     [InlineData("run", 1, "PROGRAM: \"run\" requires exactly 1 argument(s)")]
     [InlineData("run --bundle /no/such a", 1, "NAME run failed: chdir /no/such: no such file or directory")]
     [InlineData("run --bundle BUNDLE ID", 1, "NAME run failed: container with given ID already exists")]
+    [InlineData("run a --bundle /no/such", 1, "NAME run failed: chdir /no/such: no such file or directory")]
+    [InlineData("run -d a --bundle /no/such", 1, "PROGRAM: \"run\" requires exactly 1 argument(s)")]
     [InlineData("run -d --bundle BUNDLE --pid-file /no/such/pid a", 1, "NAME run failed: open /no/such/.pid: no such file or directory")]
     [InlineData("start", 1, "PROGRAM: \"start\" requires exactly 1 argument(s)")]
     [InlineData("start nope", 1, "container does not exist")]
@@ -65,9 +67,17 @@ public sealed partial class RuncTextTests(RuncTextFixture fixture) : IClassFixtu
     [InlineData("kill ID 99", 1, "unable to signal init: invalid argument")]
     [InlineData("kill ID -5", 1, "unable to signal init: invalid argument")]
     [InlineData("kill ID 0", 0, "")]
+    [InlineData("kill ID 0 --all", 0, "")]
+    [InlineData("kill ID --all 0", 1, "container does not exist")]
+    [InlineData("kill ID --all=false 0", 0, "")]
+    [InlineData("kill ID -- 0 --all", 1, "PROGRAM: \"kill\" requires a maximum of 2 argument(s)")]
     [InlineData("delete", 1, "PROGRAM: \"delete\" requires exactly 1 argument(s)")]
     [InlineData("delete nope", 1, "container does not exist")]
     [InlineData("delete --force nope", 0, "")]
+    [InlineData("delete nope --force", 0, "")]
+    [InlineData("delete nope -f x", 1, "PROGRAM: \"delete\" requires exactly 1 argument(s)")]
+    [InlineData("delete -- -f", 1, "container does not exist")]
+    [InlineData("delete nope --nosuch", 1, "PROGRAM: \"delete\" requires exactly 1 argument(s)")]
     [InlineData("delete ID", 1, "cannot delete container ID that is not stopped: running")]
     [InlineData("pause nope", 1, "container does not exist")]
     [InlineData("resume nope", 1, "container does not exist")]
@@ -110,6 +120,8 @@ public sealed partial class RuncTextTests(RuncTextFixture fixture) : IClassFixtu
     [InlineData("update --pids-limit x ID", 1, "invalid value \"x\" for flag -pids-limit: parse error")]
     [InlineData("update --blkio-weight x ID", 1, "invalid value \"x\" for flag -blkio-weight: parse error")]
     [InlineData("update ID", 0, "")]
+    [InlineData("update ID --pids-limit 1000", 0, "")]
+    [InlineData("update ID --pids-limit", 1, "invalid value \"ID\" for flag -pids-limit: parse error")]
     [InlineData("list x", 1, "PROGRAM: \"list\" requires exactly 0 argument(s)")]
     [InlineData("list --format xml", 1, "invalid format option")]
     [InlineData("spec --bundle /no/such", 1, "chdir /no/such: no such file or directory")]
@@ -124,7 +136,7 @@ public sealed partial class RuncTextTests(RuncTextFixture fixture) : IClassFixtu
             .Replace("BUNDLE", c.Bundle.Path, StringComparison.Ordinal).Replace("DIR", c.Folder, StringComparison.Ordinal);
 
         // The words themselves have "ID" in them.
-        message = Known(message).Replace(" ID that", $" {c.Id} that", StringComparison.Ordinal);
+        message = Known(message).Replace(" ID that", $" {c.Id} that", StringComparison.Ordinal).Replace("\"ID\"", $"\"{c.Id}\"", StringComparison.Ordinal);
         string[] arguments = [.. line.Split(' ').Select(a => a == "ID" ? c.Id : a == "EMPTY" ? "" : a.StartsWith("NO", StringComparison.Ordinal) ? a : Known(a))];
         CommandResult result = c.Raw(arguments);
         string[] errors = result.StandardError.Split('\n', StringSplitOptions.RemoveEmptyEntries);

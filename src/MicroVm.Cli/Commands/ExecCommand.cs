@@ -15,6 +15,7 @@ internal static class ExecCommand
         Arguments = "<container-id> <command> [command options]",
         Help = "execute new process inside the container",
         MinArguments = 1,
+        FlagsEndAtFirstArgument = true,
         FailureStatus = OwnFailure,
         FailurePrefix = "exec failed: ",
         Flags =

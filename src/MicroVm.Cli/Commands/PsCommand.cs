@@ -18,6 +18,7 @@ internal static class PsCommand
         Arguments = "<container-id> [ps options]",
         Help = "display the host's processes that stand for those inside a container",
         MinArguments = 1,
+        FlagsEndAtFirstArgument = true,
         Flags = [new("format, f", "FORMAT", "table or json (default: table)")],
         Run = call =>
         {

@@ -19,6 +19,9 @@ internal sealed record Command
     /// <summary>Its flags.</summary>
     internal Flag[] Flags { get; init; } = [];
 
+    /// <summary>Whether what follows the first argument belongs to another program; elsewhere flags may follow arguments, too.</summary>
+    internal bool FlagsEndAtFirstArgument { get; init; }
+
     /// <summary>Fewest arguments.</summary>
     internal int MinArguments { get; init; }
 

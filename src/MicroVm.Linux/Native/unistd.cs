@@ -38,6 +38,7 @@ public static unsafe partial class Libc
     public const long SYS_dup3 = 292;
     public const long SYS_prlimit64 = 302;
     public const long SYS_setns = 308;
+    public const long SYS_kcmp = 312;
     public const long SYS_sched_setattr = 314;
     public const long SYS_seccomp = 317;
     public const long SYS_bpf = 321;

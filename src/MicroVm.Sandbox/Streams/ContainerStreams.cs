@@ -11,12 +11,14 @@ internal sealed class ContainerStreams : IDisposable
     private readonly SafeFd? _input;
     private readonly SafeFd? _output;
     private readonly SafeFd? _error;
+    private readonly bool _terminal;
     private readonly List<StreamPump> _outputs = [];
     private StreamPump? _inputPump;
 
     private ContainerStreams(
-        (SafeFd Input, SafeFd Output, SafeFd Error) host, (SafeFd? Fd, uint Port) input, (SafeFd? Fd, uint Port) output, (SafeFd? Fd, uint Port) error)
+        bool terminal, (SafeFd Input, SafeFd Output, SafeFd Error) host, (SafeFd? Fd, uint Port) input, (SafeFd? Fd, uint Port) output, (SafeFd? Fd, uint Port) error)
     {
+        _terminal = terminal;
         _host = host;
         (_input, _output, _error) = (input.Fd, output.Fd, error.Fd);
         Ports = new StdioPorts { Stdin = input.Port, Stdout = output.Port, Stderr = error.Port };
@@ -25,7 +27,10 @@ internal sealed class ContainerStreams : IDisposable
     /// <summary>For the agent.</summary>
     internal StdioPorts Ports { get; }
 
-    /// <summary>Connects what is not /dev/null. With a terminal there is no standard error. The host's streams are borrowed.</summary>
+    /// <summary>
+    /// Connects what is not /dev/null. With a terminal there is no standard error; where the caller has one file for output and error,
+    /// the guest has one pipe for both, which keeps their order. The host's streams are borrowed.
+    /// </summary>
     /// <exception cref="TtrpcException">The agent does not take streams.</exception>
     /// <exception cref="LinuxException">The VMM is gone.</exception>
     internal static ContainerStreams Connect(string vsockPath, bool terminal, (SafeFd Input, SafeFd Output, SafeFd Error) host, TimeSpan timeout)
@@ -35,7 +40,10 @@ internal sealed class ContainerStreams : IDisposable
         {
             input = ConnectOne(vsockPath, host.Input, always: terminal, timeout);
             output = ConnectOne(vsockPath, host.Output, always: terminal, timeout);
-            return new ContainerStreams(host, input, output, terminal ? default : ConnectOne(vsockPath, host.Error, always: false, timeout));
+            (SafeFd?, uint) error = terminal ? default
+                : output.Item1 is not null && HostStreams.AreOne(host.Output, host.Error) ? (null, output.Item2)
+                : ConnectOne(vsockPath, host.Error, always: false, timeout);
+            return new ContainerStreams(terminal, host, input, output, error);
         }
         catch
         {
@@ -50,17 +58,18 @@ internal sealed class ContainerStreams : IDisposable
     {
         if (_output is not null)
         {
-            _outputs.Add(StreamPump.FromGuest(_output, _host.Output, "stdout"));
+            bool both = Ports.Stderr == Ports.Stdout;
+            _outputs.Add(StreamPump.FromGuest(_output, _host.Output, "stdout", () => End(_host.Output, both ? _host.Error : null)));
         }
 
         if (_error is not null)
         {
-            _outputs.Add(StreamPump.FromGuest(_error, _host.Error, "stderr"));
+            _outputs.Add(StreamPump.FromGuest(_error, _host.Error, "stderr", () => End(_host.Error)));
         }
 
         if (_input is not null)
         {
-            _inputPump = StreamPump.ToGuest(_host.Input, _input);
+            _inputPump = StreamPump.ToGuest(_host.Input, _input, () => End(_host.Input));
         }
     }
 
@@ -75,6 +84,19 @@ internal sealed class ContainerStreams : IDisposable
         _input?.Dispose();
         _output?.Dispose();
         _error?.Dispose();
+    }
+
+    /// <summary>The process has closed its end: so does this one. A terminal stays, since its size is asked for.</summary>
+    private void End(SafeFd stream, SafeFd? second = null)
+    {
+        if (!_terminal)
+        {
+            HostStreams.End(stream);
+            if (second is not null)
+            {
+                HostStreams.End(second);
+            }
+        }
     }
 
     private static (SafeFd? Fd, uint Port) ConnectOne(string vsockPath, SafeFd host, bool always, TimeSpan timeout)

@@ -38,6 +38,50 @@ internal static class HostStreams
         }
     }
 
+    /// <summary>
+    /// Points one standard stream at /dev/null, so that the caller's pipe ends while this process goes on. Other descriptors are left
+    /// alone.
+    /// </summary>
+    internal static void End(SafeFd stream)
+    {
+        int fd = stream.Value;
+        if (fd is < 0 or > 2)
+        {
+            return;
+        }
+
+        using SafeFd nothing = new(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0));
+        if (!nothing.IsInvalid)
+        {
+            _ = Libc.dup3(nothing.Value, fd, 0);
+        }
+    }
+
+    /// <summary>
+    /// Whether what is written to two streams comes to the same place in order: one open file, or one pipe, socket or device. A regular
+    /// file that was opened twice is not, unless both append.
+    /// </summary>
+    internal static unsafe bool AreOne(SafeFd one, SafeFd other)
+    {
+        int own = Environment.ProcessId;
+        if (Libc.syscall((nint)Libc.SYS_kcmp, own, own, Libc.KCMP_FILE, one.Value, other.Value, 0) == 0)
+        {
+            return true;
+        }
+
+        Libc.statx_t a, b;
+        byte empty = 0;
+        if (Libc.statx(one.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &a) < 0
+            || Libc.statx(other.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &b) < 0
+            || (a.stx_ino, a.stx_dev_major, a.stx_dev_minor) != (b.stx_ino, b.stx_dev_major, b.stx_dev_minor))
+        {
+            return false;
+        }
+
+        bool appends(SafeFd fd) => (Libc.fcntl(fd.Value, Libc.F_GETFL, 0) & Libc.O_APPEND) != 0;
+        return (a.stx_mode & Libc.S_IFMT) != Libc.S_IFREG || (appends(one) && appends(other));
+    }
+
     /// <summary>Whether a stream is /dev/null, which needs no relaying: the guest has its own.</summary>
     internal static unsafe bool IsNull(SafeFd fd)
     {

@@ -16,6 +16,7 @@ internal sealed unsafe class StreamPump : IDisposable
     private readonly SafeFd _from;
     private readonly SafeFd _to;
     private readonly bool _toGuest;
+    private readonly Action? _ended;
     private readonly EventFd _stop = new();
     private readonly Thread _thread;
     private long _progress = Environment.TickCount64;
@@ -23,19 +24,28 @@ internal sealed unsafe class StreamPump : IDisposable
     private volatile bool _writing;
     private bool _disposed;
 
-    private StreamPump(SafeFd from, SafeFd to, bool toGuest, string name)
+    private StreamPump(SafeFd from, SafeFd to, bool toGuest, string name, Action? ended)
     {
         _from = from;
         _to = to;
         _toGuest = toGuest;
+        _ended = ended;
         _thread = new Thread(Run, 256 << 10) { IsBackground = true, Name = name };
     }
 
     /// <summary>Copies from the host to the guest. The host's end of file is passed on; a guest that closed ends the copying.</summary>
-    internal static StreamPump ToGuest(SafeFd host, SafeFd guest) => new StreamPump(host, guest, true, "stdin").Start();
+    /// <param name="host">Source.</param>
+    /// <param name="guest">Target, whose write side is shut down at the end.</param>
+    /// <param name="ended">Called on the copying thread once nothing more is copied.</param>
+    internal static StreamPump ToGuest(SafeFd host, SafeFd guest, Action? ended = null) => new StreamPump(host, guest, true, "stdin", ended).Start();
 
     /// <summary>Copies from the guest to the host. A host reader that went away is passed on by closing the guest's stream.</summary>
-    internal static StreamPump FromGuest(SafeFd guest, SafeFd host, string name) => new StreamPump(guest, host, false, name).Start();
+    /// <param name="guest">Source, which is shut down at the end.</param>
+    /// <param name="host">Target.</param>
+    /// <param name="name">Of the thread.</param>
+    /// <param name="ended">Called on the copying thread once nothing more is copied.</param>
+    internal static StreamPump FromGuest(SafeFd guest, SafeFd host, string name, Action? ended = null) =>
+        new StreamPump(guest, host, false, name, ended).Start();
 
     /// <summary>
     /// Waits until everything was copied. Gives up when the guest sends nothing for <paramref name="quiet"/> and does not
@@ -119,6 +129,7 @@ internal sealed unsafe class StreamPump : IDisposable
         }
 
         _ = Libc.shutdown(_toGuest ? _to.Value : _from.Value, _toGuest ? Libc.SHUT_WR : Libc.SHUT_RDWR);
+        _ended?.Invoke();
     }
 
     private bool WaitReadable()
