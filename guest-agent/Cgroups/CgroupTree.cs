@@ -16,6 +16,9 @@ public sealed unsafe class CgroupTree
     /// <summary>The hierarchy mounted at <paramref name="root"/>.</summary>
     public CgroupTree(string root) => _root = root;
 
+    /// <summary>Where the hierarchy is mounted.</summary>
+    public string Root => _root;
+
     /// <summary>The controllers that the kernel has.</summary>
     /// <exception cref="LinuxException">The hierarchy cannot be read.</exception>
     public string[] Controllers() =>

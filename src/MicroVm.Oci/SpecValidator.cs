@@ -14,6 +14,14 @@ public static class SpecValidator
 
     private const string SupportedMajor = "1.";
 
+    /// <summary>Namespaces whose absence asks for the host's, which a VM cannot share: what is asked for, and what to do instead.</summary>
+    private static readonly (string Type, string What, string Instead)[] HostNamespaces =
+    [
+        (NamespaceTypes.Pid, "the host's process ids", "a VM has processes of its own: leave out --pid=host (docker, podman) or hostPID (Kubernetes), or run this container with runc"),
+        (NamespaceTypes.Ipc, "the host's shared memory and message queues", "a VM has its own: leave out --ipc=host (docker, podman) or hostIPC (Kubernetes); --shm-size gives more of /dev/shm"),
+        (NamespaceTypes.Uts, "the host's name", "a VM has a name of its own: leave out --uts=host (docker, podman) and give the name with --hostname"),
+    ];
+
     /// <summary>Checks <paramref name="spec"/> of the bundle at <paramref name="bundle"/> (an absolute path).</summary>
     /// <returns>The absolute path of the root file system.</returns>
     /// <exception cref="SpecException">Something is missing, malformed, contradictory or not supported.</exception>
@@ -172,6 +180,14 @@ public static class SpecValidator
             if (clock is not ("monotonic" or "boottime"))
             {
                 throw new SpecException($"linux.timeOffsets: clock \"{clock}\" does not exist: monotonic or boottime");
+            }
+        }
+
+        foreach ((string type, string what, string instead) in HostNamespaces)
+        {
+            if (!seen.Contains(type))
+            {
+                throw SpecException.Unsupported($"{what} (linux.namespaces without one of type {type})", instead);
             }
         }
     }

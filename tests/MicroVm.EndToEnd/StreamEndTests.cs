@@ -20,8 +20,9 @@ public sealed class StreamEndTests
         using DetachedContainer c = new(bundle);
         Assert.Equal("last words\n", ReadToEnd(c, $"run -d --bundle {bundle.Path} --pid-file {c["pid"]} {c.Id}"));
         Assert.Equal("running", c.Status);
-        Assert.Equal("more\n", ReadToEnd(c, $"exec -d {c.Id} sh -c 'echo more; {Silent}'"));
+        Assert.Equal("more\n", ReadToEnd(c, $"exec -d --pid-file {c["exec.pid"]} {c.Id} sh -c 'echo more; {Silent}'"));
         c.Raw("kill", c.Id, "KILL").EnsureSuccess();
+        DetachedContainer.Reap(ExecPid(c));
         DetachedContainer.Reap(c.Pid);
     }
 
@@ -52,11 +53,15 @@ public sealed class StreamEndTests
         Shell.Run("sh", "-c", $"{pipe} run -d --bundle {bundle.Path} --pid-file {c["pid"]} {c.Id} </dev/null >{c["out"]} 2>&1").EnsureSuccess();
         c.WaitForOutput("e99\n");
         Assert.Equal(Ordered, c.Output);
-        Shell.Run("sh", "-c", $"{pipe} exec -d {c.Id} sh -c '{Alternating}' </dev/null >>{c["exec"]} 2>>{c["exec"]}").EnsureSuccess();
+        Shell.Run("sh", "-c", $"{pipe} exec -d --pid-file {c["exec.pid"]} {c.Id} sh -c '{Alternating}' </dev/null >>{c["exec"]} 2>>{c["exec"]}").EnsureSuccess();
         DetachedContainer.Eventually(() => File.ReadAllText(c["exec"]).EndsWith("e99\n", StringComparison.Ordinal), "the output of exec");
         Assert.Equal(Ordered, File.ReadAllText(c["exec"]));
-        Assert.Equal(Ordered, ReadToEnd(c, $"exec -d {c.Id} sh -c '{Alternating}'"));
+        Assert.Equal(0, DetachedContainer.Reap(ExecPid(c)));
+        Assert.Equal(Ordered, ReadToEnd(c, $"exec -d --pid-file {c["exec.pid"]} {c.Id} sh -c '{Alternating}'"));
+        Assert.Equal(0, DetachedContainer.Reap(ExecPid(c)));
     }
+
+    private static int ExecPid(DetachedContainer c) => int.Parse(File.ReadAllText(c["exec.pid"]), CultureInfo.InvariantCulture);
 
     /// <summary>What a command and the process that it leaves behind write to a pipe, up to its end.</summary>
     private static string ReadToEnd(DetachedContainer c, string arguments)

@@ -138,6 +138,8 @@ public sealed class SpecTests
         { "linux.namespaces", "[{\"type\":\"pid\"}]", "mount namespace" },
         { "linux.namespaces", "[{\"type\":\"mount\"}]", "unable to set hostname without a private UTS namespace" },
         { "linux.namespaces", "[{\"type\":\"mount\"},{\"type\":\"uts\"},{\"type\":\"user\"}]", "no uid or no gid mappings" },
+        { "linux.namespaces", Without("pid"), "the host's process ids (linux.namespaces without one of type pid) is not supported: a VM has processes of its own: leave out --pid=host" },
+        { "linux.namespaces", Without("ipc"), "(linux.namespaces without one of type ipc) is not supported: a VM has its own: leave out --ipc=host" },
         { "linux.uidMappings", "[{\"containerID\":0,\"hostID\":1,\"size\":1}]", "USER namespace isn't enabled" },
         { "linux.timeOffsets", "{\"monotonic\":{\"secs\":1}}", "time namespace isn't enabled" },
         { "linux.mountLabel", "\"x\"", "linux.mountLabel is not supported" },
@@ -147,6 +149,9 @@ public sealed class SpecTests
         { "mounts", "[{\"source\":\"x\"}]", "mounts[0].destination" },
         { "mounts", "[{\"destination\":\"/x\",\"uidMappings\":[{\"size\":1}]}]", "mounts[0].uidMappings is not supported" },
     };
+
+    private static string Without(string type) => new JsonArray(
+        [.. ((string[])["mount", "pid", "ipc", "uts", "network"]).Where(t => t != type).Select(t => (JsonNode)new JsonObject { ["type"] = t })]).ToJsonString();
 
     [Theory]
     [MemberData(nameof(Invalid))]

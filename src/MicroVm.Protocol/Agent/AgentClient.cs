@@ -117,6 +117,10 @@ public sealed class AgentClient : IDisposable
     public Empty ConfigureNetwork(NetworkPlan plan, TimeSpan? timeout = null) =>
         _client.Call(ServiceName, "ConfigureNetwork", plan, Empty.Parser, timeout ?? DefaultTimeout);
 
+    /// <summary>Has the guest answer names on its loopback addresses through a stream.</summary>
+    public Empty RelayNames(NameRelayRequest request, TimeSpan? timeout = null) =>
+        _client.Call(ServiceName, "RelayNames", request, Empty.Parser, timeout ?? DefaultTimeout);
+
     /// <summary>Ends every container and powers the VM off; the connection just ends.</summary>
     public Empty Shutdown(TimeSpan? timeout = null) =>
         _client.Call(ServiceName, "Shutdown", new Empty(), Empty.Parser, timeout ?? DefaultTimeout);

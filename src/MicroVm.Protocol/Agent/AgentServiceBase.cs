@@ -73,6 +73,9 @@ public abstract class AgentServiceBase : ITtrpcService
             case "ConfigureNetwork":
                 ConfigureNetwork(NetworkPlan.Parser.ParseFrom(payload), call);
                 return true;
+            case "RelayNames":
+                RelayNames(NameRelayRequest.Parser.ParseFrom(payload), call);
+                return true;
             case "Shutdown":
                 Shutdown(Empty.Parser.ParseFrom(payload), call);
                 return true;
@@ -134,6 +137,9 @@ public abstract class AgentServiceBase : ITtrpcService
 
     /// <summary>Brings the guest's interfaces, routes and neighbours to what the plan says. Answered by <see cref="Empty"/>.</summary>
     protected abstract void ConfigureNetwork(NetworkPlan request, TtrpcCall call);
+
+    /// <summary>Answers names on loopback addresses through a stream. Answered by <see cref="Empty"/>.</summary>
+    protected abstract void RelayNames(NameRelayRequest request, TtrpcCall call);
 
     /// <summary>Ends every container and powers the VM off; the connection just ends. Answered by <see cref="Empty"/>.</summary>
     protected abstract void Shutdown(Empty request, TtrpcCall call);

@@ -25,6 +25,49 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
         return (In(hierarchies, h => CgroupPath.Folder(h, cgroupsPath, id, systemd)), In(hierarchies, CgroupPath.OwnFolder));
     }
 
+    /// <summary>Refuses a cgroup that is frozen, or beneath a frozen one, where nothing that joins it would run: in runc's words.</summary>
+    /// <exception cref="SandboxException">It is frozen.</exception>
+    internal void RefuseFrozen()
+    {
+        if (IsFrozen())
+        {
+            throw new SandboxException("container's cgroup unexpectedly frozen");
+        }
+    }
+
+    /// <summary>Warns of a cgroup that has processes already, in runc's words.</summary>
+    internal void WarnOfProcesses(Action<string> warn)
+    {
+        int processes = (TryRead("devices", "cgroup.procs", "cgroup.procs") ?? "").AsSpan().Count('\n');
+        if (processes > 0)
+        {
+            warn($"container's cgroup is not empty: {processes} process(es) found");
+        }
+    }
+
+    /// <summary>Whether it is frozen, or would be: the nearest cgroup above it that exists says so.</summary>
+    internal bool IsFrozen()
+    {
+        string freezer = Folders.Keys.FirstOrDefault(c => c.Split(',').Contains("freezer")) ?? "";
+        bool v1 = freezer.Length > 0;
+        if (!Folders.TryGetValue(freezer, out string? folder))
+        {
+            return false;
+        }
+
+        while (!Directory.Exists(folder))
+        {
+            if ((folder = Path.GetDirectoryName(folder)) is null)
+            {
+                return false;
+            }
+        }
+
+        string file = v1 ? "freezer.state" : "cgroup.events";
+        return File.Exists(Path.Combine(folder, file))
+            && (v1 ? !Read(folder, file).StartsWith("THAWED", StringComparison.Ordinal) : Read(folder, file).Contains("frozen 1", StringComparison.Ordinal));
+    }
+
     /// <summary>Makes the folders that are missing.</summary>
     /// <exception cref="SandboxException">One cannot be made.</exception>
     internal void Create()

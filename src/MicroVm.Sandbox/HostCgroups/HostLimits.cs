@@ -1,4 +1,5 @@
 using System.Globalization;
+using MicroVm.Linux;
 using MicroVm.Oci.Cgroups;
 using MicroVm.Oci.Config;
 
@@ -17,8 +18,12 @@ internal static class HostLimits
     private const int MiBShift = 20;
 
     /// <summary>Limits that hold from the VM's start. A container without memory limit has none here.</summary>
+    /// <param name="cgroup">The container's.</param>
+    /// <param name="resources">The container's.</param>
+    /// <param name="vmMemoryMiB">Of the VM.</param>
+    /// <param name="warn">Takes a line for each setting that the host's kernel does not have.</param>
     /// <exception cref="SandboxException">The kernel refuses one.</exception>
-    internal static void ApplyAtCreation(HostCgroup cgroup, Resources? resources, int vmMemoryMiB)
+    internal static void ApplyAtCreation(HostCgroup cgroup, Resources? resources, int vmMemoryMiB, Action<string> warn)
     {
         if (resources?.Memory?.Limit > 0)
         {
@@ -26,14 +31,14 @@ internal static class HostLimits
             _ = cgroup.TryWrite("memory", "memory.limit_in_bytes", bytes, "memory.max", bytes);
         }
 
-        ApplyWeights(cgroup, resources);
+        ApplyWeights(cgroup, resources, warn);
     }
 
     /// <summary>What may be updated while the container runs.</summary>
     /// <exception cref="SandboxException">The kernel refuses a limit.</exception>
-    internal static void Update(HostCgroup cgroup, Resources? resources)
+    internal static void Update(HostCgroup cgroup, Resources? resources, Action<string> warn)
     {
-        ApplyWeights(cgroup, resources);
+        ApplyWeights(cgroup, resources, warn);
         ApplyAtStart(cgroup, resources);
     }
 
@@ -49,11 +54,26 @@ internal static class HostLimits
         ulong period = cpu.Period is null or 0 ? DefaultPeriod : cpu.Period.Value;
         long quota = cpu.Quota > 0 ? cpu.Quota.Value : -1;
         string max = $"{(quota < 0 ? "max" : Text(quota))} {period.ToString(CultureInfo.InvariantCulture)}";
-        _ = cgroup.TryWrite("cpu", "cpu.cfs_period_us", period.ToString(CultureInfo.InvariantCulture), "cpu.max", max);
+        void WritePeriod() => _ = cgroup.TryWrite("cpu", "cpu.cfs_period_us", period.ToString(CultureInfo.InvariantCulture), "cpu.max", max);
+        bool again = false;
+        try
+        {
+            WritePeriod();
+        }
+        catch (SandboxException e) when (quota > 0 && e.InnerException is LinuxException { Errno: Errno.EINVAL })
+        {
+            // With the old quota the new period would be a larger share than a parent has: the quota goes first, as runc does.
+            again = true;
+        }
+
         _ = cgroup.TryWrite("cpu", "cpu.cfs_quota_us", Text(quota), "", "");
+        if (again)
+        {
+            WritePeriod();
+        }
     }
 
-    private static void ApplyWeights(HostCgroup cgroup, Resources? resources)
+    private static void ApplyWeights(HostCgroup cgroup, Resources? resources, Action<string> warn)
     {
         if (resources?.Cpu?.Shares is > 0 and var shares)
         {
@@ -62,7 +82,7 @@ internal static class HostLimits
 
         Set(cgroup, "cpuset.cpus", resources?.Cpu?.Cpus);
         Set(cgroup, "cpuset.mems", resources?.Cpu?.Mems);
-        BlockIo(cgroup, resources?.BlockIO);
+        BlockIoLimits.Apply(cgroup, resources?.BlockIO, warn);
     }
 
     private static void Set(HostCgroup cgroup, string file, string? value)
@@ -70,28 +90,6 @@ internal static class HostLimits
         if (!string.IsNullOrEmpty(value))
         {
             _ = cgroup.TryWrite("cpuset", file, value, file, value);
-        }
-    }
-
-    private static void BlockIo(HostCgroup cgroup, BlockIoResources? io)
-    {
-        if (io?.Weight is > 0 and var weight)
-        {
-            string v1 = weight.ToString(CultureInfo.InvariantCulture);
-            _ = cgroup.TryWrite("blkio", "blkio.weight", v1, "io.bfq.weight", v1);
-        }
-
-        foreach ((List<ThrottleDevice>? devices, string v1, string key) in new[]
-        {
-            (io?.ThrottleReadBpsDevice, "read_bps_device", "rbps"), (io?.ThrottleWriteBpsDevice, "write_bps_device", "wbps"),
-            (io?.ThrottleReadIOPSDevice, "read_iops_device", "riops"), (io?.ThrottleWriteIOPSDevice, "write_iops_device", "wiops"),
-        })
-        {
-            foreach (ThrottleDevice d in devices ?? [])
-            {
-                string rate = (d.Rate ?? 0).ToString(CultureInfo.InvariantCulture), number = $"{d.Major}:{d.Minor}";
-                _ = cgroup.TryWrite("blkio", "blkio.throttle." + v1, $"{number} {rate}", "io.max", $"{number} {key}={(d.Rate is > 0 ? rate : "max")}");
-            }
         }
     }
 

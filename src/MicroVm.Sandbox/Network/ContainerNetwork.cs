@@ -33,7 +33,8 @@ internal sealed record ConnectedLink(HostLink Link, SafeFd[] Taps) : IDisposable
 /// </summary>
 internal sealed class ContainerNetwork : IDisposable
 {
-    private const string TapPrefix = "mvtap";
+    /// <summary>Begins the names of the taps that are made in a container's namespace.</summary>
+    internal const string TapPrefix = "mvtap";
     private readonly NetworkNamespace _namespace;
     private readonly HashSet<int> _connected = [];
 
@@ -76,7 +77,15 @@ internal sealed class ContainerNetwork : IDisposable
     /// <exception cref="SandboxException">There are more, or one cannot be connected.</exception>
     internal List<ConnectedLink> Connect(int most, int queues = 1, Action<string>? skip = null) => Wrap(socket =>
     {
-        List<HostLink> fresh = [.. NamespaceReader.ReadLinks(socket).Where(l => !_connected.Contains(l.Index))];
+        List<HostLink> unsuitable = [];
+        List<HostLink> fresh = [.. NamespaceReader.ReadLinks(socket, null, unsuitable).Where(l => !_connected.Contains(l.Index))];
+        foreach (HostLink link in unsuitable)
+        {
+            string problem = $"network interface {link.Name} ({(link.Kind.Length > 0 ? link.Kind : "hardware")}) is not Ethernet: a VM cannot be connected to it; "
+                + "give the container a veth, macvlan or tap interface, or none";
+            (skip ?? throw new SandboxException(problem)).Invoke(problem);
+        }
+
         List<ConnectedLink> connected = [];
         try
         {
@@ -121,6 +130,14 @@ internal sealed class ContainerNetwork : IDisposable
     /// <summary>Opens what hears of changes in the namespace.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     internal NetlinkMonitor Monitor() => _namespace.Run(() => new NetlinkMonitor());
+
+    /// <summary>Loopback addresses of the namespace where an engine's resolver listens.</summary>
+    /// <exception cref="LinuxException">The namespace cannot be looked at.</exception>
+    internal IReadOnlyList<uint> FindResolvers() => LoopbackResolvers.Find(_namespace);
+
+    /// <summary>Answers the guest's questions for names in the namespace.</summary>
+    /// <exception cref="LinuxException">No descriptor is free.</exception>
+    internal NameRelay RelayNames(SafeFd stream, IReadOnlyList<uint> addresses) => new(_namespace, stream, addresses);
 
     /// <summary>Gives a joined interface's tap another MTU.</summary>
     /// <exception cref="SandboxException">The kernel refused.</exception>

@@ -23,6 +23,9 @@ internal sealed record HostLink(int Index, string Name, byte[] Mac, uint Mtu, ui
     /// <summary>The address as a device is told.</summary>
     internal string MacText => string.Join(':', Mac.Select(b => b.ToString("x2", System.Globalization.CultureInfo.InvariantCulture)));
 
+    /// <summary>Whether its frames are Ethernet's.</summary>
+    internal bool IsEthernet { get; init; } = true;
+
     /// <summary>Whether what it sends goes anywhere.</summary>
     internal bool HasCarrier => (Flags & Libc.IFF_LOWER_UP) != 0;
 }
@@ -35,15 +38,19 @@ internal static class NamespaceReader
 
     private static readonly uint ForeverBits = uint.MaxValue;
 
-    /// <summary>The Ethernet interfaces that stand for the container: not the loopback one, and not our own taps.</summary>
+    /// <summary>
+    /// The Ethernet interfaces that stand for the container: not the loopback one, and not our own taps. Taps of a user-mode network
+    /// (slirp4netns, pasta) and dummies count when they have an address: a tap without one is another VM's.
+    /// </summary>
     /// <param name="socket">A socket of the namespace.</param>
     /// <param name="joined">Those that are joined to the VM already, whatever became of them since.</param>
-    internal static List<HostLink> ReadLinks(NetlinkSocket socket, IReadOnlyCollection<int>? joined = null)
+    /// <param name="unsuitable">Takes those that are up, have an address, and are not Ethernet.</param>
+    internal static List<HostLink> ReadLinks(NetlinkSocket socket, IReadOnlyCollection<int>? joined = null, ICollection<HostLink>? unsuitable = null)
     {
-        List<HostLink> links = [];
+        List<HostLink> links = [], onlyAddressed = [];
         socket.DumpLinks((in Libc.ifinfomsg body, NetlinkAttributes attributes) =>
         {
-            if (body.ifi_type != Libc.ARPHRD_ETHER || (body.ifi_flags & Libc.IFF_LOOPBACK) != 0)
+            if ((body.ifi_flags & Libc.IFF_LOOPBACK) != 0)
             {
                 return;
             }
@@ -54,15 +61,38 @@ internal static class NamespaceReader
                 attributes.Bytes(Libc.IFLA_ADDRESS),
                 attributes.UInt32(Libc.IFLA_MTU),
                 body.ifi_flags,
-                new NetlinkAttributes(attributes[Libc.IFLA_LINKINFO]).Text(Libc.IFLA_INFO_KIND));
+                new NetlinkAttributes(attributes[Libc.IFLA_LINKINFO]).Text(Libc.IFLA_INFO_KIND))
+            {
+                IsEthernet = body.ifi_type == Libc.ARPHRD_ETHER,
+            };
 
-            // A tap of another user would compete for its frames; what a bridge or bond holds is reached through it.
-            if ((link.Kind is not ("tun" or "bridge" or "dummy" or "ifb") && attributes.UInt32(Libc.IFLA_MASTER) == 0)
-                || (joined?.Contains(link.Index) ?? false))
+            // What a bridge or bond holds is reached through it.
+            bool held = attributes.UInt32(Libc.IFLA_MASTER) != 0;
+            if (joined?.Contains(link.Index) ?? false)
+            {
+                links.Add(link);
+            }
+            else if (!link.IsEthernet || (link.Kind is "tun" or "dummy" && !link.Name.StartsWith(ContainerNetwork.TapPrefix, StringComparison.Ordinal)))
+            {
+                if (!held && (link.Flags & Libc.IFF_UP) != 0)
+                {
+                    onlyAddressed.Add(link);
+                }
+            }
+            else if (!held && link.Kind is not ("tun" or "bridge" or "ifb"))
             {
                 links.Add(link);
             }
         });
+        if (onlyAddressed.Count > 0)
+        {
+            HashSet<int> addressed = ReadAddressed(socket);
+            onlyAddressed.RemoveAll(l => !addressed.Contains(l.Index));
+            links.AddRange(onlyAddressed.FindAll(l => l.IsEthernet));
+            links.Sort((a, b) => a.Index.CompareTo(b.Index));
+            onlyAddressed.FindAll(l => !l.IsEthernet).ForEach(l => unsuitable?.Add(l));
+        }
+
         return links;
     }
 
@@ -113,6 +143,21 @@ internal static class NamespaceReader
         return [.. byIndex.Values.SelectMany(i => i.Addresses)
             .Where(a => a.Scope < Libc.RT_SCOPE_LINK)
             .Select(a => $"{new System.Net.IPAddress(a.Local.Span)}/{a.PrefixLength}")];
+    }
+
+    /// <summary>The interfaces that have an address which is not link-local.</summary>
+    private static HashSet<int> ReadAddressed(NetlinkSocket socket)
+    {
+        HashSet<int> found = [];
+        NetlinkRequest request = new NetlinkRequest(Libc.RTM_GETADDR, Libc.NLM_F_DUMP).Append(default(Libc.ifaddrmsg));
+        socket.Dump(request, "dump of the addresses", (_, payload) =>
+        {
+            if (MemoryMarshal.TryRead(payload, out Libc.ifaddrmsg body) && body.ifa_scope < Libc.RT_SCOPE_LINK)
+            {
+                found.Add((int)body.ifa_index);
+            }
+        });
+        return found;
     }
 
     private static void ReadAddresses(NetlinkSocket socket, Dictionary<int, NetworkInterface> byIndex)

@@ -3,6 +3,7 @@ using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.Vm;
+using MicroVm.Ttrpc;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Sandbox.Network;
@@ -27,6 +28,7 @@ internal sealed class VmNetwork : IDisposable
 
     // What a view that the guest did not take leaves in doubt is remembered no longer than for as many more.
     private const int MaxDoubts = 16;
+    private static readonly TimeSpan ResolverTimeout = TimeSpan.FromSeconds(60);
     private readonly ContainerNetwork _network;
     private readonly NetworkLimits _limits;
     private readonly int _queuePairs;
@@ -35,6 +37,7 @@ internal sealed class VmNetwork : IDisposable
     private List<ConnectedLink> _waiting = [];
     private Window[] _windows = [];
     private long _toldAt;
+    private NameRelay? _names;
     private bool _disposed;
 
     private VmNetwork(ContainerNetwork network, NetworkLimits limits, int queuePairs) => (_network, _limits, _queuePairs) = (network, limits, queuePairs);
@@ -113,6 +116,40 @@ internal sealed class VmNetwork : IDisposable
     internal void Refresh(Vmm vmm, AgentClient agent) => Follow(vmm.Control.Request, agent, new HashSet<int>(), null);
 
     /// <summary>
+    /// Looks for an engine's resolver on the namespace's loopback interface (Docker's 127.0.0.11), and has the guest's names answered
+    /// by it. Nothing is done where there is none, or for those that are relayed already.
+    /// </summary>
+    /// <param name="vsock">The VMM's socket.</param>
+    /// <param name="agent">The guest's.</param>
+    /// <exception cref="LinuxException">The namespace cannot be looked at, or the VMM is gone.</exception>
+    /// <exception cref="TtrpcException">The agent refused.</exception>
+    internal void FollowResolvers(string vsock, AgentClient agent)
+    {
+        lock (_lock)
+        {
+            if (_disposed || _network.FindResolvers() is not { Count: > 0 } addresses || _names?.Serves(addresses) == true)
+            {
+                return;
+            }
+
+            SafeFd stream = HybridVsock.Connect(vsock, AgentClient.StreamPort, ResolverTimeout, out uint port);
+            try
+            {
+                NameRelayRequest request = new() { Stream = port };
+                request.Addresses.AddRange(addresses);
+                agent.RelayNames(request);
+                _names?.Dispose();
+                _names = _network.RelayNames(stream, addresses);
+            }
+            catch
+            {
+                stream.Dispose();
+                throw;
+            }
+        }
+    }
+
+    /// <summary>
     /// How many frames the VMM dropped, by interface: what the guest sent and its interface does not know to be lost, and what
     /// had no room in its buffers.
     /// </summary>
@@ -138,7 +175,7 @@ internal sealed class VmNetwork : IDisposable
 
     /// <summary>Makes what follows changes while the container runs; it is begun and disposed by the caller.</summary>
     /// <exception cref="LinuxException">The namespace cannot be listened to.</exception>
-    internal NetworkWatch Watch(Vmm vmm, AgentClient agent, Action<string> warn)
+    internal NetworkWatch Watch(Vmm vmm, AgentClient agent, string vsock, Action<string> warn)
     {
         // What cannot be joined is met again at each change.
         HashSet<string> warned = [];
@@ -150,7 +187,14 @@ internal sealed class VmNetwork : IDisposable
             }
         }
 
-        return new NetworkWatch(_network.Monitor, removed => Follow(vmm.Control.Request, agent, removed, Once), warn);
+        return new NetworkWatch(
+            _network.Monitor,
+            removed =>
+            {
+                Follow(vmm.Control.Request, agent, removed, Once);
+                FollowResolvers(vsock, agent);
+            },
+            warn);
     }
 
     public void Dispose()
@@ -161,6 +205,7 @@ internal sealed class VmNetwork : IDisposable
             if (!_disposed)
             {
                 _disposed = true;
+                _names?.Dispose();
                 _network.Disconnect();
                 _network.Dispose();
             }

@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Oci;
+using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
@@ -15,13 +16,14 @@ public sealed partial class ContainerRuntime
     public int Exec(ExecRequest request)
     {
         ArgumentNullException.ThrowIfNull(request);
-        ContainerStatus status = State(request.Id).Status;
+        (ContainerState state, ContainerStatus status) = State(request.Id);
         if (status == ContainerStatus.Stopped)
         {
             throw new SandboxException("cannot exec in a stopped container");
         }
 
-        if (status == ContainerStatus.Paused && !request.IgnorePaused)
+        // A cgroup that somebody else froze would hold the process's stand-in, too.
+        if (!request.IgnorePaused && (status == ContainerStatus.Paused || new HostCgroup(state.Cgroups ?? []).IsFrozen()))
         {
             throw new SandboxException("cannot exec in a paused container (use --ignore-paused to override)");
         }

@@ -14,6 +14,7 @@ namespace MicroVm.Sandbox.StandIn;
 /// <summary>What commands ask of a container that is there, by its stand-in's control socket. Any thread.</summary>
 internal sealed class ContainerCommands : IDisposable
 {
+    private readonly string _vsock;
     private readonly ContainerRecord _record;
     private readonly KeptConfiguration _configuration;
     private readonly Guest _guest;
@@ -30,6 +31,7 @@ internal sealed class ContainerCommands : IDisposable
     private volatile bool _ended;
 
     /// <summary>For the container of <paramref name="record"/>. Owns none of its arguments.</summary>
+    /// <param name="vsock">The VMM's vsock socket.</param>
     /// <param name="record">Its state.</param>
     /// <param name="configuration">Its configuration.</param>
     /// <param name="guest">Its agent.</param>
@@ -38,9 +40,9 @@ internal sealed class ContainerCommands : IDisposable
     /// <param name="caller">Takes log lines.</param>
     /// <param name="startTimeout">How long the guest may take to start it.</param>
     internal ContainerCommands(
-        ContainerRecord record, KeptConfiguration configuration, Guest guest, Vmm vmm, VmNetwork network, StandInCaller caller, TimeSpan startTimeout)
+        string vsock, ContainerRecord record, KeptConfiguration configuration, Guest guest, Vmm vmm, VmNetwork network, StandInCaller caller, TimeSpan startTimeout)
     {
-        (_record, _configuration, _guest, _vmm, _network, _caller, _startTimeout) = (record, configuration, guest, vmm, network, caller, startTimeout);
+        (_vsock, _record, _configuration, _guest, _vmm, _network, _caller, _startTimeout) = (vsock, record, configuration, guest, vmm, network, caller, startTimeout);
         _kills = new OutOfMemoryKills(guest.Agent, record.State.Id);
     }
 
@@ -158,6 +160,7 @@ internal sealed class ContainerCommands : IDisposable
             // Some callers add interfaces between create and start.
             WatchNetwork(agent);
             _network.Refresh(_vmm, agent);
+            RelayNames(agent);
             _caller.Log(LogLevel.Debug, "everything but the guest is ready");
             return agent.StartContainer(id, _startTimeout);
         });
@@ -174,11 +177,24 @@ internal sealed class ContainerCommands : IDisposable
         try
         {
             _watch?.Dispose();
-            _watch = _network.Watch(_vmm, agent, Warn);
+            _watch = _network.Watch(_vmm, agent, _vsock, Warn);
         }
         catch (LinuxException e)
         {
             Warn($"changes of the container's network are not followed: {e.Message}");
+        }
+    }
+
+    /// <summary>Names that an engine answers on the namespace's loopback interface. A container without them is better than none.</summary>
+    private void RelayNames(AgentClient agent)
+    {
+        try
+        {
+            _network.FollowResolvers(_vsock, agent);
+        }
+        catch (Exception e) when (e is LinuxException or TtrpcException)
+        {
+            _caller.Log(LogLevel.Warning, $"names that are answered on the network namespace's loopback interface are not answered in the container: {e.Message}");
         }
     }
 

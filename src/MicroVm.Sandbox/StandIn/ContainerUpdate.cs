@@ -28,7 +28,7 @@ internal static class ContainerUpdate
         }
 
         guest(request);
-        HostLimits.Update(new HostCgroup(state.Cgroups ?? []), state.Status == ContainerStatus.Created ? WithoutBandwidth(merged) : merged);
+        HostLimits.Update(new HostCgroup(state.Cgroups ?? []), state.Status == ContainerStatus.Created ? WithoutBandwidth(merged) : merged, warnings.Add);
         configuration.ChangeResources(merged);
         return warnings;
     }

@@ -91,6 +91,7 @@ internal sealed class InitStandIn : IDisposable
         VmShape shape = VmShape.Resolve(spec, _request.Vm!, Host.MemoryMiB, Environment.ProcessorCount);
         RuntimeFiles files = RuntimeFiles.Locate(_request.Vm!.Kernel, _request.Vm.Initramfs) with { PrivateImages = _request.Vm.PrivateImages };
         (HostCgroup cgroup, _before) = HostCgroup.Of(spec.Linux?.CgroupsPath, _request.Id, _request.SystemdCgroup);
+        cgroup.RefuseFrozen();
         using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         _caller.Log(LogLevel.Debug, "the configuration is resolved");
@@ -114,8 +115,9 @@ internal sealed class InitStandIn : IDisposable
             NetworkNamespace = network.Path,
         };
         _record = ContainerRecord.Create(_store, state);
+        cgroup.WarnOfProcesses(w => _caller.Log(LogLevel.Warning, w));
         cgroup.Create();
-        HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB);
+        HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB, w => _caller.Log(LogLevel.Warning, w));
         using SafeFd? unified = cgroup.JoinThread();
         _caller.Log(LogLevel.Debug, "the cgroup is made");
         string vsock = _store.VsockOf(_request.Id);
@@ -145,7 +147,7 @@ internal sealed class InitStandIn : IDisposable
         _first.Do(view.AttachVolumes);
         Show(view);
         _guest.Agent.DefaultTimeout = GuestPatience.Call;
-        _commands = new ContainerCommands(_record, configuration, _guest, vmm, network, _caller, _request.Vm.StartTimeout);
+        _commands = new ContainerCommands(vsock, _record, configuration, _guest, vmm, network, _caller, _request.Vm.StartTimeout);
         _control = ControlServer.Start(_store.FolderOf(_request.Id), _commands.Answer);
         return HandOver(terminal);
     }
