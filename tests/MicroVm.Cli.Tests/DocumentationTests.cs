@@ -57,6 +57,14 @@ public sealed partial class DocumentationTests
         Assert.True(rows > 0, document);
     }
 
+    [Fact]
+    public void TheTableOfCommandsIsWhatTheCasesAre()
+    {
+        (string Script, string Name)[] engines = [("podman", "Podman"), ("docker", "Docker"), ("ctr", "containerd (ctr)")];
+        IEnumerable<string> cases = engines.SelectMany(e => Case().Matches(File.ReadAllText(Path.Combine(Top, "tests/interop", e.Script))).Select(m => $"{e.Name}: {m.Groups[1].Value}"));
+        Assert.Equal(cases, Rows("CALLERS.md", "Commands that are run", 2).Select(r => $"{r[0]}: {r[1]}"));
+    }
+
     private static bool Exists(string name, Dictionary<string, string> aliases)
     {
         // A case of tests/interop by its title.
@@ -145,6 +153,9 @@ public sealed partial class DocumentationTests
 
     [GeneratedRegex(@"\[(?:Skippable)?(?:Fact|Theory|Property)[^\n]*\n(?:\s*\[[^\n]*\n|\s*//[^\n]*\n)*\s*public (?:async )?(?:unsafe )?\w+ (\w+)\(")]
     private static partial Regex TestMethod();
+
+    [GeneratedRegex("""@case\("(.+)"\)""")]
+    private static partial Regex Case();
 
     [GeneratedRegex(@"^(podman|docker|ctr) “(.+)”$")]
     private static partial Regex Interop();

@@ -1,7 +1,8 @@
 using System.Buffers.Binary;
 using System.Net;
 using System.Net.Sockets;
-using FsCheck.Xunit;
+using FsCheck;
+using FsCheck.Fluent;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Linux.Netlink;
@@ -28,16 +29,19 @@ public sealed class NameRelayTests
     public void ResolversAreUdpSocketsOfTheLoopbackInterface(string line, uint? address) =>
         Assert.Equal(address is null ? [] : [address.Value], LoopbackResolvers.Parse("  sl  local_address\n" + line + "\n"));
 
-    [Property]
-    public void AnythingIsParsed(string table) => Assert.True(LoopbackResolvers.Parse(table ?? "").Count <= NameFrame.MaxAddresses);
+    [Fact]
+    public void AnythingIsParsed() =>
+        Prop.ForAll<string>(table => LoopbackResolvers.Parse(table ?? "").Count <= NameFrame.MaxAddresses).QuickCheckThrowOnFailure();
 
-    [Property(MaxTest = 300)]
-    public void FramesArriveWholeHoweverTheyAreCut(byte[][] messages, byte cut)
+    [Fact]
+    public void FramesArriveWholeHoweverTheyAreCut() => Prop.ForAll<byte[][], byte>(ArriveWhole).QuickCheckThrowOnFailure();
+
+    private static void ArriveWhole(byte[][] messages, byte cut)
     {
         using EventLoop loop = new();
         (SafeFd one, SafeFd other) = UnixSocket.Pair();
         using SafeFd writer = other;
-        Check.Result(Libc.fcntl(one.Value, Libc.F_SETFL, Libc.O_RDWR | Libc.O_NONBLOCK), "fcntl");
+        MicroVm.Linux.Check.Result(Libc.fcntl(one.Value, Libc.F_SETFL, Libc.O_RDWR | Libc.O_NONBLOCK), "fcntl");
         Collector collector = new();
         using NameChannel channel = new(loop, one, collector);
         List<byte> stream = [];

@@ -38,7 +38,7 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
     /// <summary>Warns of a cgroup that has processes already, in runc's words.</summary>
     internal void WarnOfProcesses(Action<string> warn)
     {
-        int processes = (TryRead("devices", "cgroup.procs", "cgroup.procs") ?? "").AsSpan().Count('\n');
+        int processes = (TryRead("devices", "cgroup.procs", "cgroup.procs") ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries).Length;
         if (processes > 0)
         {
             warn($"container's cgroup is not empty: {processes} process(es) found");

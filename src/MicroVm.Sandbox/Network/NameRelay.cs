@@ -19,7 +19,9 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
     private readonly TimerFd _timer = new();
     private readonly List<NameQuery> _queries = [];
     private readonly NameChannel _channel;
+    private readonly Lock _ending = new();
     private volatile bool _over;
+    private bool _ended;
 
     /// <summary>Starts to answer, on a thread of its own in the namespace.</summary>
     /// <param name="network">The container's network namespace.</param>
@@ -101,7 +103,16 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
     }
 
     /// <summary>Answers no more; the thread is not waited for.</summary>
-    public void Dispose() => _loop.Stop();
+    public void Dispose()
+    {
+        lock (_ending)
+        {
+            if (!_ended)
+            {
+                _loop.Stop();
+            }
+        }
+    }
 
     private void Run(NetworkNamespace network)
     {
@@ -116,10 +127,14 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
         }
 
         _over = true;
-        _queries.ForEach(q => q.Dispose());
-        _channel.Dispose();
-        _timer.Dispose();
-        _loop.Dispose();
+        lock (_ending)
+        {
+            _ended = true;
+            _queries.ForEach(q => q.Dispose());
+            _channel.Dispose();
+            _timer.Dispose();
+            _loop.Dispose();
+        }
     }
 
     private void Sweep()

@@ -10,6 +10,7 @@ from . import jail
 
 # Where the host's KVM emulates guest kernel code (no VT-x, no AMD-V), a container in a VM takes most of a minute to start.
 
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 RUNTIME = os.path.abspath(os.environ.get("RUNTIME", "/usr/sbin/runc"))
 COMMAND_LIMIT = 240
 
