@@ -18,6 +18,8 @@ internal sealed class InstantAgent(Action ended) : AgentServiceBase
 
     protected override void CreateContainer(CreateContainerRequest request, TtrpcCall call) => call.Complete(new CreateContainerResponse { Pid = 2 });
 
+    protected override void RelayNames(NameRelayRequest request, TtrpcCall call) => call.Complete(new Empty());
+
     protected override void ConfigureNetwork(NetworkPlan request, TtrpcCall call) => call.Complete(new Empty());
 
     protected override void StartContainer(ContainerId request, TtrpcCall call)

@@ -69,7 +69,7 @@ internal static unsafe class HookRunner
         {
             File = hook.Path!,
             Arguments = hook.Args is { Count: > 0 } ? hook.Args : [hook.Path!],
-            Environment = hook.Env ?? [],
+            Environment = hook.Env ?? OwnEnvironment(),
             WorkingDirectory = bundle,
         };
         spawn.Add(input);
@@ -88,6 +88,18 @@ internal static unsafe class HookRunner
             string how = exit.Signal != 0 ? $"signal {exit.Signal}" : $"exit status {exit.Status}";
             throw new SandboxException($"{failure}: {hook.Path}: {how}, output: {Text(output)}");
         }
+    }
+
+    /// <summary>As with runc, a hook without <c>env</c> has the runtime's environment; an empty one is empty.</summary>
+    private static List<string> OwnEnvironment()
+    {
+        List<string> environment = [];
+        foreach (System.Collections.DictionaryEntry variable in Environment.GetEnvironmentVariables())
+        {
+            environment.Add($"{variable.Key}={variable.Value}");
+        }
+
+        return environment;
     }
 
     private static string Text(SafeFd file)

@@ -20,6 +20,16 @@ public sealed class HookTests : IDisposable
     }
 
     [Fact]
+    public void AHookWithoutEnvironmentHasTheRuntimes()
+    {
+        string[] args = ["sh", "-c", $"/usr/bin/env >> {_folder["env"]}; echo end >> {_folder["env"]}"];
+        HookRunner.Run("prestart", [new Hook { Path = "/bin/sh", Args = [.. args] }, new Hook { Path = "/bin/sh", Args = [.. args], Env = [] }], State());
+        string[] runs = File.ReadAllText(_folder["env"]).Split("end\n");
+        Assert.Contains($"PATH={Environment.GetEnvironmentVariable("PATH")}\n", runs[0], StringComparison.Ordinal);
+        Assert.DoesNotContain("PATH=", runs[1], StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void FailureIsToldAndEndsTheRow()
     {
         SandboxException e = Assert.Throws<SandboxException>(() =>

@@ -30,7 +30,7 @@ internal static unsafe class Confinement
         "timerfd_create", "timerfd_settime", "timerfd_gettime", "memfd_create", "poll", "ppoll", "select", "pselect6", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait",
         "open", "openat", "openat2", "stat", "fstat", "lstat", "newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2", "readlink", "readlinkat",
         "getdents64", "getcwd", "chdir", "fchdir", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "ftruncate", "fallocate",
-        "fsync", "fdatasync", "fadvise64", "flock", "fchmod", "chmod", "kcmp",
+        "fsync", "fdatasync", "fadvise64", "flock", "fchmod", "chmod",
 
         // Sockets: commands, the VMM, netlink.
         "socketpair", "connect", "accept", "accept4", "bind", "listen", "shutdown", "sendto", "recvfrom", "sendmsg", "recvmsg", "getsockopt", "setsockopt", "getsockname",

@@ -87,6 +87,7 @@ internal sealed class ExecStandIn : IDisposable
             // Whether a paused container may be executed in was decided by the command.
             IgnorePaused = true,
         };
+        CallerLimits.Add(exec.Process);
         ContainerState state = _store.Get(_request.Id);
         HomeDirectory.Add(exec.Process, state.Rootfs);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));

@@ -93,6 +93,8 @@ internal sealed class InitStandIn : IDisposable
         (HostCgroup cgroup, _before) = HostCgroup.Of(spec.Linux?.CgroupsPath, _request.Id, _request.SystemdCgroup);
         cgroup.RefuseFrozen();
         using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
+        GuestDefaults.Add(plan.Spec.Sysctls, GuestDefaults.OfHost);
+        CallerLimits.Add(plan.Spec.Process);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         _caller.Log(LogLevel.Debug, "the configuration is resolved");
         VmNetwork network = _network = VmNetwork.Prepare(spec, shape.Vcpus);

@@ -1,0 +1,47 @@
+using MicroVm.EndToEnd.Support;
+
+namespace MicroVm.EndToEnd;
+
+/// <summary>What a process has of its caller and of the host where the configuration says nothing, whatever the size of its VM.</summary>
+public sealed class CallerLimitsTests
+{
+    private static readonly string[] Limits = ["Max processes", "Max core file size", "Max stack size", "Max file size", "Max locked memory", "Max pending signals"];
+
+    [SkippableFact]
+    public void LimitsThatAreNotConfiguredAreTheCallers()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("cat /proc/self/limits; sleep 1000");
+        bundle.Process.Remove("rlimits");
+        bundle.Save();
+        using DetachedContainer c = new(bundle);
+        string[] with = ["--nproc=20000:30000", "--core=4096", "--stack=16777216", "--fsize=900000000", "--nofile=500:15000"];
+        string[] prlimit = ["prlimit", .. with];
+        string expected = Shell.Run(prlimit[0], [.. with, "cat", "/proc/self/limits"]).EnsureSuccess().StandardOutput;
+        string line = $"exec prlimit {string.Join(' ', with)} {Installation.Runtime} --root {c.Root} run -d --bundle {bundle.Path} --pid-file {c["pid"]} {c.Id} </dev/null >{c["out"]} 2>&1";
+        Shell.Run("sh", "-c", line).EnsureSuccess();
+        c.WaitForOutput("Max realtime timeout");
+        Assert.Equal(Lines(expected), Lines(c.Output));
+        Assert.Equal("15000", OpenFiles(c.Output));
+        string exec = Shell.Run(prlimit[0], [.. with, Installation.Runtime, "--root", c.Root, "exec", c.Id, "cat", "/proc/self/limits"]).EnsureSuccess().StandardOutput;
+        Assert.Equal(Lines(expected), Lines(exec));
+        Assert.Equal("15000", OpenFiles(exec));
+    }
+
+    [SkippableFact]
+    public void TheKernelsLimitsAreTheHosts()
+    {
+        Installation.RequireRuntime();
+        Skip.If(File.ReadAllText("/proc/sys/vm/overcommit_memory").Trim() == "2", "the host itself refuses large allocations");
+        using Bundle bundle = Bundle.Create("cat /proc/sys/kernel/threads-max /proc/sys/kernel/pid_max; dd if=/dev/zero of=/dev/null bs=900M count=0 2>/dev/null && echo granted");
+        CommandResult result = Container.Run(bundle);
+        Assert.Equal(
+            File.ReadAllText("/proc/sys/kernel/threads-max") + File.ReadAllText("/proc/sys/kernel/pid_max") + "granted\n", result.StandardOutput);
+    }
+
+    private static IEnumerable<string> Lines(string limits) =>
+        Limits.Select(l => limits.Split('\n').Single(line => line.StartsWith(l + "  ", StringComparison.Ordinal)).TrimEnd());
+
+    private static string OpenFiles(string limits) =>
+        limits.Split('\n').Single(l => l.StartsWith("Max open files", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[4];
+}
