@@ -17,8 +17,14 @@ namespace MicroVm.Sandbox.Vm;
 /// <param name="HostCpus">Host CPUs that the VM may use (cpuset.cpus); empty: all.</param>
 public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, string KernelArguments, IReadOnlyList<int> HostCpus)
 {
-    /// <summary>Memory of a VM whose container has no limit.</summary>
-    public const int DefaultMemoryMiB = 128;
+    /// <summary>
+    /// Memory of a VM whose container has no limit, in MiB: the most that costs no measurable start and less than 3 MiB of the host's
+    /// memory (docs/CALLERS.md, "Size").
+    /// </summary>
+    public const int DefaultMemoryMiB = 256;
+
+    /// <summary>Least memory of a VM whose container has a limit, in MiB.</summary>
+    public const int LeastLimitedMemoryMiB = 128;
 
     /// <summary>Least memory in which kernel and agent start.</summary>
     public const int MinMemoryMiB = 48;
@@ -72,7 +78,7 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
 
         // A limit above the host's memory is legal, as on the host, and then limits nothing.
         long needed = (limit.Value >> 20) + ((limit.Value & ((1 << 20) - 1)) != 0 ? 1 : 0) + OverheadMiB;
-        return (int)Math.Min(Math.Max(DefaultMemoryMiB, needed), Math.Min(hostMemoryMiB, int.MaxValue));
+        return (int)Math.Min(Math.Max(LeastLimitedMemoryMiB, needed), Math.Min(hostMemoryMiB, int.MaxValue));
     }
 
     private static int VcpusFor(CpuResources? cpu, int? without, int setSize, int hostCpus)
