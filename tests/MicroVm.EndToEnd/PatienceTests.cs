@@ -31,6 +31,21 @@ public sealed class PatienceTests
         Assert.Empty(Directory.EnumerateFileSystemEntries(c.Root));
     }
 
+    [SkippableFact]
+    public void AnAgentThatOnlySaysThatItKilledLosesItsVm()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("echo must not run");
+        using DetachedContainer c = new(bundle);
+        c.Create(HostileAgent.Flags(bundle, "immortal", 60)).EnsureSuccess();
+        c.Call("start").EnsureSuccess();
+        int pid = c.Pid;
+        InTime(c, "kill", c.Id, "TERM").EnsureSuccess();
+        Assert.Equal("running", c.Status);
+        InTime(c, "kill", c.Id, "KILL").EnsureSuccess();
+        Assert.Equal(137, DetachedContainer.Reap(pid));
+    }
+
     [SkippableTheory]
     [InlineData("kill", "KILL")]
     [InlineData("delete", "--force")]

@@ -121,7 +121,7 @@ static void answer(int fd, uint32_t call, int waiting, int starting)
 	unsigned char *start = big + 32;
 	size_t length = sizeof(big) - 64;
 
-	if (is("mute") || (is("later") && (started || waiting)))
+	if (is("mute") || (is("later") && (started || waiting)) || (is("immortal") && waiting))
 		return;
 	started |= starting;
 	if (is("oversized")) {
