@@ -94,6 +94,23 @@ public sealed class FlagTests
     }
 
     [SkippableFact]
+    public void ADebuggedExecTellsItsSteps()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("sleep 1000");
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        c.Call("start").EnsureSuccess();
+        CommandResult exec = c.Raw("--debug", "--log", c["exec-log"], "exec", c.Id, "echo", "done").EnsureSuccess();
+        Assert.Equal(("done\n", ""), (exec.StandardOutput, exec.StandardError));
+        string log = File.ReadAllText(c["exec-log"]);
+        foreach (string step in (string[])["the process on the host is started", "connected to the agent", "the guest has started the process", "the process runs"])
+        {
+            Assert.Matches($@"level=debug msg=""{step} \(\+[0-9.]+ ms\)""", log);
+        }
+    }
+
+    [SkippableFact]
     public void OurOwnFlagsShapeTheVm()
     {
         Installation.RequireKvm();
