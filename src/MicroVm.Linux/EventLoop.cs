@@ -212,12 +212,17 @@ public sealed unsafe class EventLoop : IDisposable, IEventHandler
     private void RunDeferred()
     {
         (_deferred, _runningDeferred) = (_runningDeferred, _deferred);
-        foreach (IDeferredWork work in _runningDeferred)
+        try
         {
-            work.RunDeferred();
+            foreach (IDeferredWork work in _runningDeferred)
+            {
+                work.RunDeferred();
+            }
         }
-
-        _runningDeferred.Clear();
+        finally
+        {
+            _runningDeferred.Clear();
+        }
     }
 
     private readonly record struct Watch(SafeFd Fd, IEventHandler Handler, uint Generation);

@@ -13,6 +13,7 @@ public readonly record struct ExitStatus(int Status, int Signal);
 /// </summary>
 public sealed unsafe class SpawnedProcess : IDisposable
 {
+    private static readonly TimeSpan s_killPatience = TimeSpan.FromSeconds(10);
     private readonly Lock _lock = new();
     private ExitStatus? _exit;
 
@@ -57,11 +58,15 @@ public sealed unsafe class SpawnedProcess : IDisposable
         }
     }
 
-    /// <summary>Ends the child with SIGKILL and waits for it.</summary>
-    public ExitStatus Kill()
+    /// <summary>
+    /// Ends the child with SIGKILL and waits for it, at most ten seconds: a process that waits for a device or a server of files may
+    /// take for ever.
+    /// </summary>
+    /// <returns>How it ended; null when it has not, though it will as soon as the kernel lets it.</returns>
+    public ExitStatus? Kill()
     {
         Signal(Libc.SIGKILL);
-        return Wait(0)!.Value;
+        return Wait(s_killPatience);
     }
 
     /// <inheritdoc/>

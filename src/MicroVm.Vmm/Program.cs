@@ -57,9 +57,11 @@ public static class Program
         using ControlServer? control = config.Control is { } file
             ? ControlServer.Start(file, machine.Loop, new ControlOperations(machine, () => clock.MicrosecondsTo(machine.FirstRunTimestamp)))
             : null;
+        machine.StartThreads();
         if (config.FilterSystemCalls)
         {
             SystemCallFilter.TurnOn();
+            machine.NarrowThreads();
         }
 
         VmmExitCode code = machine.Run();

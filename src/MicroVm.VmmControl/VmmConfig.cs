@@ -157,6 +157,9 @@ public sealed record FsConfig
     /// <summary>Mount tag, at most 36 bytes.</summary>
     public required string Tag { get; set; }
 
+    /// <summary>Files get no set-user-id and set-group-id bits and no capabilities, whatever the guest asks for.</summary>
+    public bool StripSetId { get; set; }
+
     /// <summary>Directories and single files, each an entry of the root directory.</summary>
     public IReadOnlyList<FsExport> Exports { get; set; } = [];
 }

@@ -53,7 +53,7 @@ public sealed unsafe class SpawnTests
         using SpawnedProcess child = Started("exec sleep 1000");
         Assert.Null(child.TryWait());
         Assert.Null(child.Wait(TimeSpan.FromMilliseconds(10)));
-        Assert.Equal(new ExitStatus(0, 9), child.Kill());
+        Assert.Equal((ExitStatus?)new ExitStatus(0, 9), child.Kill());
         Assert.Equal(new ExitStatus(0, 9), child.TryWait());
         child.Signal(15);
     }

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Runtime.Intrinsics.X86;
 using MicroVm.Kvm;
 using MicroVm.Kvm.Native;
 using MicroVm.Linux;
@@ -13,8 +12,6 @@ namespace MicroVm.Cli.Doctor;
 /// <summary>The checks of <c>doctor</c>.</summary>
 internal static class HostChecks
 {
-    private const int VmxBit = 1 << 5, SvmBit = 1 << 2;
-
     private static readonly (string Name, uint Capability)[] Required =
     [
         ("KVM_CAP_IRQCHIP", KvmAbi.KVM_CAP_IRQCHIP), ("KVM_CAP_USER_MEMORY", KvmAbi.KVM_CAP_USER_MEMORY),
@@ -77,9 +74,7 @@ internal static class HostChecks
         }
     }
 
-    private static bool HasVirtualization => (X86Base.CpuId(1, 0).Ecx & VmxBit) != 0 || (X86Base.CpuId(unchecked((int)0x8000_0001), 0).Ecx & SvmBit) != 0;
-
-    private static Finding HostKind(RuntimeFiles files) => HasVirtualization
+    private static Finding HostKind(RuntimeFiles files) => HardwareVirtualization.IsPresent
             ? new(FindingState.Ok, "kind of host", "standard: VT-x or AMD-V runs the guest's kernel on the processor")
             : files.PvmKernel is { } kernel
             ? new(FindingState.Ok, "kind of host", $"pvm: no VT-x or AMD-V; {kernel} runs where KVM does not emulate it")
@@ -119,7 +114,7 @@ internal static class HostChecks
         }
     }
 
-    private static string KernelOfHost(RuntimeFiles files) => !HasVirtualization && files.PvmKernel is { } pvm ? pvm : files.Kernel;
+    private static string KernelOfHost(RuntimeFiles files) => !HardwareVirtualization.IsPresent && files.PvmKernel is { } pvm ? pvm : files.Kernel;
 
     private static Finding Tun()
     {

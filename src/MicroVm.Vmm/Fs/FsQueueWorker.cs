@@ -1,13 +1,12 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Fs;
 
 /// <summary>
-/// A thread that serves one queue of a virtio-fs device: system calls for the guest may block it, and the other queue
-/// must not wait. It runs from its construction until it is disposed of.
+/// Serves one queue of a virtio-fs device on a thread of its own: system calls for the guest may block it, and the other queue
+/// must not wait. It serves from its construction until it is disposed of.
 /// </summary>
 internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
 {
@@ -23,45 +22,42 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
     private readonly DeviceThread _thread;
     private readonly IdleFileTimer? _timer;
     private volatile FuseRequest? _request;
-    private volatile bool _isStopping;
 
     /// <summary>Starts serving.</summary>
-    /// <param name="name">The thread's name.</param>
+    /// <param name="thread">The thread; parked.</param>
     /// <param name="server">Carries out the requests.</param>
     /// <param name="queue">The queue; nothing else may use it until this is disposed of.</param>
     /// <param name="interrupt">The way to the driver.</param>
     /// <param name="timer">Run by this thread as well; borrowed.</param>
-    public FsQueueWorker(string name, FuseServer server, Virtqueue queue, IVirtioInterrupt interrupt, IdleFileTimer? timer = null)
+    public FsQueueWorker(DeviceThread thread, FuseServer server, Virtqueue queue, IVirtioInterrupt interrupt, IdleFileTimer? timer = null)
     {
         _timer = timer;
         _server = server;
         _queue = queue;
         _interrupt = interrupt;
         _chain = new DescriptorChain(queue.Size);
-        _thread = new DeviceThread(name, ThreadKind.Files, interrupt);
-        _thread.Loop.Defer(this);
-        _thread.Start();
+        _thread = thread;
+        _thread.Serve(interrupt, () => _thread.Loop.Defer(this));
     }
 
-    /// <summary>Has the thread end after the request that it is at, or a step of it. Any thread.</summary>
+    /// <summary>Has the thread stop after the request that it is at, or a step of it. Any thread.</summary>
     public void RequestStop()
     {
-        _isStopping = true;
+        _thread.RequestStop();
         _request?.Stop();
     }
 
-    /// <summary>Stops the thread, and waits for that.</summary>
-    public void Stop()
+    /// <summary>Stops, and waits for that; false when the request under way takes longer than <paramref name="milliseconds"/>.</summary>
+    public bool TryPark(int milliseconds)
     {
         RequestStop();
-        _thread.Stop();
+        return _thread.TryPark(LetGo, milliseconds);
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        Stop();
-        _thread.Dispose();
+        _ = TryPark(Timeout.Infinite);
         _request?.Dispose();
         _chain.Dispose();
     }
@@ -69,6 +65,11 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
     /// <summary>Prepares the thread, which first comes here, and serves what waits already.</summary>
     void IDeferredWork.RunDeferred()
     {
+        if (_thread.IsStopping)
+        {
+            return;
+        }
+
         _request = _server.PrepareThread();
         _thread.Loop.Add(_queue.Kick.Fd, Libc.EPOLLIN, this);
         if (_timer is not null)
@@ -85,6 +86,15 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         Serve();
     }
 
+    private void LetGo()
+    {
+        _thread.Loop.Remove(_queue.Kick.Fd);
+        if (_timer is not null)
+        {
+            _thread.Loop.Remove(_timer.Fd);
+        }
+    }
+
     private void Serve()
     {
         do
@@ -92,7 +102,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
             _queue.DisableNotifications();
             ServePending();
         }
-        while (!_isStopping && !_queue.IsBroken && _queue.EnableNotifications());
+        while (!_thread.IsStopping && !_queue.IsBroken && _queue.EnableNotifications());
 
         if (_queue.IsBroken)
         {
@@ -105,7 +115,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
     {
         int waiting = 0;
         uint bytes = 0;
-        while (!_isStopping && _queue.TryPop(_chain))
+        while (!_thread.IsStopping && _queue.TryPop(_chain))
         {
             uint written = _server.Process(_request!, _chain);
             _queue.PushUsed(_chain.Head, written);

@@ -152,7 +152,7 @@ internal sealed unsafe partial class FuseServer
             byte* link = stackalloc byte[ProcFd.NameLength];
             ProcFd.Format(inode.Fd, link);
             r.Credentials.ClearSetIdBits(false);
-            error = Result(Libc.fchmodat(_procSelfFd.Value, link, change.mode & 0xFFF, 0));
+            error = Result(Libc.fchmodat(_procSelfFd.Value, link, AllowedMode(change.mode & 0xFFF, inode.FileType), 0));
         }
 
         const uint Times = Fuse.FATTR_ATIME | Fuse.FATTR_MTIME | Fuse.FATTR_ATIME_NOW | Fuse.FATTR_MTIME_NOW;
@@ -169,7 +169,10 @@ internal sealed unsafe partial class FuseServer
         uint uid = (change.valid & Fuse.FATTR_UID) != 0 ? change.uid : uint.MaxValue;
         uint gid = (change.valid & Fuse.FATTR_GID) != 0 ? change.gid : uint.MaxValue;
         byte empty = 0;
-        return Result(Libc.fchownat(inode.Fd, &empty, uid, gid, Libc.AT_EMPTY_PATH | Libc.AT_SYMLINK_NOFOLLOW));
+        int error = Result(Libc.fchownat(inode.Fd, &empty, uid, gid, Libc.AT_EMPTY_PATH | Libc.AT_SYMLINK_NOFOLLOW));
+
+        // An id that the VMM's user namespace has not.
+        return error == Fail(Errno.EINVAL) ? Fail(Errno.EPERM) : error;
     }
 
     private int SetSize(FuseRequest r, in InodePin inode, in fuse_setattr_in change)

@@ -80,7 +80,7 @@ internal sealed unsafe partial class FuseServer
 
         using InodePin pinned = parent;
         r.Credentials.SetUmask(node.umask);
-        return MakeEntry(r, parent, name, type | (node.mode & 0xFFF));
+        return MakeEntry(r, parent, name, type | AllowedMode(node.mode & 0xFFF, type));
     }
 
     private int MakeDirectory(FuseRequest r)

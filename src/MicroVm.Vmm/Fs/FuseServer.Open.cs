@@ -163,7 +163,7 @@ internal sealed unsafe partial class FuseServer
         int error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
         if (error == 0)
         {
-            fd = OpenBeneath(parent.Fd, name, flags, create.mode & 0xFFF);
+            fd = OpenBeneath(parent.Fd, name, flags, AllowedMode(create.mode & 0xFFF, Libc.S_IFREG));
             error = fd < 0 ? Failed() : 0;
             r.Credentials.Leave(r.Header.uid, r.Header.gid);
         }

@@ -139,6 +139,11 @@ internal sealed unsafe partial class FuseServer
             return error;
         }
 
+        if (_stripSetId && text[..^1].SequenceEqual("security.capability"u8))
+        {
+            return Fail(Errno.EPERM);
+        }
+
         error = PinForChange(r.NodeId, out InodePin inode);
         if (error != 0)
         {

@@ -33,13 +33,16 @@ internal sealed unsafe partial class FuseServer : IDisposable
     private readonly InodeTable _inodes;
     private readonly HandleTable _handles;
     private readonly InodeNumbers _numbers = new();
+    private readonly bool _stripSetId;
     private volatile bool _initialised;
 
     /// <summary>Makes a server without exports.</summary>
     /// <param name="budget">How many descriptors its guest may make it hold.</param>
     /// <exception cref="LinuxException">/proc/self/fd cannot be opened.</exception>
-    public FuseServer(FdBudget budget)
+    /// <param name="stripSetId">Set-user-id and set-group-id bits of files, and capabilities of files, are not to be had.</param>
+    public FuseServer(FdBudget budget, bool stripSetId = false)
     {
+        _stripSetId = stripSetId;
         _budget = budget;
         _exports = new ExportTable(_procSelfFd);
         _inodes = new InodeTable(budget, MostInodes);
@@ -261,4 +264,10 @@ internal sealed unsafe partial class FuseServer : IDisposable
         EndSession();
         return 0;
     }
+
+    /// <summary>The mode that a file may have here.</summary>
+    /// <param name="mode">What the guest asks for.</param>
+    /// <param name="type">S_IF*: set-group-id of a directory gives its files a group, and nobody a right.</param>
+    private uint AllowedMode(uint mode, uint type) =>
+        _stripSetId && type == Libc.S_IFREG ? mode & ~(Libc.S_ISUID | Libc.S_ISGID) : mode;
 }

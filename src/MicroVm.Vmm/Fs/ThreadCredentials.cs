@@ -70,14 +70,14 @@ internal sealed unsafe class ThreadCredentials
 
         if (gid != _group && SetId(Libc.SYS_setresgid, gid) != 0)
         {
-            return -(int)Check.LastErrno;
+            return Refusal();
         }
 
         if (uid != _user && SetId(Libc.SYS_setresuid, uid) != 0)
         {
-            int errno = (int)Check.LastErrno;
+            int error = Refusal();
             Leave(_user, gid);
-            return -errno;
+            return error;
         }
 
         if (uid != 0)
@@ -135,6 +135,9 @@ internal sealed unsafe class ThreadCredentials
             SetEffective(clear ? _effective & ~(1u << Libc.CAP_FSETID) : _effective, _effectiveHigh);
         }
     }
+
+    // As the kernel answers a user namespace's process whose own id has no place in a file system (may_create of fs/namei.c).
+    private static int Refusal() => -(int)(Check.LastErrno is Errno.EINVAL ? Errno.EOVERFLOW : Check.LastErrno);
 
     private static nint SetId(long call, uint id) => Libc.syscall((nint)call, -1, (nint)id, -1, 0, 0, 0);
 

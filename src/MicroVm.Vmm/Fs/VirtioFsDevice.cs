@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Text;
 using MicroVm.Linux;
 using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 using MicroVm.VmmControl;
 
@@ -19,6 +20,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     private const int ConfigLength = MaxTagLength + sizeof(uint);
     private readonly byte[] _config = new byte[ConfigLength];
     private readonly FuseServer _server;
+    private readonly DeviceThread[] _threads;
     private readonly List<FsQueueWorker> _workers = [];
     private IdleFileTimer? _timer;
 
@@ -26,9 +28,10 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     /// <param name="tag">The name that the guest mounts it by.</param>
     /// <param name="exports">Entries of the root directory; their descriptors are taken over, also when this throws.</param>
     /// <param name="name">Name for logs and counters: "fs0".</param>
+    /// <param name="stripSetId">Files get no set-user-id and set-group-id bits, and no capabilities.</param>
     /// <exception cref="ArgumentException">The tag is empty or too long, or an export cannot be added.</exception>
     /// <exception cref="LinuxException">The process has no descriptors left or cannot read /proc/self/fd.</exception>
-    public VirtioFsDevice(string tag, IEnumerable<VirtioFsExport> exports, string name = "fs")
+    public VirtioFsDevice(string tag, IEnumerable<VirtioFsExport> exports, string name = "fs", bool stripSetId = false)
     {
         ArgumentException.ThrowIfNullOrEmpty(tag);
         ArgumentNullException.ThrowIfNull(exports);
@@ -39,7 +42,8 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
 
         Tag = tag;
         Name = name;
-        _server = new FuseServer(FdBudget.OfProcess);
+        _threads = [new DeviceThread($"{name}-hiprio", ThreadKind.Files), new DeviceThread($"{name}-requests", ThreadKind.Files)];
+        _server = new FuseServer(FdBudget.OfProcess, stripSetId);
         Encoding.UTF8.GetBytes(tag, _config);
         BinaryPrimitives.WriteUInt32LittleEndian(_config.AsSpan(MaxTagLength), 1);
         foreach (VirtioFsExport export in exports)
@@ -104,24 +108,29 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         {
             if (activation.Queues[i] is { } queue)
             {
-                string thread = i == 0 ? $"{Name}-hiprio" : $"{Name}-requests";
-                _workers.Add(new FsQueueWorker(thread, _server, queue, activation.Interrupt, timer));
+                _workers.Add(new FsQueueWorker(_threads[i], _server, queue, activation.Interrupt, timer));
                 timer = null;
             }
         }
     }
 
     /// <inheritdoc/>
-    public override void Quiesce()
+    public override void StartThreads() => Array.ForEach(_threads, t => t.Start());
+
+    /// <inheritdoc/>
+    public override void NarrowThreads() => Array.ForEach(_threads, t => t.Narrow());
+
+    /// <inheritdoc/>
+    public override bool TryPark(int milliseconds)
     {
         _workers.ForEach(w => w.RequestStop());
-        _workers.ForEach(w => w.Stop());
+        return _workers.TrueForAll(w => w.TryPark(milliseconds));
     }
 
     /// <inheritdoc/>
     public override void Reset()
     {
-        Quiesce();
+        _ = TryPark(Timeout.Infinite);
         _workers.ForEach(w => w.Dispose());
         _workers.Clear();
         _timer?.Dispose();
@@ -143,6 +152,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     public override void Dispose()
     {
         Reset();
+        Array.ForEach(_threads, t => t.Dispose());
         _server.Dispose();
         base.Dispose();
     }

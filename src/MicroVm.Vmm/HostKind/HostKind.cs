@@ -1,4 +1,3 @@
-using System.Runtime.Intrinsics.X86;
 using MicroVm.Kvm;
 using MicroVm.Kvm.Native;
 using MicroVm.Linux;
@@ -31,9 +30,6 @@ public sealed class HostKind
     /// </summary>
     public const string PvmKernelCommandLine = "mitigations=off";
 
-    private const int VmxBit = 1 << 5;
-    private const int SvmBit = 1 << 2;
-
     private HostKind(string name, string commandLine)
     {
         Name = name;
@@ -54,12 +50,8 @@ public sealed class HostKind
     {
         ArgumentNullException.ThrowIfNull(vcpu);
         ArgumentNullException.ThrowIfNull(memory);
-        return HasHardwareVirtualization() || CanRunPopcnt(vcpu, memory) ? Standard : Pvm;
+        return HardwareVirtualization.IsPresent || CanRunPopcnt(vcpu, memory) ? Standard : Pvm;
     }
-
-    /// <summary>True when this host's processor shows VT-x or AMD-V.</summary>
-    internal static bool HasHardwareVirtualization() =>
-        (X86Base.CpuId(1, 0).Ecx & VmxBit) != 0 || (X86Base.CpuId(unchecked((int)0x8000_0001), 0).Ecx & SvmBit) != 0;
 
     /// <summary>
     /// Runs popcnt in real mode: a processor executes it, KVM's instruction emulator does not know it and ends with an

@@ -3,20 +3,18 @@ using MicroVm.Linux.Native;
 
 namespace MicroVm.Vmm.Jail;
 
-/// <summary>What every thread of the VMM does first.</summary>
+/// <summary>What the threads of the VMM are told before the system call filter is on.</summary>
 public static unsafe class JailedThread
 {
     // TASK_COMM_LEN with its NUL.
     private const int NameLength = 16;
 
-    /// <summary>Tells the kernel the calling thread's name, and leaves the thread only what its kind needs.</summary>
-    /// <exception cref="Linux.LinuxException">The filter is refused.</exception>
-    public static void Begin(ThreadKind kind)
+    /// <summary>Tells the kernel the calling thread's name: at most 15 bytes of it.</summary>
+    public static void Name(string name)
     {
-        byte* name = stackalloc byte[NameLength];
-        new Span<byte>(name, NameLength).Clear();
-        Encoding.UTF8.TryGetBytes(Thread.CurrentThread.Name, new Span<byte>(name, NameLength - 1), out _);
-        _ = Libc.prctl(Libc.PR_SET_NAME, (nuint)name, 0, 0, 0);
-        SystemCallFilter.Narrow(kind);
+        byte* bytes = stackalloc byte[NameLength];
+        new Span<byte>(bytes, NameLength).Clear();
+        Encoding.UTF8.TryGetBytes(name, new Span<byte>(bytes, NameLength - 1), out _);
+        _ = Libc.prctl(Libc.PR_SET_NAME, (nuint)bytes, 0, 0, 0);
     }
 }

@@ -65,17 +65,20 @@ public static unsafe class SystemCallFilter
 
     private static bool s_on;
 
-    /// <summary>Puts the filter of the device thread on every thread that the process has; <see cref="Narrow"/> has an effect from now on.</summary>
+    /// <summary>
+    /// Puts the filter of <see cref="ThreadKind.Any"/> on every thread that the process has: no other can be made from now on.
+    /// <see cref="Narrow"/> has an effect from now on.
+    /// </summary>
     /// <exception cref="LinuxException">The kernel refuses; no_new_privs is not set.</exception>
     public static void TurnOn()
     {
-        Install(ThreadKind.Device, FilterFlagTsync);
+        Install(ThreadKind.Any, FilterFlagTsync);
         s_on = true;
     }
 
     /// <summary>
-    /// Called by a thread at its start: leaves it what its kind needs and no more, and no capability unless it serves files.
-    /// Nothing happens in a process whose filter is not on.
+    /// Leaves the calling thread what its kind needs and no more, and no capability unless it serves files. Once for each thread;
+    /// nothing happens in a process whose filter is not on.
     /// </summary>
     /// <exception cref="LinuxException">The kernel refuses.</exception>
     public static void Narrow(ThreadKind kind)

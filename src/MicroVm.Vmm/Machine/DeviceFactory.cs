@@ -72,7 +72,7 @@ internal static class DeviceFactory
 
         try
         {
-            machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}"));
+            machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId));
         }
         catch (ArgumentException e)
         {

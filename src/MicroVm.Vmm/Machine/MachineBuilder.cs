@@ -207,7 +207,7 @@ public static class MachineBuilder
                 CpuTemplate.Find(config.CpuTemplate)!);
             kvm_cpuid_entry2[] leaves = cpuid.For(i);
             vcpu.SetCpuid2(leaves);
-            if (HostKind.HasHardwareVirtualization())
+            if (HardwareVirtualization.IsPresent)
             {
                 VcpuSetup.SetXcr0(vcpu, leaves);
             }

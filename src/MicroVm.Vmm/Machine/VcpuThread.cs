@@ -26,6 +26,8 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     private readonly Thread _thread;
     private readonly long[] _exits = new long[ExitReasons];
     private readonly object _parkLock = new();
+    private readonly ManualResetEventSlim _entered = new();
+    private bool _started;
     private bool _parkRequested;
     private int _parkEpoch;
     private int _reportedEpoch;
@@ -43,7 +45,18 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
         };
     }
 
-    public void Start() => _thread.Start();
+    /// <summary>Starts the thread, which waits for <see cref="Enter"/>. Further calls do nothing.</summary>
+    public void Start()
+    {
+        if (!_started)
+        {
+            _started = true;
+            _thread.Start();
+        }
+    }
+
+    /// <summary>Lets the thread leave itself no more than it needs, and run the guest.</summary>
+    public void Enter() => _entered.Set();
 
     /// <summary>Makes the thread leave the guest and look at what is wanted of it.</summary>
     public void Kick() => _vcpu.Kick();
@@ -71,8 +84,8 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
         }
     }
 
-    /// <summary>Waits for the thread's end, at most this long.</summary>
-    public bool Join(int milliseconds) => _thread.Join(milliseconds);
+    /// <summary>Waits for the thread's end, at most this long; true at once when it was never started.</summary>
+    public bool Join(int milliseconds) => !_started || _thread.Join(milliseconds);
 
     public void CollectCounters(Action<string, long> add)
     {
@@ -96,6 +109,13 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
 
     private void Main()
     {
+        JailedThread.Name(_thread.Name!);
+        _entered.Wait();
+        if (_machine.IsEnding)
+        {
+            return;
+        }
+
         if (_vcpu.Id == 0)
         {
             _machine.OnFirstRun();
@@ -103,7 +123,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
 
         try
         {
-            JailedThread.Begin(ThreadKind.Vcpu);
+            SystemCallFilter.Narrow(ThreadKind.Vcpu);
             while (!_machine.IsEnding && RunOnce())
             {
             }

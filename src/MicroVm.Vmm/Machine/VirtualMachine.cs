@@ -6,6 +6,7 @@ using MicroVm.Linux;
 using MicroVm.Vmm.Boot;
 using MicroVm.Vmm.Bus;
 using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Serial;
 using MicroVm.Vmm.Virtio;
@@ -22,6 +23,7 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
 {
     private const int NotEnded = -1;
     private const int JoinMilliseconds = 2000;
+    private const int ParkMilliseconds = 1000;
     private readonly List<VcpuThread> _vcpus = [];
     private readonly List<MmioTransport> _transports = [];
     private int _endCode = NotEnded;
@@ -80,6 +82,39 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     internal bool IsEnding => Volatile.Read(ref _endCode) != NotEnded;
 
     /// <summary>
+    /// Makes all threads that the machine will ever have; they wait. Called before the system call filter is turned on; otherwise
+    /// <see cref="Run"/> does it.
+    /// </summary>
+    public void StartThreads()
+    {
+        foreach (MmioTransport transport in _transports)
+        {
+            transport.Device.StartThreads();
+        }
+
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Start();
+        }
+    }
+
+    /// <summary>
+    /// Leaves the devices' threads, the runtime's and the calling one, which becomes the device thread, no more than they need; vCPUs
+    /// do it themselves. Called once the filter is on.
+    /// </summary>
+    /// <exception cref="LinuxException">The kernel refuses a filter.</exception>
+    public void NarrowThreads()
+    {
+        foreach (MmioTransport transport in _transports)
+        {
+            transport.Device.NarrowThreads();
+        }
+
+        RuntimeThreads.Narrow();
+        SystemCallFilter.Narrow(ThreadKind.Device);
+    }
+
+    /// <summary>
     /// Runs the guest until it ends, or <see cref="End"/> is called; the calling thread serves the devices meanwhile.
     /// </summary>
     /// <returns>How it ended.</returns>
@@ -87,9 +122,10 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     {
         // A guest may set a device up with its first instructions, and that is the device thread's work.
         Loop.Claim();
+        StartThreads();
         foreach (VcpuThread vcpu in _vcpus)
         {
-            vcpu.Start();
+            vcpu.Enter();
         }
 
         Loop.Run();
@@ -187,12 +223,35 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
         }
     }
 
-    /// <summary>Stops and closes the devices, then the VM and its memory.</summary>
+    /// <summary>
+    /// Stops and closes the devices, then the VM and its memory. A device whose request the host has not finished within a second
+    /// keeps all of that, until the process ends.
+    /// </summary>
     public void Dispose()
     {
+        _ = Interlocked.CompareExchange(ref _endCode, (int)VmmExitCode.Stopped, NotEnded);
+        bool idle = true;
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Enter();
+            idle &= vcpu.Join(ParkMilliseconds);
+        }
+
         foreach (MmioTransport transport in _transports)
         {
-            transport.Dispose();
+            if (transport.Device.TryPark(ParkMilliseconds))
+            {
+                transport.Dispose();
+            }
+            else
+            {
+                idle = false;
+            }
+        }
+
+        if (!idle)
+        {
+            return;
         }
 
         Serial?.Dispose();

@@ -4,23 +4,35 @@ using MicroVm.Vmm.Jail;
 namespace MicroVm.Vmm.Virtio;
 
 /// <summary>
-/// A thread that serves queues of a device, with an event loop of its own: for devices whose requests block. Owns both.
+/// A thread that serves queues of a device, with an event loop of its own: for devices whose requests block. The device has it
+/// for all of its life, since no thread can be made once the system call filter is on; between a reset and the next activation
+/// it is parked. Owns thread and loop.
 /// </summary>
+/// <remarks>
+/// <see cref="Serve"/>, <see cref="TryPark"/> and <see cref="Dispose"/> are called by one thread at a time: the device loop's, or
+/// that of a vCPU that resets the device.
+/// </remarks>
 internal sealed class DeviceThread : IDisposable
 {
     private const int StackBytes = 256 * 1024;
     private readonly ThreadKind _kind;
-    private readonly IVirtioInterrupt _interrupt;
     private readonly Thread _thread;
+    private readonly ManualResetEventSlim _claimed = new();
+    private readonly ManualResetEventSlim _parked = new(true);
+    private IVirtioInterrupt? _interrupt;
+    private bool _started;
+    private bool _serving;
+    private bool _endPosted;
+    private volatile bool _ended;
+    private volatile bool _failed;
+    private volatile bool _stopping;
 
-    /// <summary>Makes the thread; it runs from <see cref="Start"/> on.</summary>
+    /// <summary>Makes the thread; it runs, parked, from <see cref="Start"/> or the first <see cref="Serve"/> on.</summary>
     /// <param name="name">Its name, also in logs.</param>
     /// <param name="kind">Which system calls it is left.</param>
-    /// <param name="interrupt">The way to the driver, whose device needs a reset when the thread cannot go on.</param>
-    internal DeviceThread(string name, ThreadKind kind, IVirtioInterrupt interrupt)
+    internal DeviceThread(string name, ThreadKind kind)
     {
         _kind = kind;
-        _interrupt = interrupt;
         _thread = new Thread(Run, StackBytes) { IsBackground = true, Name = name };
     }
 
@@ -30,37 +42,117 @@ internal sealed class DeviceThread : IDisposable
     /// <summary>The loop that the thread runs.</summary>
     internal EventLoop Loop { get; } = new();
 
-    /// <summary>Starts the loop.</summary>
-    internal void Start() => _thread.Start();
+    /// <summary>The queues are to be left alone: looked at between two requests, so that a reset waits for one at most.</summary>
+    internal bool IsStopping => _stopping || _failed;
 
-    /// <summary>Ends the loop after its current turn, and waits for that; what it served may then be disposed of.</summary>
-    internal void Stop()
+    /// <summary>Starts the thread, which then waits for work. Further calls do nothing.</summary>
+    internal void Start()
     {
-        Loop.Stop();
-        if (!_thread.ThreadState.HasFlag(ThreadState.Unstarted))
+        if (!_started)
         {
-            _thread.Join();
+            _started = true;
+            _thread.Start();
         }
     }
 
-    /// <summary>Stops the thread when it runs still.</summary>
+    /// <summary>Leaves the thread the system calls and capabilities of its kind, and waits for that.</summary>
+    /// <exception cref="LinuxException">The filter is refused.</exception>
+    internal void Narrow() => Invoke(() => SystemCallFilter.Narrow(_kind));
+
+    /// <summary>Runs <paramref name="begin"/> on the thread, which registers what is to be served on its loop.</summary>
+    /// <param name="interrupt">The way to the driver, whose device needs a reset when the thread cannot go on.</param>
+    /// <param name="begin">What it throws is thrown here; the thread is parked then.</param>
+    internal void Serve(IVirtioInterrupt interrupt, Action begin)
+    {
+        Start();
+        _interrupt = interrupt;
+        _failed = _stopping = _endPosted = false;
+        Invoke(begin);
+        _parked.Reset();
+        _serving = true;
+    }
+
+    /// <summary>Sets <see cref="IsStopping"/>, ahead of <see cref="TryPark"/>.</summary>
+    internal void RequestStop() => _stopping = true;
+
+    /// <summary>
+    /// Has the thread stop after the request that it is at, and run <paramref name="end"/>, which takes from its loop what
+    /// <see cref="Serve"/> put there. A thread that does not serve is left alone.
+    /// </summary>
+    /// <param name="end">Run once, also when this is called again because time was up.</param>
+    /// <param name="milliseconds">How long to wait; -1 for as long as the request takes.</param>
+    /// <returns>False when time was up: the thread may still be using the queues.</returns>
+    internal bool TryPark(Action end, int milliseconds = Timeout.Infinite)
+    {
+        if (!_serving)
+        {
+            return true;
+        }
+
+        if (!_endPosted)
+        {
+            _endPosted = _stopping = true;
+            Loop.Post(() =>
+            {
+                end();
+                _parked.Set();
+            });
+        }
+
+        if (!_parked.Wait(milliseconds))
+        {
+            return false;
+        }
+
+        _serving = false;
+        _interrupt = null;
+        return true;
+    }
+
+    /// <summary>Ends the thread, which is parked.</summary>
     public void Dispose()
     {
-        Stop();
+        if (_ended)
+        {
+            return;
+        }
+
+        _ended = true;
+        Loop.Stop();
+        if (_started)
+        {
+            _thread.Join();
+        }
+
         Loop.Dispose();
+        _claimed.Dispose();
+        _parked.Dispose();
+    }
+
+    private void Invoke(Action action)
+    {
+        // Before its thread has claimed it, a loop would run the action here.
+        _claimed.Wait();
+        Loop.Invoke(action);
     }
 
     private void Run()
     {
-        try
+        JailedThread.Name(Name);
+        Loop.Claim();
+        _claimed.Set();
+        while (!_ended)
         {
-            JailedThread.Begin(_kind);
-            Loop.Run();
-        }
-        catch (Exception e) when (e is IOException or InvalidOperationException)
-        {
-            // Queues that cannot be served any more end their device, not the machine.
-            _interrupt.SignalNeedsReset($"{Name}: {e.Message}");
+            try
+            {
+                Loop.Run();
+            }
+            catch (Exception e) when (e is IOException or InvalidOperationException)
+            {
+                // Queues that cannot be served any more end their device, not the machine.
+                _failed = true;
+                _interrupt?.SignalNeedsReset($"{Name}: {e.Message}");
+            }
         }
     }
 }

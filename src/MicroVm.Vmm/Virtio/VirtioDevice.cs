@@ -10,7 +10,8 @@ namespace MicroVm.Vmm.Virtio;
 /// <remarks>
 /// Threads: <see cref="Activate"/> and <see cref="Reset"/> run on the event loop's thread, as do the event handlers
 /// that the device registers there; <see cref="ReadConfig"/> and <see cref="WriteConfig"/> run on vCPU threads.
-/// A device that runs threads of its own starts them in Activate and has joined them when Reset returns.
+/// A device that runs threads of its own has them from <see cref="StartThreads"/> to Dispose; they serve its queues from Activate on,
+/// and have let go of them when <see cref="TryPark"/> says so, or Reset returns.
 /// </remarks>
 public abstract class VirtioDevice : IDisposable
 {
@@ -44,16 +45,29 @@ public abstract class VirtioDevice : IDisposable
         return false;
     }
 
-    /// <summary>The driver set DRIVER_OK: start serving the queues.</summary>
-    public abstract void Activate(VirtioActivation activation);
-
     /// <summary>
-    /// The driver is resetting the device, on whose vCPU's thread this runs, before <see cref="Reset"/>: end threads that may be
-    /// in a long system call, so that the event loop, which serves other devices and the control socket, need not wait for them.
+    /// Starts the threads that the device will need, parked: before the system call filter is turned on, with which no thread
+    /// can be made. A device whose threads were not started starts them in <see cref="Activate"/>.
     /// </summary>
-    public virtual void Quiesce()
+    public virtual void StartThreads()
     {
     }
+
+    /// <summary>Leaves the device's threads what their kinds need (<see cref="Jail.SystemCallFilter.Narrow"/>), once the filter is on.</summary>
+    public virtual void NarrowThreads()
+    {
+    }
+
+    /// <summary>
+    /// Has the device's threads let go of the queues after the request that each is at. Called before <see cref="Reset"/> by who
+    /// can wait for a request of the host, which the event loop cannot.
+    /// </summary>
+    /// <param name="milliseconds">How long to wait for each; -1 for as long as it takes.</param>
+    /// <returns>False when a request still goes on.</returns>
+    public virtual bool TryPark(int milliseconds) => true;
+
+    /// <summary>The driver set DRIVER_OK: start serving the queues.</summary>
+    public abstract void Activate(VirtioActivation activation);
 
     /// <summary>The driver reset the device: stop using the queues before returning. Called only after Activate.</summary>
     public abstract void Reset();

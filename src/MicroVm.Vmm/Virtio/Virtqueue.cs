@@ -125,6 +125,26 @@ public sealed unsafe class Virtqueue
         return true;
     }
 
+    /// <summary>
+    /// Takes the next request, or asks for a kick when there is none, in the order that loses no request: the driver may add one
+    /// just before it sees the wish. After false nothing is to be done until the kick.
+    /// </summary>
+    /// <returns>False when none waits or the queue is (now) broken.</returns>
+    public bool TryPopOrArm(DescriptorChain chain)
+    {
+        while (!TryPop(chain))
+        {
+            if (IsBroken || !EnableNotifications())
+            {
+                return false;
+            }
+
+            DisableNotifications();
+        }
+
+        return true;
+    }
+
     /// <summary>Gives the last popped request back unprocessed, so that the next pop takes it again.</summary>
     public void UndoPop() => _nextAvail--;
 

@@ -46,6 +46,7 @@ internal static class ConfigMembers
     private static readonly Members<FsConfig> Fs = new(
         static () => new FsConfig { Tag = null! },
         ("tag", static (v, ref json) => v.Tag = json.Text()!),
+        ("stripSetId", static (v, ref json) => v.StripSetId = Flag(ref json)),
         ("exports", static (v, ref json) => v.Exports = List(ref json, Export)))
     {
         IsWhole = static v => v.Tag is not null,

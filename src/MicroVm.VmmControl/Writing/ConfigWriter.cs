@@ -96,6 +96,7 @@ public static class ConfigWriter
     private static void Write(Utf8JsonWriter writer, FsConfig fs)
     {
         writer.WriteString("tag"u8, fs.Tag);
+        writer.WriteBoolean("stripSetId"u8, fs.StripSetId);
         List(writer, "exports"u8, fs.Exports, Write);
     }
 

@@ -37,6 +37,7 @@ internal struct BlockConfigSpace
 /// <summary>Feature bits (5.2.3).</summary>
 internal static class BlockFeature
 {
+    public const ulong SizeMax = 1ul << 1;
     public const ulong SegMax = 1ul << 2;
     public const ulong ReadOnly = 1ul << 5;
     public const ulong BlockSize = 1ul << 6;

@@ -17,15 +17,12 @@ public sealed class BlockDevice : VirtioDevice, ICounterSource
     public const int MaxIdBytes = 20;
 
     private const ushort QueueSize = 128;
-
-    // A header and a status segment beside the data: 2.7.5.3.1 bounds a chain by the queue's size.
-    private const uint MaxSegments = QueueSize - 2;
     private const uint BlockSize = 512;
     private readonly BlockBackend _backend;
     private readonly BlockCounters _counters = new();
     private readonly BlockRequests _requests;
     private readonly BlockConfigSpace _config;
-    private BlockWorker? _worker;
+    private readonly BlockWorker _worker;
 
     /// <summary>Makes a disk of <paramref name="file"/>.</summary>
     /// <param name="name">Name for logs and counters: "blk0".</param>
@@ -48,12 +45,14 @@ public sealed class BlockDevice : VirtioDevice, ICounterSource
         byte[] idBytes = new byte[MaxIdBytes];
         Encoding.ASCII.GetBytes(id, idBytes);
         _requests = new BlockRequests(_backend, idBytes, readOnly, _counters);
-        DeviceFeatures = BlockFeature.SegMax | BlockFeature.BlockSize | BlockFeature.Flush
+        _worker = new BlockWorker(name, _requests);
+        DeviceFeatures = BlockFeature.SizeMax | BlockFeature.SegMax | BlockFeature.BlockSize | BlockFeature.Flush
             | (readOnly ? BlockFeature.ReadOnly : BlockFeature.Discard | BlockFeature.WriteZeroes);
         _config = new BlockConfigSpace
         {
             Capacity = _backend.Sectors,
-            SegMax = MaxSegments,
+            SizeMax = BlockRequests.MaxSegmentBytes,
+            SegMax = BlockRequests.MaxSegments,
             BlockSize = BlockSize,
             NumQueues = 1,
             MaxDiscardSectors = BlockRequests.MaxDiscardSectors,
@@ -87,15 +86,20 @@ public sealed class BlockDevice : VirtioDevice, ICounterSource
     {
         ArgumentNullException.ThrowIfNull(activation);
         _requests.WriteThrough = (activation.DriverFeatures & BlockFeature.Flush) == 0;
-        _worker = new BlockWorker(Name, activation.Require(0), activation.Interrupt, _requests);
+        _worker.Serve(activation.Require(0), activation.Interrupt);
     }
 
     /// <inheritdoc/>
-    public override void Reset()
-    {
-        _worker?.Dispose();
-        _worker = null;
-    }
+    public override void StartThreads() => _worker.Thread.Start();
+
+    /// <inheritdoc/>
+    public override void NarrowThreads() => _worker.Thread.Narrow();
+
+    /// <inheritdoc/>
+    public override bool TryPark(int milliseconds) => _worker.TryPark(milliseconds);
+
+    /// <inheritdoc/>
+    public override void Reset() => _ = TryPark(Timeout.Infinite);
 
     /// <inheritdoc/>
     public void CollectCounters(Action<string, long> add)
@@ -108,6 +112,7 @@ public sealed class BlockDevice : VirtioDevice, ICounterSource
     public override void Dispose()
     {
         Reset();
+        _worker.Dispose();
         _backend.Dispose();
         base.Dispose();
     }

@@ -9,6 +9,12 @@ namespace MicroVm.Vmm.Devices.Block;
 /// </summary>
 internal sealed class BlockRequests(BlockBackend backend, byte[] id, bool readOnly, BlockCounters counters)
 {
+    /// <summary>Most data segments of a request: with header and status as many as the queue has entries (2.7.5.3.1).</summary>
+    public const uint MaxSegments = 126;
+
+    /// <summary>Longest data segment in bytes: a request moves at most 63 MiB, so that none takes long.</summary>
+    public const uint MaxSegmentBytes = 512 << 10;
+
     /// <summary>Most ranges of a discard request.</summary>
     public const int MaxDiscardRanges = 16;
 
@@ -29,7 +35,7 @@ internal sealed class BlockRequests(BlockBackend backend, byte[] id, bool readOn
         BlockRequestHeader header = default;
         int n = chain.CopyFromReadable(0, MemoryMarshal.AsBytes(new Span<BlockRequestHeader>(ref header)));
         ulong filled = 0;
-        BlockStatus status = n < BlockRequestHeader.Size
+        BlockStatus status = n < BlockRequestHeader.Size || Math.Max(dataLength, chain.ReadableLength - (ulong)n) > MaxSegments * (ulong)MaxSegmentBytes
             ? BlockStatus.IoError
             : header.Type switch
             {

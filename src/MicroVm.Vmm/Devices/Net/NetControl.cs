@@ -1,80 +1,46 @@
 using System.Buffers.Binary;
-using MicroVm.Linux;
-using MicroVm.Linux.Native;
 using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Net;
 
 /// <summary>The control queue (virtio 1.2, 5.1.6.5): commands one by one, each answered by a byte. Device thread.</summary>
-internal sealed class NetControl : IEventHandler, IDisposable
+internal sealed class NetControl : IRequestHandler, IDisposable
 {
     private const byte Ok = 0;
     private const byte Error = 1;
     private const int HeaderLength = 2;
-    private readonly Virtqueue _queue;
+    private readonly RequestQueue _queue;
     private readonly VirtioActivation _activation;
     private readonly NetDevice _device;
-    private readonly DescriptorChain _chain;
+    private DescriptorChain _chain = null!;
 
+    /// <summary>Serves the queue.</summary>
     public NetControl(Virtqueue queue, VirtioActivation activation, NetDevice device)
     {
-        _queue = queue;
         _activation = activation;
         _device = device;
-        _chain = new DescriptorChain(Math.Max(queue.Size, NetLimits.MaxSegments));
-        activation.Loop.Add(queue.Kick.Fd, Libc.EPOLLIN, this);
+        _queue = new RequestQueue(queue, activation.Interrupt, activation.Loop, this, NetLimits.MaxSegments);
     }
 
     /// <inheritdoc/>
-    public void OnReady(SafeFd fd, uint events)
+    public void Dispose() => _queue.Dispose();
+
+    uint IRequestHandler.Serve(Virtqueue queue, DescriptorChain chain)
     {
-        _ = _queue.Kick.Drain();
-
-        // A driver waits for each answer, so more than the queue holds in one go is not a driver's.
-        for (int i = 0; i < _queue.Size; i++)
+        if (chain.WritableLength == 0)
         {
-            if (!_queue.TryPop(_chain))
-            {
-                if (_queue.IsBroken || !_queue.EnableNotifications())
-                {
-                    break;
-                }
-
-                continue;
-            }
-
-            if (_chain.WritableLength == 0)
-            {
-                _ = _queue.Break("a control command without room for its answer (5.1.6.5)");
-                break;
-            }
-
-            byte answer = Execute() ? Ok : Error;
-            if (answer == Error)
-            {
-                _device.Counters.ControlRefused++;
-            }
-
-            _ = _chain.CopyToWritable(0, [answer]);
-            _queue.PushUsed(_chain.Head, 1);
+            _ = queue.Break("a control command without room for its answer (5.1.6.5)");
+            return 0;
         }
 
-        if (_queue.Publish())
+        _chain = chain;
+        byte answer = Execute() ? Ok : Error;
+        if (answer == Error)
         {
-            _activation.Interrupt.SignalUsed();
+            _device.Counters.ControlRefused++;
         }
 
-        if (!_queue.ReportIfBroken(_activation.Interrupt) && _queue.Pending() > 0)
-        {
-            _queue.Kick.Signal();
-        }
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        _activation.Loop.Remove(_queue.Kick.Fd);
-        _chain.Dispose();
+        return (uint)chain.CopyToWritable(0, [answer]);
     }
 
     private bool Has(ulong feature) => (_activation.DriverFeatures & feature) != 0;

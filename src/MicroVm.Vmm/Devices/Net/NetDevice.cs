@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using MicroVm.Linux;
 using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Net;
@@ -24,6 +25,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
     private RateLimiter? _transmitLimit;
     private ulong _features;
     private VirtioActivation? _activation;
+    private readonly DeviceThread[] _threads;
     private NetPair[] _pairs = [];
     private NetControl? _control;
     private ReceiveFilter _filter = new(default(MacAddress));
@@ -41,6 +43,11 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
         _queueSizes = new ushort[(2 * maxPairs) + 1];
         Array.Fill(_queueSizes, NetLimits.QueueSize);
         _queueSizes[^1] = NetLimits.ControlQueueSize;
+        _threads = new DeviceThread[maxPairs];
+        for (int i = 0; i < maxPairs; i++)
+        {
+            _threads[i] = new DeviceThread($"{name}.{i}", ThreadKind.Network);
+        }
     }
 
     /// <summary>1, or 0 while no interface is attached.</summary>
@@ -176,10 +183,23 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
         try
         {
             // 5.1.2: without MQ there is one pair, and the control queue comes right behind it.
-            _pairs = new NetPair[several ? tap.Queues.Count : 1];
-            for (int i = 0; i < _pairs.Length; i++)
+            NetPair[] pairs = new NetPair[several ? tap.Queues.Count : 1];
+            for (int i = 0; i < pairs.Length; i++)
             {
-                _pairs[i] = MakePair(i, tap, activation);
+                // Its timers are made here: the thread that serves it may make none.
+                NetPair pair = MakePair(i, tap, activation);
+                try
+                {
+                    _threads[i].Serve(activation.Interrupt, pair.Begin);
+                }
+                catch
+                {
+                    pair.Dispose();
+                    throw;
+                }
+
+                pairs[i] = pair;
+                _pairs = pairs[..(i + 1)];
             }
 
             if ((features & NetFeature.CtrlVq) != 0 && activation.Queues[several ? 2 * _config.MaxQueuePairs : 2] is { } control)
@@ -195,8 +215,27 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
             Reset();
             throw;
         }
+    }
 
-        Array.ForEach(_pairs, p => p.Start());
+    /// <inheritdoc/>
+    public override void StartThreads() => Array.ForEach(_threads, t => t.Start());
+
+    /// <inheritdoc/>
+    public override void NarrowThreads() => Array.ForEach(_threads, t => t.Narrow());
+
+    /// <inheritdoc/>
+    public override bool TryPark(int milliseconds)
+    {
+        NetPair[] pairs = _pairs;
+        for (int i = 0; i < pairs.Length; i++)
+        {
+            if (!_threads[i].TryPark(pairs[i].Dispose, milliseconds))
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     /// <inheritdoc/>
@@ -204,11 +243,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
     {
         _control?.Dispose();
         _control = null;
-        foreach (NetPair? pair in _pairs)
-        {
-            pair?.Dispose();
-        }
-
+        _ = TryPark(Timeout.Infinite);
         _pairs = [];
         _activation = null;
     }
@@ -247,6 +282,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
     public override void Dispose()
     {
         Reset();
+        Array.ForEach(_threads, t => t.Dispose());
         _tap?.Dispose();
         base.Dispose();
     }
@@ -266,7 +302,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
     {
         Virtqueue rx = activation.Require(2 * index), tx = activation.Require((2 * index) + 1);
         return new NetPair(
-            $"{Name}.{index}",
+            _threads[index],
             rx,
             tx,
             tap,

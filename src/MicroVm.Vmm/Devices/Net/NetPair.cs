@@ -1,13 +1,12 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Net;
 
 /// <summary>
-/// A queue pair and the thread that serves it from activation to reset. A write to a tap runs the host's network stack up to
-/// the receiver, so it is not done on the loop that all other devices share. Owns the thread.
+/// A queue pair from activation to reset, on a thread of its device. A write to a tap runs the host's network stack up to
+/// the receiver, so it is not done on the loop that all other devices share.
 /// </summary>
 internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
 {
@@ -27,24 +26,25 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
     private bool _txWork = true;
     private bool _rxEnabled = true;
     private bool _dead;
+    private bool _disposed;
 
-    public NetPair(string name, Virtqueue rx, Virtqueue tx, TapBackend backend, SafeFd tap, IVirtioInterrupt interrupt, NetReceiver receiver, NetTransmitter transmitter)
+    /// <summary>Makes the pair, which <paramref name="thread"/> serves from <see cref="Begin"/> on.</summary>
+    public NetPair(DeviceThread thread, Virtqueue rx, Virtqueue tx, TapBackend backend, SafeFd tap, IVirtioInterrupt interrupt, NetReceiver receiver, NetTransmitter transmitter)
     {
         (_rx, _tx, _backend, _tap, _interrupt, _receiver, _transmitter) = (rx, tx, backend, tap, interrupt, receiver, transmitter);
-        _thread = new DeviceThread(name, ThreadKind.Network, interrupt);
-        _thread.Loop.Add(rx.Kick.Fd, Libc.EPOLLIN, this);
-        _thread.Loop.Add(tx.Kick.Fd, Libc.EPOLLIN, this);
+        _thread = thread;
+    }
+
+    /// <summary>Begins to serve, with what waits already. The thread.</summary>
+    public void Begin()
+    {
+        _thread.Loop.Add(_rx.Kick.Fd, Libc.EPOLLIN, this);
+        _thread.Loop.Add(_tx.Kick.Fd, Libc.EPOLLIN, this);
         _thread.Loop.Add(_rxTimer.Fd, Libc.EPOLLIN, this);
         _thread.Loop.Add(_txTimer.Fd, Libc.EPOLLIN, this);
         _watched = Libc.EPOLLIN;
-        _thread.Loop.Add(tap, _watched, this);
-    }
-
-    /// <summary>Starts serving, with what waits already.</summary>
-    public void Start()
-    {
+        _thread.Loop.Add(_tap, _watched, this);
         ScheduleTurn();
-        _thread.Start();
     }
 
     /// <summary>Lets the pair receive, or not (5.1.6.5.5). Any thread.</summary>
@@ -55,10 +55,15 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
         ScheduleTurn();
     });
 
-    /// <summary>Stops between two frames, and waits for that.</summary>
+    /// <summary>Lets go of queues and tap. The thread.</summary>
     public void Dispose()
     {
-        _thread.Dispose();
+        _disposed = true;
+        foreach (SafeFd fd in (ReadOnlySpan<SafeFd>)[_rx.Kick.Fd, _tx.Kick.Fd, _rxTimer.Fd, _txTimer.Fd, _tap])
+        {
+            _thread.Loop.Remove(fd);
+        }
+
         _receiver.Dispose();
         _transmitter.Dispose();
         _rxTimer.Dispose();
@@ -103,6 +108,13 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
     void IDeferredWork.RunDeferred()
     {
         _turnQueued = false;
+        if (_disposed || _thread.IsStopping)
+        {
+            // Level-triggered, and nobody takes its frames any more.
+            _thread.Loop.Remove(_tap);
+            return;
+        }
+
         TurnEnd rx = _rxWork && _rxEnabled && !_dead ? _receiver.Turn() : TurnEnd.Idle;
         TurnEnd tx = _txWork && !_dead ? _transmitter.Turn() : TurnEnd.Idle;
         bool interrupt = _rx.Publish();
@@ -178,7 +190,7 @@ internal sealed class NetPair : IEventHandler, IDeferredWork, IDisposable
 
     private void ScheduleTurn()
     {
-        if (!_turnQueued)
+        if (!_turnQueued && !_disposed)
         {
             _turnQueued = true;
             _thread.Loop.Defer(this);

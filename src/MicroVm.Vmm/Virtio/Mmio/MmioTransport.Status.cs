@@ -169,7 +169,8 @@ public sealed partial class MmioTransport
             RemoveIoEvents();
             try
             {
-                Device.Quiesce();
+                // The vCPU waits for requests that are under way, so that the event loop need not.
+                _ = Device.TryPark(Timeout.Infinite);
                 _loop.Invoke(Device.Reset);
             }
             catch (Exception e) when (e is IOException or InvalidOperationException or ArgumentException)
