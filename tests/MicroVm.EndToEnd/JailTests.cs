@@ -26,10 +26,7 @@ public sealed partial class JailTests
             echo y 2>/dev/null >/ro/f || echo refused
             echo ready; sleep 1000
             """);
-        foreach (string set in (string[])["bounding", "effective", "permitted"])
-        {
-            bundle.Process["capabilities"]![set] = new JsonArray("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID");
-        }
+        GiveCapabilities(bundle);
 
         string writable = Directory.CreateDirectory(Path.Combine(bundle.Path, "writable")).FullName;
         string readOnly = Directory.CreateDirectory(Path.Combine(bundle.Path, "readonly")).FullName;
@@ -58,6 +55,105 @@ public sealed partial class JailTests
         Assert.Equal((UnixFileMode)0b111_101_101, File.GetUnixFileMode(Path.Combine(writable, "d/f")) & (UnixFileMode)0xFFF);
     }
 
+    [SkippableFact]
+    public void AVmmHasTheIdsOfItsContainersUserNamespaceAndNoOthers()
+    {
+        Installation.RequireKvm();
+        const int first = 100_000, count = 1000, root = 0;
+        using Bundle bundle = Bundle.Create(
+            """
+            echo made > /v/made; cat /v/foreign 2>/dev/null || echo unreadable; chown 1:1 /v/made; chown 5000:5000 /v/made 2>/dev/null || echo unmapped
+            stat -c '%u %g' /v/foreign /v/made; rm /v/shut/f 2>/dev/null || echo kept; echo ready; sleep 1000
+            """);
+        GiveCapabilities(bundle);
+        bundle.Linux["namespaces"]!.AsArray().Add(JsonNode.Parse("""{"type":"user"}"""));
+        bundle.Linux["uidMappings"] = JsonNode.Parse($$"""[{"containerID":0,"hostID":{{first}},"size":{{count}}}]""");
+        bundle.Linux["gidMappings"] = JsonNode.Parse($$"""[{"containerID":0,"hostID":{{2 * first}},"size":{{count}}}]""");
+        string volume = Directory.CreateDirectory(Path.Combine(bundle.Path, "volume")).FullName;
+        string foreign = Path.Combine(volume, "foreign"), shut = Directory.CreateDirectory(Path.Combine(volume, "shut")).FullName;
+        bundle.AddMount("/v", volume, "bind", "rbind");
+        Shell.Run("chown", "-hR", $"{first}:{2 * first}", bundle.Rootfs, volume).EnsureSuccess();
+        File.WriteAllText(foreign, "root's\n");
+        File.SetUnixFileMode(foreign, UnixFileMode.UserRead);
+        File.WriteAllText(Path.Combine(shut, "f"), "");
+        Shell.Run("chown", $"{root}:{root}", foreign, shut).EnsureSuccess();
+        using Container container = Container.Start(bundle, "--vcpus", "1");
+        container.WaitForOutput("ready");
+        Assert.Equal("unreadable\nunmapped\n65534 65534\n1 1\nkept\nready\n", container.OutputSoFar);
+        Assert.Equal($"{first + 1} {(2 * first) + 1}\n", Shell.Run("stat", "-c", "%u %g", Path.Combine(volume, "made")).StandardOutput);
+
+        string proc = $"/proc/{Assert.Single(container.VmmPids())}";
+        string own = File.ReadAllLines($"{proc}/status").Single(l => l.StartsWith("Uid:", StringComparison.Ordinal)).Split('\t')[1];
+        Assert.Equal([$"{first} {first} {count}", $"{own} {own} 1"], Map($"{proc}/uid_map"));
+        Assert.Equal([$"{2 * first} {2 * first} {count}", $"{own} {own} 1"], Map($"{proc}/gid_map"));
+
+        static IEnumerable<string> Map(string path) => File.ReadLines(path).Select(l => string.Join(' ', l.Split(' ', StringSplitOptions.RemoveEmptyEntries)));
+    }
+
+    [SkippableTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void SetIdBitsAreStrippedWhereThatIsWanted(bool strip)
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create(
+            """
+            cp /bin/busybox /v/made; chmod 6755 /v/made; mkdir -m 2755 /v/folder; stat -c '%n %a' /v/made /v/folder; echo ready; sleep 1000
+            """);
+        GiveCapabilities(bundle);
+        if (strip)
+        {
+            bundle.Config["annotations"] = new JsonObject { ["dev.microvm.strip-set-id"] = "true" };
+        }
+
+        string volume = Directory.CreateDirectory(Path.Combine(bundle.Path, "volume")).FullName;
+        bundle.AddMount("/v", volume, "bind", "rbind");
+        using Container container = Container.Start(bundle, "--vcpus", "1");
+        container.WaitForOutput("ready");
+        Assert.Equal($"/v/made {(strip ? "755" : "6755")}\n/v/folder 2755\nready\n", container.OutputSoFar);
+        Assert.Equal(strip ? "755\n" : "6755\n", Shell.Run("stat", "-c", "%a", Path.Combine(volume, "made")).StandardOutput);
+        string status = File.ReadAllText($"/proc/{Assert.Single(container.VmmPids())}/status");
+        Assert.Contains(strip ? "CapBnd:\t00000000000000df" : $"CapBnd:\t{FileServerCapabilities}", status, StringComparison.Ordinal);
+    }
+
+    [SkippableFact]
+    public void EveryContainerHasBoundsOnTheHost()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("echo ready; sleep 1000");
+        bundle.Linux.Remove("resources");
+        using Container container = Container.Start(bundle, "--vcpus", "2", "--vm-memory", "96");
+        container.WaitForOutput("ready");
+        string proc = $"/proc/{Assert.Single(container.VmmPids())}";
+        Dictionary<string, string> limits = File.ReadLines($"{proc}/limits").Skip(1).Select(l => l[..26].Trim()).Zip(File.ReadLines($"{proc}/limits").Skip(1).Select(l => l[26..].Split(' ')[0])).ToDictionary(p => p.First, p => p.Second);
+
+        // Two vCPUs, two queues of files, two windows for interfaces with two queue pairs each, and eight.
+        Assert.Equal("16", limits["Max processes"]);
+        Assert.Equal((512L << 20).ToString(CultureInfo.InvariantCulture), limits["Max data size"]);
+        Assert.Equal("0", limits["Max core file size"]);
+        Assert.InRange(Directory.GetDirectories($"{proc}/task").Length, 5, 16);
+        Assert.Equal("2048", OfCgroup(proc, "pids", "pids.max", "pids.max"));
+        Assert.Equal(((96L + 1024) << 20).ToString(CultureInfo.InvariantCulture), OfCgroup(proc, "memory", "memory.limit_in_bytes", "memory.max"));
+    }
+
+    private static void GiveCapabilities(Bundle bundle)
+    {
+        foreach (string set in (string[])["bounding", "effective", "permitted"])
+        {
+            bundle.Process["capabilities"]![set] = new JsonArray("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID");
+        }
+    }
+
+    private static string OfCgroup(string proc, string controller, string v1, string v2)
+    {
+        string[][] memberships = [.. File.ReadLines($"{proc}/cgroup").Select(l => l.Split(':', 3))];
+        string? path = memberships.FirstOrDefault(m => m[1].Split(',').Contains(controller))?[2];
+        string file = path is not null
+            ? $"/sys/fs/cgroup/{controller}{path}/{v1}"
+            : $"{(Directory.Exists("/sys/fs/cgroup/unified") ? "/sys/fs/cgroup/unified" : "/sys/fs/cgroup")}{memberships.First(m => m[0] == "0")[2]}/{v2}";
+        return File.ReadAllText(file).Trim();
+    }
+
     private static void CheckThreads(string proc)
     {
         List<string> kinds = [];
@@ -66,18 +162,24 @@ public sealed partial class JailTests
         {
             Dictionary<string, string> status = File.ReadAllLines($"{task}/status").Select(l => l.Split(":\t", 2)).ToDictionary(l => l[0], l => l[^1].Trim());
             string name = status["Name"];
+            if (IsOfTheKernel(task))
+            {
+                continue;
+            }
+
             kinds.Add(name);
             users.Add(status["Uid"]);
             users.Add(status["Gid"]);
             Assert.Equal(("1", "2"), (status["NoNewPrivs"], status["Seccomp"]));
             Assert.Equal(FileServerCapabilities, status["CapBnd"]);
-            if (name.StartsWith("vcpu", StringComparison.Ordinal))
+
+            // The filter of the process, and that of the thread's kind: also the device loop's, and the thread of the runtime.
+            Assert.True(status["Seccomp_filters"] == "2", $"the thread {name} has {status["Seccomp_filters"]} filters");
+            string expected = name.StartsWith("fs", StringComparison.Ordinal) ? FileServerCapabilities : NoCapabilities;
+            Assert.True((status["CapEff"], status["CapPrm"]) == (expected, expected), $"the thread {name} has the capabilities {status["CapEff"]}, {status["CapPrm"]}");
+            if (expected == NoCapabilities)
             {
-                Assert.Equal((NoCapabilities, NoCapabilities, "2"), (status["CapEff"], status["CapPrm"], status["Seccomp_filters"]));
-            }
-            else if (name.StartsWith("fs", StringComparison.Ordinal))
-            {
-                Assert.Equal("2", status["Seccomp_filters"]);
+                Assert.Equal((NoCapabilities, NoCapabilities), (status["CapInh"], status["CapAmb"]));
             }
         }
 
@@ -85,7 +187,16 @@ public sealed partial class JailTests
         string[] ids = Assert.Single(users).Split('\t');
         Assert.InRange(int.Parse(Assert.Single(ids.Distinct()), CultureInfo.InvariantCulture), 0x7000_0000, int.MaxValue);
         Assert.Contains("vcpu0", kinds);
+        Assert.Contains("microvm-vmm", kinds);
         Assert.Contains(kinds, k => k.StartsWith("fs", StringComparison.Ordinal));
+    }
+
+    // KVM's own worker in the process (PF_USER_WORKER of linux/sched.h): it never runs code of the process.
+    private static bool IsOfTheKernel(string task)
+    {
+        const int flagsAfterName = 6;
+        string stat = File.ReadAllText($"{task}/stat");
+        return (uint.Parse(stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[flagsAfterName], CultureInfo.InvariantCulture) & 0x4000) != 0;
     }
 
     private static void CheckDescriptors(string proc, string[] exported)

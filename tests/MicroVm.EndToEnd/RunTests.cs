@@ -73,6 +73,23 @@ public sealed class VectorStateTests
         Assert.Contains("12 of 12 processes kept their registers", result.StandardOutput, StringComparison.Ordinal);
     }
 
+    // Tiles are saved whole, or a program that asks for them is refused: by CPUID, and by the kernel that it asks.
+    [SkippableFact]
+    public void TilesSurviveContextSwitchesOrAreRefused()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("/bin/amx-tiles", "6", "40");
+        bundle.AddGuestProgram("amx-tiles");
+        CommandResult result = Container.Run(bundle);
+        Assert.True(result.ExitCode == 0, result.ToString());
+        Assert.Matches(@"^(6 of 6 processes kept their tiles|(no )?AMX, refused: [^,]+, ended by signal \d+)\n$", result.StandardOutput);
+        if (Installation.IsMicroVm && Installation.KvmIsOrdinary)
+        {
+            // The processor itself refuses what XCR0 has not.
+            Assert.EndsWith("ended by signal 4\n", result.StandardOutput, StringComparison.Ordinal);
+        }
+    }
+
     // A host that emulates an ordinary kernel boots its own one, unless told otherwise: then the emulation assist completes what
     // KVM's emulator lacks, XSAVE among it.
     [SkippableFact]

@@ -10,14 +10,20 @@ namespace MicroVm.Linux.Jail;
 /// descriptors that are listed. The namespaces end with the process: nothing stays behind on the host.
 /// </summary>
 /// <remarks>
-/// The user namespace maps every id to itself, so that files keep their owners; its capabilities reach nothing but what the
-/// descriptors do. The program ends with SIGKILL when the thread that started it ends.
+/// The user namespace maps ids to themselves, so that files keep their owners: all of them, or those that are listed. Its
+/// capabilities reach nothing but what the descriptors do, and of that no file whose owner is not mapped. The program ends with
+/// SIGKILL when the thread that started it ends.
 /// </remarks>
 public sealed unsafe class JailedSpawn
 {
     private const int NoFd = -1;
+
+    // Numbers of namespaces (PROC_DYNAMIC_FIRST of the kernel) are from here to 2^32 - 1.
+    private const uint FirstNamespace = 0xF000_0000;
     private const nuint Namespaces = Libc.CLONE_NEWUSER | Libc.CLONE_NEWNS | Libc.CLONE_NEWNET | Libc.CLONE_NEWPID | Libc.CLONE_NEWIPC | Libc.CLONE_NEWUTS;
+    private static readonly IdRange[] AllIds = [new(0, uint.MaxValue)];
     private readonly List<SafeFd?> _descriptors = [];
+    private readonly nint[] _setIds = new nint[2];
 
     private enum Step : uint
     {
@@ -60,11 +66,32 @@ public sealed unsafe class JailedSpawn
     /// </summary>
     public uint User { get; init; }
 
+    /// <summary>
+    /// Adds to <see cref="User"/> a number below 2^28 that no other jail on the host has at the time, in whatever PID namespace it was
+    /// started: that of its user namespace.
+    /// </summary>
+    public bool UniqueUser { get; init; }
+
+    /// <summary>Users that exist in the jail beside its own: files of others have no owner there, and nothing becomes theirs. All by default.</summary>
+    public IReadOnlyList<IdRange> Users { get; init; } = AllIds;
+
+    /// <summary>The same for groups.</summary>
+    public IReadOnlyList<IdRange> Groups { get; init; } = AllIds;
+
     /// <summary>Folder of the cgroup (version 2) to start in; that of the calling thread when null.</summary>
     public SafeFd? Cgroup { get; init; }
 
     /// <summary>How many descriptors the program may have open (RLIMIT_NOFILE), where the host allows so many; else as many as this process.</summary>
     public ulong? OpenFiles { get; init; }
+
+    /// <summary>
+    /// How many threads the user of the program may have (RLIMIT_NPROC); as many as this process when null. Only the program's own
+    /// count where <see cref="UniqueUser"/> is set.
+    /// </summary>
+    public ulong? Threads { get; set; }
+
+    /// <summary>How many bytes of private memory the program may write to (RLIMIT_DATA); as many as this process when null.</summary>
+    public ulong? PrivateBytes { get; init; }
 
     /// <summary>As <see cref="Spawn.Add"/>.</summary>
     public int Add(SafeFd descriptor)
@@ -190,8 +217,8 @@ public sealed unsafe class JailedSpawn
         // Locked: what changes its ids later cannot gain or lose by it.
         const int fixedIds = Libc.SECBIT_NO_SETUID_FIXUP | Libc.SECBIT_NO_SETUID_FIXUP_LOCKED;
         Add(program, Step.User, Libc.SYS_prctl, Libc.PR_SET_SECUREBITS, fixedIds);
-        Add(program, Step.User, Libc.SYS_setresgid, (nint)User, (nint)User, (nint)User);
-        Add(program, Step.User, Libc.SYS_setresuid, (nint)User, (nint)User, (nint)User);
+        _setIds[0] = (nint)Add(program, Step.User, Libc.SYS_setresgid, (nint)User, (nint)User, (nint)User);
+        _setIds[1] = (nint)Add(program, Step.User, Libc.SYS_setresuid, (nint)User, (nint)User, (nint)User);
         ulong kept = Capabilities.Aggregate(0ul, (set, capability) => set | (1ul << capability));
         uint low = (uint)kept, highHalf = (uint)(kept >> 32);
         nint header = program.Record([new Libc.__user_cap_header_struct { version = Libc._LINUX_CAPABILITY_VERSION_3 }]);
@@ -229,9 +256,12 @@ public sealed unsafe class JailedSpawn
     {
         try
         {
-            MapEveryId($"/proc/{process.Pid}/uid_map");
-            MapEveryId($"/proc/{process.Pid}/gid_map");
-            LimitOpenFiles(process);
+            uint user = ChooseUser(process.Pid);
+            Map($"/proc/{process.Pid}/uid_map", Users, user);
+            Map($"/proc/{process.Pid}/gid_map", Groups, user);
+            Limit(process, Libc.RLIMIT_NOFILE, OpenFiles, mayFail: true);
+            Limit(process, Libc.RLIMIT_NPROC, Threads, mayFail: false);
+            Limit(process, Libc.RLIMIT_DATA, PrivateBytes, mayFail: false);
             HostFile.WriteAll(go, "!"u8, "start");
             int* record = stackalloc int[2];
             nint n;
@@ -265,23 +295,50 @@ public sealed unsafe class JailedSpawn
     private static ChildStep* Add(ChildProgram program, Step step, long number, nint a0 = 0, nint a1 = 0, nint a2 = 0, nint a3 = 0, nint a4 = 0) =>
         program.Add((uint)step, StepMode.Report, number, a0, a1, a2, a3, a4);
 
-    // From outside: root within has no right to raise a limit.
-    private void LimitOpenFiles(SpawnedProcess process)
+    /// <summary>The child, which shares this process's memory, waits before the steps that set its ids.</summary>
+    private uint ChooseUser(int pid)
     {
-        if (OpenFiles is { } count)
+        if (!UniqueUser)
+        {
+            return User;
+        }
+
+        Libc.statx_t status;
+        string path = $"/proc/{pid}/ns/user";
+        fixed (byte* name = Encoding.UTF8.GetBytes(path + '\0'))
+        {
+            Check.Result(Libc.statx(Libc.AT_FDCWD, name, 0, Libc.STATX_INO, &status), "statx", path);
+        }
+
+        uint user = User + ((uint)status.stx_ino & ~FirstNamespace);
+        foreach (nint step in _setIds)
+        {
+            for (int i = 0; i < 3; i++)
+            {
+                Volatile.Write(ref ((ChildStep*)step)->Arguments[i], user);
+            }
+        }
+
+        return user;
+    }
+
+    // From outside: root within has no right to raise a limit.
+    private void Limit(SpawnedProcess process, int resource, ulong? value, bool mayFail)
+    {
+        if (value is { } count)
         {
             Libc.rlimit limit = new() { rlim_cur = count, rlim_max = count };
-            if (Libc.syscall((nint)Libc.SYS_prlimit64, process.Pid, Libc.RLIMIT_NOFILE, (nint)(&limit), 0, 0, 0) < 0 && Check.LastErrno != Errno.EPERM)
+            if (Libc.syscall((nint)Libc.SYS_prlimit64, process.Pid, resource, (nint)(&limit), 0, 0, 0) < 0 && !(mayFail && Check.LastErrno == Errno.EPERM))
             {
-                Check.Throw("prlimit(RLIMIT_NOFILE)", Name);
+                Check.Throw($"prlimit({resource})", Name);
             }
         }
     }
 
-    private static void MapEveryId(string path)
+    private static void Map(string path, IReadOnlyList<IdRange> ids, uint own)
     {
         using SafeFd map = SafeFd.From(Libc.open(path, Libc.O_WRONLY | Libc.O_CLOEXEC, 0), "open", path);
-        HostFile.WriteAll(map, "0 0 4294967295"u8, path);
+        HostFile.WriteAll(map, Encoding.ASCII.GetBytes(IdRange.ToMap(ids, own)), path);
     }
 
     private static SafeFd Raise(SafeFd source, int above) =>

@@ -5,7 +5,9 @@ namespace MicroVm.Linux.Native;
 public static unsafe partial class Libc
 {
 #pragma warning disable CS1591 // named and documented by sys/resource.h
+    public const int RLIMIT_DATA = 2;
     public const int RLIMIT_CORE = 4;
+    public const int RLIMIT_NPROC = 6;
     public const int RLIMIT_NOFILE = 7;
 
     /// <summary>A limit of the process (bits/resource.h).</summary>

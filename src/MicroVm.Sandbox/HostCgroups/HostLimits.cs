@@ -11,13 +11,24 @@ namespace MicroVm.Sandbox.HostCgroups;
 /// </summary>
 internal static class HostLimits
 {
-    /// <summary>What VMM, stand-ins and page tables need beside the guest's memory.</summary>
+    /// <summary>What VMM, stand-ins and page tables need beside the guest's memory, for a container with a memory limit.</summary>
     internal const int OverheadMiB = 128;
+
+    /// <summary>
+    /// The same for a container without one, which may have many processes of `exec` at once, and use many files. The limit then is
+    /// for the host's other users: it bounds what a guest that has taken over its kernel can use.
+    /// </summary>
+    internal const int UnlimitedOverheadMiB = 1024;
+
+    /// <summary>
+    /// Most threads in the cgroup: about 40 of stand-in, VMM and vCPUs, and a stand-in of eight threads for each process of `exec`.
+    /// </summary>
+    internal const int MaxThreads = 2048;
 
     private const ulong DefaultPeriod = 100_000;
     private const int MiBShift = 20;
 
-    /// <summary>Limits that hold from the VM's start. A container without memory limit has none here.</summary>
+    /// <summary>Limits that hold from the VM's start, whether the container has any or not.</summary>
     /// <param name="cgroup">The container's.</param>
     /// <param name="resources">The container's.</param>
     /// <param name="vmMemoryMiB">Of the VM.</param>
@@ -25,11 +36,10 @@ internal static class HostLimits
     /// <exception cref="SandboxException">The kernel refuses one.</exception>
     internal static void ApplyAtCreation(HostCgroup cgroup, Resources? resources, int vmMemoryMiB, Action<string> warn)
     {
-        if (resources?.Memory?.Limit > 0)
-        {
-            string bytes = Text((long)(vmMemoryMiB + OverheadMiB) << MiBShift);
-            _ = cgroup.TryWrite("memory", "memory.limit_in_bytes", bytes, "memory.max", bytes);
-        }
+        int overhead = resources?.Memory?.Limit > 0 ? OverheadMiB : UnlimitedOverheadMiB;
+        string bytes = Text((long)(vmMemoryMiB + overhead) << MiBShift), threads = Text(MaxThreads);
+        _ = cgroup.TryWrite("memory", "memory.limit_in_bytes", bytes, "memory.max", bytes);
+        _ = cgroup.TryWrite("pids", "pids.max", threads, "pids.max", threads);
 
         ApplyWeights(cgroup, resources, warn);
     }

@@ -123,9 +123,9 @@ internal sealed class InitStandIn : IDisposable
         using SafeFd? unified = cgroup.JoinThread();
         _caller.Log(LogLevel.Debug, "the cgroup is made");
         string vsock = _store.VsockOf(_request.Id);
-        HostFile.MakeFolder(Path.GetDirectoryName(vsock)!, 0b111_000_000);
+        GuestReady.MakeFolder(vsock);
         using GuestReady ready = GuestReady.Listen(vsock);
-        Vmm vmm = StartVm(files, shape, plan, unified);
+        Vmm vmm = StartVm(spec, files, shape, plan, unified);
 
         // What needs no guest is done while it boots.
         vmm.ReadConsole();
@@ -187,9 +187,9 @@ internal sealed class InitStandIn : IDisposable
         }
     }
 
-    private Vmm StartVm(RuntimeFiles files, VmShape shape, ContainerPlan plan, SafeFd? cgroup)
+    private Vmm StartVm(Spec spec, RuntimeFiles files, VmShape shape, ContainerPlan plan, SafeFd? cgroup)
     {
-        Vmm vmm = Vmm.Start(files, shape, _store.VsockOf(_request.Id), plan.Exports, _network!, _request.Vm!.ConsoleLog, cgroup);
+        Vmm vmm = Vmm.Start(files, shape, _store.VsockOf(_request.Id), plan.Exports, _network!, _request.Vm!.ConsoleLog, cgroup, spec.Linux?.UidMappings, spec.Linux?.GidMappings);
         _network!.Inherited();
         lock (_vmLock)
         {

@@ -8,9 +8,22 @@ namespace MicroVm.Sandbox.Vm;
 /// <summary>The socket to which the agent's first connection comes.</summary>
 internal sealed unsafe class GuestReady : IDisposable
 {
+    // The folder is the VMM's root, and its user has no right but these. Above it only our own user comes through.
+    private const uint OwnFolder = 0b111_000_000;
+    private const UnixFileMode FolderOfVmm = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
+    private const UnixFileMode SocketOfVmm = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
     private readonly SafeFd _listener;
 
     private GuestReady(SafeFd listener) => _listener = listener;
+
+    /// <summary>Makes the folder of a VMM's sockets, through which the VMM's own user can go.</summary>
+    /// <exception cref="LinuxException">The folder cannot be made.</exception>
+    internal static void MakeFolder(string vsockPath)
+    {
+        string folder = Path.GetDirectoryName(vsockPath)!;
+        HostFile.MakeFolder(folder, OwnFolder);
+        File.SetUnixFileMode(folder, FolderOfVmm);
+    }
 
     /// <summary>Listens beside the VMM's socket, before the VMM is started.</summary>
     /// <exception cref="SandboxException">The socket cannot be made.</exception>
@@ -19,7 +32,9 @@ internal sealed unsafe class GuestReady : IDisposable
         string path = string.Create(CultureInfo.InvariantCulture, $"{vsockPath}_{AgentClient.ReadyPort}");
         try
         {
-            return new GuestReady(UnixSocket.Listen(path));
+            SafeFd listener = UnixSocket.Listen(path);
+            File.SetUnixFileMode(path, SocketOfVmm);
+            return new GuestReady(listener);
         }
         catch (LinuxException e)
         {

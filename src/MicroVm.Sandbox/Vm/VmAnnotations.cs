@@ -20,10 +20,16 @@ public static class VmAnnotations
     /// <summary>More of the kernel's command line.</summary>
     public const string KernelArguments = "dev.microvm.kernel-args";
 
+    /// <summary>
+    /// "true" or "false": files of the container and its volumes get no set-id bits and no capabilities. It takes something away, so it
+    /// needs nobody's leave.
+    /// </summary>
+    public const string StripSetId = "dev.microvm.strip-set-id";
+
     /// <summary>Stands for all of them in a list of allowed ones.</summary>
     public const string Every = "*";
 
-    /// <summary>All of them: <c>potentiallyUnsafeConfigAnnotations</c> of features.md.</summary>
+    /// <summary>All that need leave: <c>potentiallyUnsafeConfigAnnotations</c> of features.md.</summary>
     public static IReadOnlyList<string> All { get; } = [CpuTemplate, KernelArguments, Memory, Vcpus];
 
     /// <summary>Refuses annotations that are not allowed, so that no container runs in another VM than its bundle asks for.</summary>

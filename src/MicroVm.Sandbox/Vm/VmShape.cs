@@ -32,6 +32,12 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
     /// <summary>What kernel and agent need beside a container that uses all of its limit.</summary>
     public const int OverheadMiB = 64;
 
+    /// <summary>
+    /// No file that the container makes or changes on the host gets a set-user-id or set-group-id bit, or capabilities: for containers
+    /// without a user namespace, whose root is the host's on volumes.
+    /// </summary>
+    public bool StripSetId { get; init; }
+
     private const int MaxVcpus = 32;
     private const ulong DefaultPeriod = 100_000;
 
@@ -66,7 +72,15 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         }
 
         string annotated = spec.Annotations?.GetValueOrDefault(VmAnnotations.KernelArguments) ?? "";
-        return new VmShape(memory, vcpus, template, $"{annotated} {options.KernelArguments}".Trim(), cpus);
+        return new VmShape(memory, vcpus, template, $"{annotated} {options.KernelArguments}".Trim(), cpus)
+        {
+            StripSetId = spec.Annotations?.GetValueOrDefault(VmAnnotations.StripSetId) switch
+            {
+                null or "false" => false,
+                "true" => true,
+                var other => throw new SandboxException($"annotation {VmAnnotations.StripSetId} must be true or false, it is \"{other}\""),
+            },
+        };
     }
 
     private static int MemoryFor(long? limit, int? without, long hostMemoryMiB)

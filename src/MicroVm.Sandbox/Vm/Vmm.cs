@@ -2,6 +2,7 @@ using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Jail;
 using MicroVm.Linux.Native;
+using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Network;
 using MicroVm.VmmControl;
 using MicroVm.VmmControl.Writing;
@@ -20,8 +21,15 @@ internal sealed unsafe class Vmm : IDisposable
     // A guest that walks a large tree makes its VMM hold a descriptor for each file.
     private const ulong OpenFiles = 1 << 20;
 
+    // Tables of the file server, buffers and heap; the guest's memory is shared memory, which does not count.
+    private const ulong PrivateBytes = 512 << 20;
+
+    // The main thread, the runtime's, and a few that nobody has made yet.
+    private const int SpareThreads = 8;
+    private const int ThreadsOfFiles = 2;
+
     // A VMM's own user, to which no account belongs: above every range that subordinate ids and systemd's containers are taken
-    // from. A process has one VMM, so its id tells them apart.
+    // from.
     private const uint FirstUser = 0x7000_0000;
 
     // What the virtio-fs server needs to make files for any user of the guest; within the VMM's user namespace only.
@@ -56,8 +64,18 @@ internal sealed unsafe class Vmm : IDisposable
     /// <paramref name="vsockPath"/>, where its sockets are and nothing else, its namespaces are its own, and it has no rights
     /// over anything but the files it is given.
     /// </summary>
+    /// <param name="files">Kernel, agent and VMM.</param>
+    /// <param name="shape">The VM's size.</param>
+    /// <param name="vsockPath">Where to listen for the guest.</param>
+    /// <param name="exports">The files of the container.</param>
+    /// <param name="network">Its interfaces.</param>
+    /// <param name="consoleLog">Where the guest's console goes; nowhere when null.</param>
+    /// <param name="cgroup">The cgroup of version 2 to be born in.</param>
+    /// <param name="users">With a user namespace, its users: no file of others can be made or changed, whatever becomes of the VMM.</param>
+    /// <param name="groups">The same for groups.</param>
     /// <exception cref="SandboxException">A file cannot be opened, or the VMM cannot be executed.</exception>
-    internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, VmNetwork? network, string? consoleLog, SafeFd? cgroup = null)
+    internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, VmNetwork? network, string? consoleLog, SafeFd? cgroup = null,
+        IReadOnlyList<IdMapping>? users = null, IReadOnlyList<IdMapping>? groups = null)
     {
         ConsoleTail? console = null;
         SafeFd? errorsRead = null;
@@ -83,9 +101,13 @@ internal sealed unsafe class Vmm : IDisposable
                 Name = files.Vmm,
                 Arguments = arguments,
                 Root = Path.GetDirectoryName(vsockPath)!,
-                Capabilities = Capabilities,
-                User = FirstUser + (uint)Environment.ProcessId,
+                Capabilities = shape.StripSetId ? [.. Capabilities.Where(c => c != Libc.CAP_SETFCAP)] : Capabilities,
+                User = FirstUser,
+                UniqueUser = true,
+                Users = Ids(users),
+                Groups = Ids(groups),
                 OpenFiles = OpenFiles,
+                PrivateBytes = PrivateBytes,
                 Cgroup = cgroup,
             };
             spawn.Add(nothing);
@@ -107,7 +129,7 @@ internal sealed unsafe class Vmm : IDisposable
                 CpuTemplate = shape.CpuTemplate,
                 Tables = MachineTables.MpTable,
                 Vsock = new VsockConfig { SocketPath = "/" + Path.GetFileName(vsockPath), Listener = FileReference.FromFd(spawn.Add(listener)) },
-                Fs = [new FsConfig { Tag = Export.Tag, Exports = [.. exports.Select(e => new FsExport
+                Fs = [new FsConfig { Tag = Export.Tag, StripSetId = shape.StripSetId, Exports = [.. exports.Select(e => new FsExport
                 {
                     Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly,
                     Cache = e.Name == Export.Rootfs ? FsCache.Exclusive : FsCache.Shared,
@@ -119,6 +141,7 @@ internal sealed unsafe class Vmm : IDisposable
             (SafeFd configurationRead, SafeFd configurationWrite) = Pipe.Create();
             using SafeFd itsConfiguration = configurationRead, ourConfiguration = configurationWrite;
             arguments[2] = spawn.Add(itsConfiguration).ToString(System.Globalization.CultureInfo.InvariantCulture);
+            spawn.Threads = (ulong)(SpareThreads + ThreadsOfFiles + shape.Vcpus + config.Net.Sum(n => n.QueuePairs));
             SpawnedProcess process = Affinity.With(shape.HostCpus, spawn.Start);
             itsConfiguration.Dispose();
 
@@ -131,7 +154,7 @@ internal sealed unsafe class Vmm : IDisposable
                 new VmmControlClient(control, GuestPatience.Vmm),
                 [(config.Kernel?.Fd ?? -1, files.Kernel), (config.PvmKernel?.Fd ?? -1, files.PvmKernel ?? ""), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
         }
-        catch (LinuxException e)
+        catch (Exception e) when (e is LinuxException or ArgumentException)
         {
             control.Dispose();
             console?.Dispose();
@@ -178,12 +201,16 @@ internal sealed unsafe class Vmm : IDisposable
     /// <summary>Ends the VM. What the container wrote is on the host already: writes through virtio-fs are not delayed.</summary>
     public void Dispose()
     {
-        Process.Kill();
+        _ = Process.Kill();
         Process.Dispose();
         Control.Dispose();
         _errors.Dispose();
         _console.Dispose();
     }
+
+    private static IReadOnlyList<IdRange> Ids(IReadOnlyList<IdMapping>? mappings) => mappings is { Count: > 0 }
+        ? [.. mappings.Select(m => new IdRange(m.HostID ?? 0, m.Size ?? 0))]
+        : [new IdRange(0, uint.MaxValue)];
 
     private static SafeFd OpenKvm()
     {

@@ -87,7 +87,73 @@ public sealed class JailedSpawnTests : IDisposable
             Assert.Contains($"{set}:\t0000000080000001", status);
         }
 
-        other.Kill();
+        _ = other.Kill();
+    }
+
+    [SkippableFact]
+    public void It_becomes_no_user_but_its_own_and_those_that_are_listed()
+    {
+        SkipUnlessPossible();
+        (SafeFd read, SafeFd write) = Pipe.Create();
+        using SafeFd stdin = read, end = write, shell = Open(Shell, Libc.O_RDONLY);
+        List<string> maps = [], users = [];
+        for (int i = 0; i < 2; i++)
+        {
+            JailedSpawn spawn = new()
+            {
+                Program = shell, Name = Shell, Arguments = ["sh", "-c", "read line"], Root = _root, User = 0x7000_0000, UniqueUser = true,
+                Users = [new IdRange(100_000, 65_536), new IdRange(165_536, 10)], Groups = [new IdRange(200_000, 1)], Threads = 17, PrivateBytes = 64 << 20,
+            };
+            spawn.Add(stdin);
+            using SpawnedProcess child = spawn.Start();
+            string proc = $"/proc/{child.Pid}";
+            string user = File.ReadAllLines($"{proc}/status").Single(l => l.StartsWith("Uid:", StringComparison.Ordinal)).Split('\t')[1];
+            Assert.InRange(uint.Parse(user, System.Globalization.CultureInfo.InvariantCulture), 0x7000_0000u, 0x7fff_ffffu);
+            Assert.Equal($"100000 100000 65546,{user} {user} 1", Map($"{proc}/uid_map"));
+            Assert.Equal($"200000 200000 1,{user} {user} 1", Map($"{proc}/gid_map"));
+            string[] limits = File.ReadAllLines($"{proc}/limits");
+            Assert.Contains(limits, l => l.StartsWith("Max processes             17  ", StringComparison.Ordinal));
+            Assert.Contains(limits, l => l.StartsWith("Max data size             67108864  ", StringComparison.Ordinal));
+            users.Add(user);
+            _ = child.Kill();
+        }
+
+        static string Map(string path) => string.Join(',', File.ReadAllLines(path).Select(l => string.Join(' ', l.Split(' ', StringSplitOptions.RemoveEmptyEntries))));
+    }
+
+    // A shell whose children fork, until one may not any more.
+    [SkippableFact]
+    public void It_has_no_more_threads_than_it_is_given()
+    {
+        SkipUnlessPossible();
+        (SafeFd read, SafeFd write) = Pipe.Create();
+        using SafeFd output = read, end = write, shell = Open(Shell, Libc.O_RDONLY), nothing = Open("/dev/null", Libc.O_RDWR);
+        JailedSpawn spawn = new()
+        {
+            Program = shell, Name = Shell, Root = _root, User = 0x7000_0000, UniqueUser = true, Threads = 8,
+            Arguments = ["sh", "-c", "f() { echo $1; [ $1 = 20 ] || (f $(($1 + 1))); :; }; f 1"],
+        };
+        spawn.Add(nothing);
+        spawn.Add(end);
+        spawn.Add(nothing);
+        using SpawnedProcess child = spawn.Start();
+        end.Dispose();
+        Assert.NotNull(child.Wait(TimeSpan.FromSeconds(30)));
+        Assert.Equal("1\n2\n3\n4\n5\n6\n7\n8\n", Encoding.ASCII.GetString(HostFile.ReadToEnd(output, 4096, "pipe")));
+    }
+
+    [Theory]
+    [InlineData("0+4294967295", "0 0 4294967295")]
+    [InlineData("", "7 7 1")]
+    [InlineData("0+7,8+5", "0 0 13")]
+    [InlineData("100+10,105+10,20+1", "7 7 1,20 20 1,100 100 15")]
+    [InlineData("4294967290+100", "7 7 1,4294967290 4294967290 5")]
+    [InlineData("4294967295+1,5+0", "7 7 1")]
+    public void Ranges_of_ids_become_a_map(string ranges, string map)
+    {
+        IEnumerable<IdRange> parsed = ranges.Split(',', StringSplitOptions.RemoveEmptyEntries).Select(r => r.Split('+').Select(uint.Parse).ToArray()).Select(r => new IdRange(r[0], r[1]));
+        Assert.Equal(map, IdRange.ToMap(parsed, 7).Trim('\n').Replace('\n', ','));
+        Assert.Throws<ArgumentException>(() => IdRange.ToMap(Enumerable.Range(0, 400).Select(i => new IdRange((uint)i * 2, 1)), 7));
     }
 
     [SkippableFact]
