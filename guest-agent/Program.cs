@@ -49,7 +49,7 @@ public static class Program
         using EventLoop loop = new();
         SafeFd proc = SafeFd.From(Libc.open(paths.Proc, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", paths.Proc);
         StreamTable streams = new();
-        SetupContext context = new(paths, new FileSystems(paths.FileSystems, FileSystems.MountVirtioFs), new ProcessTable(), proc);
+        SetupContext context = new(paths, new FileSystems(paths, FileSystems.MountVirtioFs), new ProcessTable(), proc);
         using OomWatch oom = new(loop);
         AgentService service = new(loop, context, new CgroupTree(paths.Cgroup), streams, oom, loop.Stop);
         using Reaper reaper = new(loop, context.Processes, service.OnChildExited);

@@ -36,6 +36,9 @@ public sealed unsafe class ContainerSetup
         _joins = joins;
     }
 
+    /// <summary>Indexes of the plan's devices that the guest's kernel has no driver for.</summary>
+    public IReadOnlyList<uint> MissingDevices { get; private set; } = [];
+
     /// <summary>Does the work; the calling thread must end afterwards, since it stays in the container's namespaces.</summary>
     /// <exception cref="SetupException">A step failed; the child, if there was one, is dead.</exception>
     public void Run()
@@ -189,6 +192,7 @@ public sealed unsafe class ContainerSetup
         try
         {
             rootfs.Build(procs);
+            MissingDevices = rootfs.MissingDevices;
         }
         finally
         {

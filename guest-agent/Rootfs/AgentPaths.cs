@@ -12,6 +12,15 @@ public sealed record AgentPaths
     /// <summary>Holds a mount point for each virtio-fs tag.</summary>
     public string FileSystems { get; init; } = "/fs";
 
+    /// <summary>A directory for a tmpfs of the agent's own, made when first needed: exports that grow, sockets.</summary>
+    public string Own { get; init; } = "/run";
+
+    /// <summary>A directory on which a container's set-up mounts, in the container's mount namespace, a tmpfs for device nodes.</summary>
+    public string Nodes { get; init; } = "/tmp";
+
+    /// <summary>The guest's devtmpfs.</summary>
+    public string Devices { get; init; } = "/dev";
+
     /// <summary>An empty directory on which each container, in its own mount namespace, builds its root.</summary>
     public string Staging { get; init; } = "/mnt";
 }

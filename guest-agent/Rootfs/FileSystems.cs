@@ -15,15 +15,20 @@ public sealed unsafe class FileSystems
 {
     private const int MaxTagBytes = 36;
     private readonly HashSet<string> _mounted = [];
+    private readonly HashSet<string> _growing = [];
     private readonly string _root;
+    private readonly string _own;
     private readonly TagMounter _mounter;
+    private bool _ownMounted;
 
     /// <summary>Creates the set, empty.</summary>
-    /// <param name="root">Directory that holds the mount points.</param>
+    /// <param name="paths">Where the mount points are, and the agent's own tmpfs.</param>
     /// <param name="mounter">Mounts one.</param>
-    public FileSystems(string root, TagMounter mounter)
+    public FileSystems(AgentPaths paths, TagMounter mounter)
     {
-        _root = root;
+        ArgumentNullException.ThrowIfNull(paths);
+        _root = paths.FileSystems;
+        _own = paths.Own;
         _mounter = mounter;
     }
 
@@ -57,14 +62,7 @@ public sealed unsafe class FileSystems
 
         try
         {
-            fixed (byte* p = Encoding.UTF8.GetBytes(directory + '\0'))
-            {
-                if (Libc.mkdirat(Libc.AT_FDCWD, p, 0x1c0) < 0 && Check.LastErrno != Errno.EEXIST)
-                {
-                    Check.Throw("mkdir", directory);
-                }
-            }
-
+            MakeDirectory(directory);
             _mounter(tag, directory);
         }
         catch (LinuxException e)
@@ -73,6 +71,57 @@ public sealed unsafe class FileSystems
         }
 
         _mounted.Add(tag);
+    }
+
+    /// <summary>There are exports that grow.</summary>
+    public bool HasGrowing => _growing.Count > 0;
+
+    /// <summary>
+    /// Where an export is mounted to which mounts are added while containers run: it is shared, so that they appear in the
+    /// containers' copies, too.
+    /// </summary>
+    public string GrowingPathOf(string tag, string export)
+    {
+        CheckComponent(export);
+        return $"{_own}/export.{tag}.{export}";
+    }
+
+    /// <summary>Where the socket is whose connections go to a port of the host.</summary>
+    public string SocketPathOf(uint port) => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{_own}/socket.{port}");
+
+    /// <summary>Mounts an export at <see cref="GrowingPathOf"/> unless it is mounted.</summary>
+    /// <exception cref="SetupException">It cannot be mounted.</exception>
+    public void NeedGrowing(string tag, string export)
+    {
+        Need(tag);
+        string path = GrowingPathOf(tag, export);
+        if (!_growing.Add(path))
+        {
+            return;
+        }
+
+        try
+        {
+            NeedOwn();
+            MakeDirectory(path);
+            Check.Result(Libc.mount($"{PathOf(tag)}/{export}", path, null, (nuint)Libc.MS_BIND, null), "mount", path);
+            Check.Result(Libc.mount(null, path, null, (nuint)Libc.MS_SHARED, null), "mount", path);
+        }
+        catch (LinuxException e)
+        {
+            throw new SetupException($"showing the export \"{export}\" of the virtio-fs device with tag \"{tag}\"", e);
+        }
+    }
+
+    /// <summary>Mounts the tmpfs of <see cref="AgentPaths.Own"/> unless it is mounted.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public void NeedOwn()
+    {
+        if (!_ownMounted)
+        {
+            Check.Result(Libc.mount("tmpfs", _own, "tmpfs", (nuint)(Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC), "mode=700"), "mount", _own);
+            _ownMounted = true;
+        }
     }
 
     /// <summary>Unmounts everything; what is busy is detached.</summary>
@@ -84,5 +133,24 @@ public sealed unsafe class FileSystems
         }
 
         _mounted.Clear();
+    }
+
+    private static void MakeDirectory(string path)
+    {
+        fixed (byte* p = Encoding.UTF8.GetBytes(path + '\0'))
+        {
+            if (Libc.mkdirat(Libc.AT_FDCWD, p, 0x1c0) < 0 && Check.LastErrno != Errno.EEXIST)
+            {
+                Check.Throw("mkdir", path);
+            }
+        }
+    }
+
+    private static void CheckComponent(string name)
+    {
+        if (name is "" or "." or ".." || name.AsSpan().ContainsAny('/', '\0'))
+        {
+            throw new SetupException($"\"{name}\" is no export of a virtio-fs device");
+        }
     }
 }

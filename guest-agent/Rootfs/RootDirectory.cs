@@ -88,9 +88,14 @@ public sealed unsafe class RootDirectory : IDisposable
         return parent;
     }
 
-    /// <summary>Opens the file at <paramref name="path"/>, and makes it, empty, and its parents when they are missing.</summary>
+    /// <summary>
+    /// Opens the file at <paramref name="path"/>, and makes it, empty, and its parents when they are missing. A link whose
+    /// target is missing has it made, in the root.
+    /// </summary>
     /// <exception cref="LinuxException">A part of the path is no directory, or the file cannot be made.</exception>
-    public SafeFd MakeFile(string path)
+    public SafeFd MakeFile(string path) => MakeFile(path, MaxLinks);
+
+    private SafeFd MakeFile(string path, int links)
     {
         ArgumentNullException.ThrowIfNull(path);
         SafeFd? existing = TryOpen(path);
@@ -100,11 +105,17 @@ public sealed unsafe class RootDirectory : IDisposable
         }
 
         int slash = path.TrimEnd('/').LastIndexOf('/');
-        using (SafeFd parent = slash > 0 ? MakeDirectory(path[..slash]) : Fd.Duplicate())
+        string above = slash > 0 ? path[..slash] : "";
+        using (SafeFd parent = slash > 0 ? MakeDirectory(above) : Fd.Duplicate())
         {
             string name = path.TrimEnd('/')[(slash + 1)..];
-            SafeFd.From(
-                Libc.openat(parent.Value, name, Libc.O_WRONLY | Libc.O_CREAT | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0x1ed), "create", path).Dispose();
+            int made = Libc.openat(parent.Value, name, Libc.O_WRONLY | Libc.O_CREAT | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0x1ed);
+            if (made < 0 && Check.LastErrno == Errno.ELOOP)
+            {
+                return MakeFile(TargetOf(parent, name, above, path, links), links - 1);
+            }
+
+            SafeFd.From(made, "create", path).Dispose();
         }
 
         return Open(path);
@@ -127,7 +138,10 @@ public sealed unsafe class RootDirectory : IDisposable
     }
 
     // A link whose target is missing: the target is made, in the root, as for an image's /var/run -> /run without a /run.
-    private SafeFd FollowDangling(SafeFd parent, string name, string above, string path, int links)
+    private SafeFd FollowDangling(SafeFd parent, string name, string above, string path, int links) =>
+        MakeDirectory(TargetOf(parent, name, above, path, links), links - 1);
+
+    private static string TargetOf(SafeFd parent, string name, string above, string path, int links)
     {
         const int size = 4096;
         byte* target = stackalloc byte[size];
@@ -136,11 +150,11 @@ public sealed unsafe class RootDirectory : IDisposable
             nint n = Libc.readlinkat(parent.Value, p, target, size);
             if (n <= 0 || links == 0)
             {
-                throw new LinuxException(links == 0 ? Errno.ELOOP : Errno.ENOTDIR, "mkdir", path);
+                throw new LinuxException(links == 0 ? Errno.ELOOP : Errno.ENOTDIR, "follow link", path);
             }
 
             string to = Encoding.UTF8.GetString(target, (int)n);
-            return MakeDirectory(to[0] == '/' ? to : $"{above}/{to}", links - 1);
+            return to[0] == '/' ? to : $"{above}/{to}";
         }
     }
 

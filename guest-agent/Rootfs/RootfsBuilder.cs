@@ -13,18 +13,26 @@ public sealed unsafe partial class RootfsBuilder : IDisposable
     private readonly AgentPaths _paths;
     private readonly FileSystems _fileSystems;
     private readonly ContainerSpec _spec;
+    private readonly GuestDevices _devices;
     private RootDirectory? _root;
+    private SafeFd? _nodes;
+    private int _nodeCount;
 
     /// <summary>Prepares to build the root of <paramref name="spec"/>.</summary>
     public RootfsBuilder(AgentPaths paths, FileSystems fileSystems, ContainerSpec spec)
     {
+        ArgumentNullException.ThrowIfNull(paths);
         _paths = paths;
+        _devices = new GuestDevices(paths.Devices);
         _fileSystems = fileSystems;
         _spec = spec;
     }
 
     /// <summary>The container's root; what is at "/" after the pivot.</summary>
     public RootDirectory Root => _root ?? throw new InvalidOperationException("the root is not mounted yet");
+
+    /// <summary>Indexes of the spec's devices that the guest's kernel has no driver for, and which were not made.</summary>
+    public List<uint> MissingDevices { get; } = [];
 
     /// <summary>Mounts the root and everything in it.</summary>
     /// <param name="procContexts">fsopen(2) contexts of the spec's proc mounts, in order, made in the container's PID namespace.</param>
@@ -97,6 +105,12 @@ public sealed unsafe partial class RootfsBuilder : IDisposable
             Check.Result(Libc.syscall((nint)Libc.SYS_pivot_root, (nint)dot, (nint)dot, 0, 0, 0, 0), "pivot_root");
         }
 
+        if (_fileSystems.HasGrowing)
+        {
+            // What is unmounted with the old root must stay mounted for the others who see it.
+            Check.Result(Libc.mount(null, ".", null, (nuint)(Libc.MS_SLAVE | Libc.MS_REC), null), "mount", "propagation of the old root");
+        }
+
         Check.Result(Libc.umount2(".", Libc.MNT_DETACH), "umount2", "the old root");
         ulong propagation = _spec.Root.Propagation;
         if ((propagation & ~Libc.MS_REC) is not (0 or Libc.MS_SLAVE or Libc.MS_PRIVATE))
@@ -106,7 +120,11 @@ public sealed unsafe partial class RootfsBuilder : IDisposable
     });
 
     /// <inheritdoc/>
-    public void Dispose() => _root?.Dispose();
+    public void Dispose()
+    {
+        _root?.Dispose();
+        _nodes?.Dispose();
+    }
 
     /// <summary>True for a mount of procfs, which needs a context from the container's PID namespace.</summary>
     public static bool IsProc(Mount mount)

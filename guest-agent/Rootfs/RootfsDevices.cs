@@ -39,9 +39,15 @@ public sealed unsafe partial class RootfsBuilder
             }
         }
 
-        foreach (Device device in _spec.Devices)
+        for (int i = 0; i < _spec.Devices.Count; i++)
         {
-            MakeDevice(device);
+            if (_spec.Devices[i].Type != 'p' && !_devices.Has(_spec.Devices[i]))
+            {
+                MissingDevices.Add((uint)i);
+                continue;
+            }
+
+            MakeDevice(_spec.Devices[i]);
         }
 
         foreach ((string name, string target) in DefaultLinks)
@@ -74,23 +80,54 @@ public sealed unsafe partial class RootfsBuilder
             throw new SetupException($"\"{device.Path}\" is no device path");
         }
 
-        uint type = device.Type switch
-        {
-            'c' or 'u' => Libc.S_IFCHR,
-            'b' => Libc.S_IFBLK,
-            'p' => Libc.S_IFIFO,
-            _ => throw new SetupException($"device \"{device.Path}\": type {device.Type} is none of c, b, p"),
-        };
         using SafeFd parent = Root.MakeDirectory(slash == 0 ? "/" : device.Path[..slash]);
         string name = device.Path[(slash + 1)..];
-        MakeNode(parent, name, type | (device.Mode & 0xfff), device.Major, device.Minor);
+        try
+        {
+            MakeNode(parent, name, TypeOf(device) | (device.Mode & 0xfff), device.Major, device.Minor);
+            ChangeOwner(parent, name, device);
+        }
+        catch (LinuxException e) when (e.Errno == Errno.EPERM)
+        {
+            // A file system that takes no nodes: as runc does where it may make none, one from elsewhere is bound over a file.
+            using SafeFd target = Root.MakeFile(device.Path);
+            using SafeFd node = OpenNode(device);
+            MountCalls.Bind(node, target, recursive: false);
+        }
+    }
+
+    private static uint TypeOf(Device device) => device.Type switch
+    {
+        'c' or 'u' => Libc.S_IFCHR,
+        'b' => Libc.S_IFBLK,
+        'p' => Libc.S_IFIFO,
+        _ => throw new SetupException($"device \"{device.Path}\": type {device.Type} is none of c, b, p"),
+    };
+
+    private static void ChangeOwner(SafeFd directory, string name, Device device)
+    {
         if (device.Uid != 0 || device.Gid != 0)
         {
             fixed (byte* p = Encoding.UTF8.GetBytes(name + '\0'))
             {
-                Check.Result(Libc.fchownat(parent.Value, p, device.Uid, device.Gid, Libc.AT_SYMLINK_NOFOLLOW), "chown", device.Path);
+                Check.Result(Libc.fchownat(directory.Value, p, device.Uid, device.Gid, Libc.AT_SYMLINK_NOFOLLOW), "chown", device.Path);
             }
         }
+    }
+
+    /// <summary>A node of a device in a tmpfs that no container sees, to be bound; O_PATH.</summary>
+    private SafeFd OpenNode(Device device)
+    {
+        if (_nodes is null)
+        {
+            Check.Result(Libc.mount("tmpfs", _paths.Nodes, "tmpfs", 0, "mode=700"), "mount", _paths.Nodes);
+            _nodes = SafeFd.From(Libc.open(_paths.Nodes, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", _paths.Nodes);
+        }
+
+        string name = (_nodeCount++).ToString(System.Globalization.CultureInfo.InvariantCulture);
+        MakeNode(_nodes, name, TypeOf(device) | (device.Mode & 0xfff), device.Major, device.Minor);
+        ChangeOwner(_nodes, name, device);
+        return SafeFd.From(Libc.openat(_nodes.Value, name, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0), "open", device.Path);
     }
 
     private static void MakeNode(SafeFd directory, string name, uint mode, uint major, uint minor)

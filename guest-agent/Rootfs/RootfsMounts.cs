@@ -26,6 +26,10 @@ public sealed partial class RootfsBuilder
                 case Mount.Types.Kind.GuestBind when mount.Source.Length > 0:
                     MountBind(mount);
                     break;
+                case Mount.Types.Kind.Device:
+                case Mount.Types.Kind.Socket:
+                    MountBind(mount);
+                    break;
                 case Mount.Types.Kind.GuestBind:
                     Finish(mount);
                     break;
@@ -85,12 +89,31 @@ public sealed partial class RootfsBuilder
 
     private void MountBind(Mount mount)
     {
-        using SafeFd source = mount.Kind == Mount.Types.Kind.Export
-            ? OpenExport(mount.FsTag, mount.Source)
-            : SafeFd.From(Libc.open(mount.Source, Libc.O_PATH | Libc.O_CLOEXEC, 0), "open", mount.Source);
+        using SafeFd source = OpenSource(mount);
         using SafeFd target = mount.SourceIsFile ? Root.MakeFile(mount.Destination) : Root.MakeDirectory(mount.Destination);
         MountCalls.Bind(source, target, (mount.Flags & Libc.MS_REC) != 0);
         Finish(mount);
+    }
+
+    private SafeFd OpenSource(Mount mount)
+    {
+        switch (mount.Kind)
+        {
+            case Mount.Types.Kind.Export when mount.Grows:
+                return OpenPath(_fileSystems.GrowingPathOf(mount.FsTag, mount.Source));
+            case Mount.Types.Kind.Export:
+                return OpenExport(mount.FsTag, mount.Source);
+            case Mount.Types.Kind.Socket:
+                return OpenPath(_fileSystems.SocketPathOf(mount.Socket.Port));
+            case Mount.Types.Kind.Device:
+                Device device = mount.Device;
+                return _devices.Has(device) ? OpenNode(device) : throw new SetupException(
+                    $"error mounting \"{mount.Source}\" to rootfs at \"{mount.Destination}\": the VM has no {(device.Type == 'b' ? "block" : "character")} device {device.Major}:{device.Minor}, and those of the host do not reach into it");
+            default:
+                return OpenPath(mount.Source);
+        }
+
+        static SafeFd OpenPath(string path) => SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0), "open", path);
     }
 
     // Flags of a bind take effect by a second call; so do propagation and recursive attributes.

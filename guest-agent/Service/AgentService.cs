@@ -17,7 +17,9 @@ public sealed partial class AgentService : AgentServiceBase
     private readonly CgroupTree _cgroups;
     private readonly StreamTable _streams;
     private readonly OomWatch _oom;
+    private readonly GuestSockets _sockets;
     private readonly Action _powerOff;
+    private Task _mountChanges = Task.CompletedTask;
 
     /// <summary>Creates the service.</summary>
     /// <param name="loop">The agent's loop.</param>
@@ -34,6 +36,7 @@ public sealed partial class AgentService : AgentServiceBase
         _streams = streams;
         _powerOff = powerOff;
         _oom = oom;
+        _sockets = new GuestSockets(loop, context.FileSystems);
     }
 
     /// <summary>Records the end of a child; ids that are none of the agent's children are ignored.</summary>

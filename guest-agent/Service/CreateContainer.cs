@@ -33,10 +33,7 @@ public sealed partial class AgentService
             _context.FileSystems.Need(request.Spec.Root.FsTag);
             foreach (Mount mount in request.Spec.Mounts)
             {
-                if (mount.Kind == Mount.Types.Kind.Export)
-                {
-                    _context.FileSystems.Need(mount.FsTag);
-                }
+                NeedSource(mount);
             }
 
             if (container.Has(Namespace.Types.Kind.User) && request.Spec.Mounts.Any(m => m.Type == "sysfs"))
@@ -73,8 +70,26 @@ public sealed partial class AgentService
         {
             Exception? failure = Attempt(setup.Run);
             joins.ForEach(j => j.PidFd.Dispose());
-            _loop.Post(() => FinishCreate(container, failure, call));
+            _loop.Post(() => FinishCreate(container, failure, setup.MissingDevices, call));
         });
+    }
+
+    private void NeedSource(Mount mount)
+    {
+        switch (mount.Kind)
+        {
+            case Mount.Types.Kind.Export when mount.Grows:
+                _context.FileSystems.NeedGrowing(mount.FsTag, mount.Source);
+                break;
+            case Mount.Types.Kind.Export:
+                _context.FileSystems.Need(mount.FsTag);
+                break;
+            case Mount.Types.Kind.Socket:
+                _sockets.Need(mount.Socket);
+                break;
+            default:
+                break;
+        }
     }
 
     private static Exception? Attempt(Action action)
@@ -127,7 +142,7 @@ public sealed partial class AgentService
         _oom.Add(container.Cgroup, () => NoteOomKills(container));
     }
 
-    private void FinishCreate(Container container, Exception? failure, TtrpcCall call)
+    private void FinishCreate(Container container, Exception? failure, IEnumerable<uint> missingDevices, TtrpcCall call)
     {
         ContainerProcess init = container.Init!;
         if (failure is not null)
@@ -140,7 +155,9 @@ public sealed partial class AgentService
 
         init.State = ProcessState.Created;
         init.Stdio.Start(_loop);
-        call.Complete(new CreateContainerResponse { Pid = init.Child!.Pid });
+        CreateContainerResponse response = new() { Pid = init.Child!.Pid };
+        response.MissingDevices.AddRange(missingDevices);
+        call.Complete(response);
         if (init.EarlyStatus is { } status)
         {
             OnExited(init, status);

@@ -22,7 +22,9 @@ internal sealed unsafe class ContainerFixture : IDisposable
 
     private ContainerFixture()
     {
-        AgentPaths paths = new() { FileSystems = _base + "/fs", Staging = _base + "/staging" };
+        AgentPaths paths = new() { FileSystems = _base + "/fs", Staging = _base + "/staging", Own = _base + "/own", Nodes = _base + "/nodes" };
+        Directory.CreateDirectory(paths.Own);
+        Directory.CreateDirectory(paths.Nodes);
         Directory.CreateDirectory(paths.FileSystems);
         Directory.CreateDirectory(paths.Staging);
         RootPath = paths.FileSystems + "/share/rootfs";
@@ -36,7 +38,7 @@ internal sealed unsafe class ContainerFixture : IDisposable
 
         SafeFd proc = SafeFd.From(Libc.open("/proc", Libc.O_PATH | Libc.O_CLOEXEC, 0), "open", "/proc");
         // The "virtio-fs" is a directory of the host.
-        _context = new SetupContext(paths, new FileSystems(paths.FileSystems, (_, _) => { }), new ProcessTable(), proc);
+        _context = new SetupContext(paths, new FileSystems(paths, (_, _) => { }), new ProcessTable(), proc);
     }
 
     internal string RootPath { get; }

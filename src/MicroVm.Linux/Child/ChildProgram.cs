@@ -10,28 +10,33 @@ namespace MicroVm.Linux.Child;
 public sealed unsafe class ChildProgram : IDisposable
 {
     // Strings and records of a process are limited by execve to a quarter of its stack limit; 8 MiB is above that.
-    private const nuint Capacity = ChildCode.ProgramSize;
-    private const int MaxSteps = 168;
+    private const nuint DataCapacity = ChildCode.ProgramSize;
+
+    // What every program has room for: both sets of capabilities, limits, namespaces, streams.
+    private const int UsualSteps = 168;
 
     // What most programs take, brought in at once: a fault for each page costs more.
     private const nuint Usual = 32 << 10;
     private readonly StepList _steps;
     private readonly nint _shift;
     private readonly SafeFd? _file;
+    private readonly nuint _capacity;
     private byte* _base;
     private nuint _used;
 
     /// <summary>Creates an empty program for a child that shares the caller's memory (CLONE_VM).</summary>
     /// <param name="reportFd">Number of the descriptor for reports in the child.</param>
+    /// <param name="moreSteps">How many steps there may be beside the usual ones: whatever a bundle may have many of.</param>
     /// <exception cref="LinuxException">There is no memory.</exception>
-    public ChildProgram(int reportFd)
-        : this(reportFd, Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS, file: null)
+    public ChildProgram(int reportFd, int moreSteps = 0)
+        : this(reportFd, UsualSteps + moreSteps, DataCapacity + StepList.SizeOf(UsualSteps + moreSteps), Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS, file: null)
     {
     }
 
-    private ChildProgram(int reportFd, int kind, SafeFd? file)
+    private ChildProgram(int reportFd, int steps, nuint capacity, int kind, SafeFd? file)
     {
-        void* memory = Libc.mmap(null, Capacity, Libc.PROT_READ | Libc.PROT_WRITE, kind | Libc.MAP_NORESERVE, file?.Value ?? -1, 0);
+        _capacity = capacity;
+        void* memory = Libc.mmap(null, capacity, Libc.PROT_READ | Libc.PROT_WRITE, kind | Libc.MAP_NORESERVE, file?.Value ?? -1, 0);
         if ((nint)memory == -1)
         {
             Check.Throw("mmap");
@@ -43,8 +48,8 @@ public sealed unsafe class ChildProgram : IDisposable
 
         // A kernel that refuses brings them in as they are touched.
         _ = Libc.madvise(memory, Usual, Libc.MADV_POPULATE_WRITE);
-        _steps = new StepList(_base, MaxSteps, reportFd);
-        _used = StepList.SizeOf(MaxSteps);
+        _steps = new StepList(_base, steps, reportFd);
+        _used = StepList.SizeOf(steps);
     }
 
     /// <summary>The memory of a program for <see cref="ChildCode.Executable"/>, which finds it at descriptor 4.</summary>
@@ -58,13 +63,19 @@ public sealed unsafe class ChildProgram : IDisposable
 
     /// <summary>Creates an empty program for a child that execs <see cref="ChildCode.Executable"/> and has nothing else of the caller's memory.</summary>
     /// <param name="reportFd">Number of the descriptor for reports in the child.</param>
-    /// <exception cref="LinuxException">There is no memory, or no descriptor is free.</exception>
-    public static ChildProgram ForExecutable(int reportFd)
+    /// <param name="moreSteps">As for a child that shares memory.</param>
+    /// <exception cref="LinuxException">There is no memory, or no descriptor is free. E2BIG: the steps do not fit.</exception>
+    public static ChildProgram ForExecutable(int reportFd, int moreSteps = 0)
     {
-        SafeFd file = MemoryFile.CreateSized("child-program", (long)Capacity);
+        if (StepList.SizeOf(UsualSteps + moreSteps) > DataCapacity / 2)
+        {
+            throw new LinuxException(Errno.E2BIG, $"{moreSteps} steps between clone and exec");
+        }
+
+        SafeFd file = MemoryFile.CreateSized("child-program", (long)DataCapacity);
         try
         {
-            return new ChildProgram(reportFd, Libc.MAP_SHARED, file);
+            return new ChildProgram(reportFd, UsualSteps + moreSteps, DataCapacity, Libc.MAP_SHARED, file);
         }
         catch
         {
@@ -152,7 +163,7 @@ public sealed unsafe class ChildProgram : IDisposable
     public byte* Allocate(nuint size, bool align = true)
     {
         nuint at = align ? (_used + 7) & ~(nuint)7 : _used;
-        if (size > Capacity || at > Capacity - size)
+        if (size > _capacity || at > _capacity - size)
         {
             throw new LinuxException(Errno.E2BIG, "the process's arguments and environment");
         }
@@ -167,7 +178,7 @@ public sealed unsafe class ChildProgram : IDisposable
         _file?.Dispose();
         if (_base != null)
         {
-            _ = Libc.munmap(_base, Capacity);
+            _ = Libc.munmap(_base, _capacity);
             _base = null;
         }
     }

@@ -9,22 +9,25 @@ namespace MicroVm.Linux.Jail;
 /// </summary>
 public static unsafe class DetachedMount
 {
-    /// <summary>Clones what <paramref name="file"/> refers to, with the mounts beneath it; set-id bits and device nodes have no effect in it.</summary>
+    /// <summary>Clones what <paramref name="file"/> refers to; set-id bits and device nodes have no effect in it.</summary>
     /// <param name="file">A directory or regular file; O_PATH will do. Borrowed.</param>
     /// <param name="readOnly">Nothing can be changed through it.</param>
     /// <param name="name">What messages call it.</param>
+    /// <param name="recursive">With the mounts beneath it.</param>
+    /// <param name="propagation">MS_PRIVATE or MS_SLAVE; 0 leaves the clone in its original's peer group.</param>
     /// <returns>An O_PATH descriptor of the clone's root.</returns>
     /// <exception cref="LinuxException">No CAP_SYS_ADMIN; the mount is unbindable; the kernel is older.</exception>
-    public static SafeFd Clone(SafeFd file, bool readOnly, string name)
+    public static SafeFd Clone(SafeFd file, bool readOnly, string name, bool recursive = true, ulong propagation = 0)
     {
         ArgumentNullException.ThrowIfNull(file);
         byte empty = 0;
-        const uint flags = Libc.OPEN_TREE_CLONE | Libc.OPEN_TREE_CLOEXEC | Libc.AT_EMPTY_PATH | Libc.AT_RECURSIVE;
+        uint flags = Libc.OPEN_TREE_CLONE | Libc.OPEN_TREE_CLOEXEC | Libc.AT_EMPTY_PATH | (recursive ? Libc.AT_RECURSIVE : 0u);
         SafeFd clone = SafeFd.From(
             (int)Libc.syscall((nint)Libc.SYS_open_tree, file.Value, (nint)(&empty), (nint)flags, 0, 0, 0), "open_tree", name);
         Libc.mount_attr attributes = new()
         {
             attr_set = Libc.MOUNT_ATTR_NOSUID | Libc.MOUNT_ATTR_NODEV | (readOnly ? Libc.MOUNT_ATTR_RDONLY : 0),
+            propagation = propagation,
         };
         nint result = Libc.syscall(
             (nint)Libc.SYS_mount_setattr,

@@ -6,6 +6,7 @@ public static unsafe partial class Libc
 {
 #pragma warning disable CS1591 // named and documented by poll.h
     public const short POLLIN = 1;
+    public const short POLLPRI = 2;
     public const short POLLOUT = 4;
     public const short POLLERR = 8;
     public const short POLLHUP = 0x10;

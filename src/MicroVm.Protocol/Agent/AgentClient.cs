@@ -121,6 +121,10 @@ public sealed class AgentClient : IDisposable
     public Empty RelayNames(NameRelayRequest request, TimeSpan? timeout = null) =>
         _client.Call(ServiceName, "RelayNames", request, Empty.Parser, timeout ?? DefaultTimeout);
 
+    /// <summary>Adds mounts below exports that grow, or takes them away.</summary>
+    public Empty ChangeMounts(ChangeMountsRequest request, TimeSpan? timeout = null) =>
+        _client.Call(ServiceName, "ChangeMounts", request, Empty.Parser, timeout ?? DefaultTimeout);
+
     /// <summary>Ends every container and powers the VM off; the connection just ends.</summary>
     public Empty Shutdown(TimeSpan? timeout = null) =>
         _client.Call(ServiceName, "Shutdown", new Empty(), Empty.Parser, timeout ?? DefaultTimeout);

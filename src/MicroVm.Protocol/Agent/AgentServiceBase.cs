@@ -76,6 +76,9 @@ public abstract class AgentServiceBase : ITtrpcService
             case "RelayNames":
                 RelayNames(NameRelayRequest.Parser.ParseFrom(payload), call);
                 return true;
+            case "ChangeMounts":
+                ChangeMounts(ChangeMountsRequest.Parser.ParseFrom(payload), call);
+                return true;
             case "Shutdown":
                 Shutdown(Empty.Parser.ParseFrom(payload), call);
                 return true;
@@ -140,6 +143,9 @@ public abstract class AgentServiceBase : ITtrpcService
 
     /// <summary>Answers names on loopback addresses through a stream. Answered by <see cref="Empty"/>.</summary>
     protected abstract void RelayNames(NameRelayRequest request, TtrpcCall call);
+
+    /// <summary>Adds mounts below exports that grow, or takes them away. Answered by <see cref="Empty"/>.</summary>
+    protected abstract void ChangeMounts(ChangeMountsRequest request, TtrpcCall call);
 
     /// <summary>Ends every container and powers the VM off; the connection just ends. Answered by <see cref="Empty"/>.</summary>
     protected abstract void Shutdown(Empty request, TtrpcCall call);

@@ -17,15 +17,15 @@ internal static class MountPlan
         "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
     ];
 
-    /// <summary>Resolves all mounts, in order; binds are added to <paramref name="exports"/>.</summary>
+    /// <summary>Resolves all mounts, in order; what binds show is added to <paramref name="sources"/>.</summary>
     /// <exception cref="SpecException">A mount is not possible.</exception>
     /// <exception cref="SandboxException">A bind's source cannot be opened.</exception>
     internal static IEnumerable<Proto.Mount> Build(
-        List<Mount>? mounts, Oci.Config.Linux linux, string bundle, List<Export> exports, ICollection<string> warnings)
+        List<Mount>? mounts, Oci.Config.Linux linux, string bundle, MountSources sources, ICollection<string> warnings)
     {
         for (int i = 0; i < (mounts?.Count ?? 0); i++)
         {
-            yield return Build(mounts![i], $"mounts[{i}]", linux, bundle, exports, warnings);
+            yield return Build(mounts![i], $"mounts[{i}]", linux, bundle, sources, warnings);
         }
     }
 
@@ -34,7 +34,7 @@ internal static class MountPlan
         mount.Type == "bind" || (mount.Options?.Exists(o => o is "bind" or "rbind") ?? false);
 
     private static Proto.Mount Build(
-        Mount mount, string where, Oci.Config.Linux linux, string bundle, List<Export> exports, ICollection<string> warnings)
+        Mount mount, string where, Oci.Config.Linux linux, string bundle, MountSources sources, ICollection<string> warnings)
     {
         string destination = mount.Destination!;
         if (!destination.StartsWith('/'))
@@ -66,7 +66,7 @@ internal static class MountPlan
         }
         else if (IsBind(mount))
         {
-            Bind(plan, mount, options, where, bundle, exports);
+            Bind(plan, mount, options, where, bundle, sources);
         }
         else
         {
@@ -78,7 +78,7 @@ internal static class MountPlan
         return plan;
     }
 
-    private static void Bind(Proto.Mount plan, Mount mount, MountOptions options, string where, string bundle, List<Export> exports)
+    private static void Bind(Proto.Mount plan, Mount mount, MountOptions options, string where, string bundle, MountSources sources)
     {
         plan.Flags |= MountFlags.MS_BIND;
         if ((options.Flags & MountFlags.MS_REMOUNT) != 0)
@@ -98,15 +98,7 @@ internal static class MountPlan
             plan.Data = "";
         }
 
-        bool readOnly = (options.Flags & MountFlags.MS_RDONLY) != 0 || (options.RecursiveSet & MountFlags.MOUNT_ATTR_RDONLY) != 0;
-        string source = Path.GetFullPath(Path.Combine(bundle, mount.Source));
-        Export export = Export.Open(
-            string.Create(CultureInfo.InvariantCulture, $"mount{exports.Count}"), source, readOnly, $"{where}: source");
-        exports.Add(export);
-        plan.Kind = Proto.Mount.Types.Kind.Export;
-        plan.FsTag = Export.Tag;
-        plan.Source = export.Name;
-        plan.SourceIsFile = export.IsFile;
+        sources.Add(plan, mount, options, Path.GetFullPath(Path.Combine(bundle, mount.Source)), where);
     }
 
     private static void FileSystem(Proto.Mount plan, Mount mount, MountOptions options, string where)

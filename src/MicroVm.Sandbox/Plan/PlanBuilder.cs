@@ -24,16 +24,17 @@ internal static class PlanBuilder
     /// <exception cref="SandboxException">A host path cannot be opened.</exception>
     internal static ContainerPlan Build(Spec spec, string id, string bundle, string rootfs, ICollection<string> warnings)
     {
-        List<Export> exports = [Export.Open(Export.Rootfs, rootfs, readOnly: false, "rootfs")];
+        MountSources sources = new(spec);
         try
         {
+            sources.Exports.Add(Export.Open(Export.Rootfs, rootfs, readOnly: false, "rootfs"));
             Oci.Config.Linux linux = spec.Linux ?? new Oci.Config.Linux();
             Proto.ContainerSpec plan = new()
             {
                 Root = new Proto.Root
                 {
                     FsTag = Export.Tag,
-                    FsPath = exports[0].Name,
+                    FsPath = sources.Exports[0].Name,
                     ReadOnly = spec.Root?.Readonly ?? false,
                     Propagation = MountOptions.RootfsPropagation(linux.RootfsPropagation),
                 },
@@ -44,19 +45,19 @@ internal static class PlanBuilder
             };
             HomeDirectory.Add(plan.Process, rootfs);
             Namespaces(plan, linux);
-            plan.Mounts.AddRange(MountPlan.Build(spec.Mounts, linux, bundle, exports, warnings));
+            plan.Mounts.AddRange(MountPlan.Build(spec.Mounts, linux, bundle, sources, warnings));
             plan.Devices.AddRange(Devices(linux, spec.Mounts));
             plan.Sysctls.AddRange(Sysctls.Resolve(linux.Sysctl, t => SpecValidator.HasNamespace(linux, t))
                 .Select(s => new Proto.Sysctl { Path = s.Path, Value = MountOwner.MapGroupRange(s, linux) }));
             OpenFiles(plan);
             plan.MaskedPaths.AddRange(Absolute(linux.MaskedPaths, "linux.maskedPaths"));
             plan.ReadonlyPaths.AddRange(Absolute(linux.ReadonlyPaths, "linux.readonlyPaths"));
-            HookPlan.Add(plan, spec, id, bundle, exports);
-            return new ContainerPlan { Spec = plan, Exports = exports };
+            HookPlan.Add(plan, spec, id, bundle, sources.Exports);
+            return new ContainerPlan { Spec = plan, Sources = sources };
         }
         catch
         {
-            exports.ForEach(e => e.Dispose());
+            sources.Dispose();
             throw;
         }
     }

@@ -29,13 +29,14 @@ internal sealed unsafe class ContainerView : IDisposable
     /// <exception cref="LinuxException">Something cannot be opened.</exception>
     internal static ContainerView Open(Spec spec, string bundle, string rootfs)
     {
-        ContainerView view = new(Clone(rootfs, spec.Root?.Readonly ?? false));
+        ContainerView view = new(Clone(rootfs, spec.Root?.Readonly ?? false, recursive: true));
         try
         {
             foreach (Mount mount in (spec.Mounts ?? []).Where(m => MountPlan.IsBind(m) && !string.IsNullOrEmpty(m.Source)))
             {
                 bool readOnly = mount.Options?.Exists(o => o is "ro" or "rro") ?? false;
-                view._volumes.Add((mount.Destination!, Clone(Path.GetFullPath(Path.Combine(bundle, mount.Source!)), readOnly)));
+                bool recursive = mount.Options?.Contains("rbind") ?? false;
+                view._volumes.Add((mount.Destination!, Clone(Path.GetFullPath(Path.Combine(bundle, mount.Source!)), readOnly, recursive)));
             }
         }
         catch (LinuxException)
@@ -96,22 +97,10 @@ internal sealed unsafe class ContainerView : IDisposable
     }
 
     // Docker's root file systems lie in a shared mount: what happens in a copy would happen there, too, and pivot_root(2) refuses it.
-    private static SafeFd Clone(string path, bool readOnly)
+    private static SafeFd Clone(string path, bool readOnly, bool recursive)
     {
         using SafeFd file = OpenPath(path);
-        SafeFd tree = DetachedMount.Clone(file, readOnly, path);
-        byte empty = 0;
-        Libc.mount_attr attributes = new() { propagation = Libc.MS_PRIVATE };
-        nint result = Libc.syscall(
-            (nint)Libc.SYS_mount_setattr, tree.Value, (nint)(&empty), Libc.AT_EMPTY_PATH | Libc.AT_RECURSIVE, (nint)(&attributes), sizeof(Libc.mount_attr), 0);
-        if (result < 0)
-        {
-            Errno errno = Check.LastErrno;
-            tree.Dispose();
-            throw new LinuxException(errno, "mount_setattr", path);
-        }
-
-        return tree;
+        return DetachedMount.Clone(file, readOnly, path, recursive, Libc.MS_PRIVATE);
     }
 
     private static SafeFd OpenPath(string path) => SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_CLOEXEC, 0), "open", path);

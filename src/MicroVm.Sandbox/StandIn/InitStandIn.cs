@@ -33,6 +33,8 @@ internal sealed class InitStandIn : IDisposable
     private HostCgroup? _before;
     private VmNetwork? _network;
     private ContainerCommands? _commands;
+    private HostSocketRelay? _sockets;
+    private MountFollower? _mounts;
     private bool _abandoned;
 
     internal InitStandIn(StandInRequest request, StandInCaller caller, FirstThread first)
@@ -69,10 +71,13 @@ internal sealed class InitStandIn : IDisposable
 
     public void Dispose()
     {
+        _mounts?.Stop();
         _commands?.Dispose();
         _process.Dispose();
         _guest?.Dispose();
         EndVm();
+        _mounts?.Dispose();
+        _sockets?.Dispose();
         _network?.Dispose();
         _control?.Dispose();
         _signals.Dispose();
@@ -144,7 +149,9 @@ internal sealed class InitStandIn : IDisposable
         ready.Wait(vmm, _request.Vm!.StartTimeout);
         _guest = Guest.Connect(vmm, vsock, _request.Vm.StartTimeout);
         _caller.Log(LogLevel.Debug, "the agent is ready");
+        _sockets = HostSocketRelay.Start(vsock, plan.Sources.Sockets);
         CreateInGuest(create, networkView);
+        _mounts = MountFollower.Start(plan.Exports, vmm, _guest, text => _caller.Log(LogLevel.Warning, text));
         _caller.Log(LogLevel.Debug, "the guest has the container");
         _first.Do(view.AttachVolumes);
         Show(view);
@@ -214,7 +221,12 @@ internal sealed class InitStandIn : IDisposable
             return 0;
         });
         create.Stdio = _guest.Call("create container", _ => _process.Connect(vsock, create.Spec.Process));
-        _guest.Call("create container", agent => agent.CreateContainer(create));
+        CreateContainerResponse created = _guest.Call("create container", agent => agent.CreateContainer(create));
+        if (MissingDevices.Describe(create.Spec.Devices, created.MissingDevices) is { } missing)
+        {
+            _caller.Log(LogLevel.Warning, missing);
+        }
+
         _process.Attach(_guest.Agent);
         _process.StartStreams();
     }

@@ -92,7 +92,8 @@ internal sealed unsafe partial class FuseServer
 
         using InodePin pinned = inode;
         const uint Known = Libc.STATX_BASIC_STATS | Libc.STATX_BTIME;
-        int error = StatDescriptor(inode.Fd, request.sx_mask & Known, out Libc.statx_t stat);
+        const uint OfMark = Libc.STATX_TYPE | Libc.STATX_MODE | Libc.STATX_SIZE;
+        int error = StatDescriptor(inode.Fd, (request.sx_mask & Known) | OfMark, out Libc.statx_t stat);
         if (error != 0)
         {
             return error;
@@ -149,10 +150,7 @@ internal sealed unsafe partial class FuseServer
 
         if (error == 0 && (change.valid & Fuse.FATTR_MODE) != 0)
         {
-            byte* link = stackalloc byte[ProcFd.NameLength];
-            ProcFd.Format(inode.Fd, link);
-            r.Credentials.ClearSetIdBits(false);
-            error = Result(Libc.fchmodat(_procSelfFd.Value, link, AllowedMode(change.mode & 0xFFF, inode.FileType), 0));
+            error = SetMode(r, inode, AllowedMode(change.mode & 0xFFF, inode.FileType));
         }
 
         const uint Times = Fuse.FATTR_ATIME | Fuse.FATTR_MTIME | Fuse.FATTR_ATIME_NOW | Fuse.FATTR_MTIME_NOW;
@@ -162,6 +160,19 @@ internal sealed unsafe partial class FuseServer
         }
 
         return error != 0 ? error : ReplyAttributes(r, inode);
+    }
+
+    private int SetMode(FuseRequest r, in InodePin inode, uint mode)
+    {
+        if (inode.FileType is Libc.S_IFCHR or Libc.S_IFBLK && DeviceMark.ChangeMode(inode.Fd, mode) == 0)
+        {
+            return 0;
+        }
+
+        byte* link = stackalloc byte[ProcFd.NameLength];
+        ProcFd.Format(inode.Fd, link);
+        r.Credentials.ClearSetIdBits(false);
+        return Result(Libc.fchmodat(_procSelfFd.Value, link, mode, 0));
     }
 
     private static int SetOwner(in InodePin inode, in fuse_setattr_in change)

@@ -150,7 +150,9 @@ internal sealed unsafe partial class FuseServer
 
             if (entry.nodeid != 0)
             {
+                // A marked file is a device to the guest.
                 dirent.ino = entry.attr.ino;
+                dirent.type = (entry.attr.mode & Libc.S_IFMT) >> 12;
             }
 
             _ = r.Write(at, entry);

@@ -24,14 +24,22 @@ internal sealed unsafe partial class FuseServer
         return (int)Libc.syscall((nint)Libc.SYS_openat2, directory, (nint)name, (nint)(&how), sizeof(Libc.open_how), 0, 0);
     }
 
-    /// <summary>Attributes of the file behind a descriptor, O_PATH or not.</summary>
+    /// <summary>Attributes of the file behind a descriptor, O_PATH or not, as the guest sees them: a marked file is a device.</summary>
     internal static int StatDescriptor(int fd, uint mask, out Libc.statx_t stat)
     {
         byte empty = 0;
+        int error;
         fixed (Libc.statx_t* p = &stat)
         {
-            return Result(Libc.statx(fd, &empty, StatFlags | Libc.AT_EMPTY_PATH, mask, p));
+            error = Result(Libc.statx(fd, &empty, StatFlags | Libc.AT_EMPTY_PATH, mask, p));
         }
+
+        if (error == 0)
+        {
+            DeviceMark.Apply(fd, ref stat);
+        }
+
+        return error;
     }
 
     /// <summary>
@@ -215,8 +223,10 @@ internal sealed unsafe partial class FuseServer
             return Failed();
         }
 
-        // On another mount, only its descriptor tells the rights.
-        ulong node = IsOnMountOf(parent, stat) ? _inodes.AddReference(new InodeKey(stat, parent.Key.Rights), stat, parent, name) : 0;
+        // On another mount, only its descriptor tells the rights; and only that tells what a marked file is.
+        ulong node = IsOnMountOf(parent, stat) && !DeviceMark.IsLikely(stat)
+            ? _inodes.AddReference(new InodeKey(stat, parent.Key.Rights), stat, parent, name)
+            : 0;
         if (node == 0)
         {
             int error = InsertChild(parent, rules, name, out stat, out node);

@@ -50,8 +50,8 @@ internal sealed unsafe partial class FuseServer
     }
 
     /// <summary>
-    /// Devices are not made: they would be the host's. The exception is the device number 0, which overlayfs uses as the
-    /// mark of a deleted file and which opens nothing.
+    /// A device is made as a marked file, which is none to the host. The exception is the character device 0/0, which overlayfs
+    /// uses as the mark of a deleted file and which opens nothing: the host's kernel lets everybody make it.
     /// </summary>
     private int MakeNode(FuseRequest r)
     {
@@ -67,7 +67,7 @@ internal sealed unsafe partial class FuseServer
             case Libc.S_IFCHR when node.rdev == 0:
                 break;
             case Libc.S_IFCHR or Libc.S_IFBLK:
-                return Fail(Errno.EPERM);
+                break;
             default:
                 return Fail(Errno.EINVAL);
         }
@@ -80,7 +80,31 @@ internal sealed unsafe partial class FuseServer
 
         using InodePin pinned = parent;
         r.Credentials.SetUmask(node.umask);
-        return MakeEntry(r, parent, name, type | AllowedMode(node.mode & 0xFFF, type));
+        return type == Libc.S_IFBLK || (type == Libc.S_IFCHR && node.rdev != 0)
+            ? MakeDevice(r, parent, name, node)
+            : MakeEntry(r, parent, name, type | AllowedMode(node.mode & 0xFFF, type));
+    }
+
+    private int MakeDevice(FuseRequest r, in InodePin parent, byte* name, in fuse_mknod_in node)
+    {
+        fuse_create_in create = new() { mode = DeviceMark.HostMode, umask = node.umask };
+        int error = CreateNew(r, parent, name, Libc.O_WRONLY | Libc.O_CREAT | Libc.O_EXCL, create, out int fd);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        // A file system without such attributes refuses a node as it would without the right to make one.
+        error = Result(DeviceMark.Write(fd, node.mode & Libc.S_IFMT, node.mode & 0xFFF & ~node.umask, node.rdev));
+        error = error == Fail(Errno.EOPNOTSUPP) ? Fail(Errno.EPERM) : error;
+        _ = Libc.close(fd);
+        _handles.Release();
+        if (error != 0)
+        {
+            _ = Libc.unlinkat(parent.Fd, name, 0);
+        }
+
+        return ReplyNewEntry(r, parent, name, error);
     }
 
     private int MakeDirectory(FuseRequest r)

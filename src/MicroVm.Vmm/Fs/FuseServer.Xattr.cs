@@ -14,9 +14,10 @@ internal sealed unsafe partial class FuseServer
     /// <summary>
     /// The guest's own attributes: user.*, trusted.* (overlayfs marks its directories with it) and file capabilities. Other
     /// security.* are labels of the host's policy; system.posix_acl_* would be obeyed by the host and not by the guest.
+    /// user.microvm.* is this server's: who could write it would make devices of files.
     /// </summary>
     private static bool IsXattrAllowed(ReadOnlySpan<byte> name) =>
-        name.StartsWith("user."u8) || name.StartsWith("trusted."u8) || name.SequenceEqual("security.capability"u8);
+        (name.StartsWith("user."u8) && !name.StartsWith(DeviceMark.ReservedPrefix)) || name.StartsWith("trusted."u8) || name.SequenceEqual("security.capability"u8);
 
     /// <summary>Takes the attribute's name: one string that makes up the rest of the request, or is followed by a value.</summary>
     private static int ReadXattrName(FuseRequest r, int offset, out byte* name)

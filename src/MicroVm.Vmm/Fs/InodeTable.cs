@@ -263,7 +263,10 @@ internal sealed unsafe partial class InodeTable : FdTable<InodeEntry>
     private static bool IsBornWith(InodeEntry* e, in Libc.statx_t stat)
     {
         Libc.statx_timestamp birth = BirthOf(stat);
-        return e->Type == (stat.stx_mode & Libc.S_IFMT) && e->Birth.tv_sec == birth.tv_sec && e->Birth.tv_nsec == birth.tv_nsec;
+
+        // What is a device to the guest may be a marked file, whose mark only a descriptor tells.
+        bool sameType = e->Type == (stat.stx_mode & Libc.S_IFMT) || (e->Type is Libc.S_IFCHR or Libc.S_IFBLK && DeviceMark.IsLikely(stat));
+        return sameType && e->Birth.tv_sec == birth.tv_sec && e->Birth.tv_nsec == birth.tv_nsec;
     }
 
     private int Add(in InodeKey key, in FreshInode fresh)

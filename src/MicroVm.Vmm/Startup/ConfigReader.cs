@@ -11,7 +11,8 @@ namespace MicroVm.Vmm.Startup;
 /// <summary>Reads the configuration.</summary>
 public static class ConfigReader
 {
-    private const int MaxBytes = 1 << 20;
+    // A bundle's config.json may have 16 MiB, and an export takes no more room here than its mount takes there.
+    private const int MaxBytes = 16 << 20;
 
     /// <summary>Reads and parses; a descriptor is closed afterwards.</summary>
     /// <exception cref="ConfigException">It cannot be read, is too large, or is not a valid configuration.</exception>

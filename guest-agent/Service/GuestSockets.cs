@@ -1,0 +1,75 @@
+using MicroVm.Agent.Rootfs;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+
+namespace MicroVm.Agent.Service;
+
+/// <summary>
+/// Listening Unix sockets in the guest that stand for the host's: each connection is carried to a vsock port of the host. They
+/// live as long as the VM, in the agent's own tmpfs, and are bound where a container expects them. Loop thread only.
+/// </summary>
+internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystems) : IEventHandler
+{
+    // More at once are closed as they come: the host's side has a bound of its own.
+    private const int MaxConnections = 1024;
+    private const uint HostCid = 2;
+    private readonly Dictionary<int, (SafeFd Listener, uint Port)> _listeners = [];
+    private readonly HashSet<uint> _ports = [];
+    private int _connections;
+
+    /// <summary>Makes the socket for a port unless there is one.</summary>
+    /// <exception cref="SetupException">It cannot be made.</exception>
+    internal void Need(HostSocket socket)
+    {
+        if (!_ports.Add(socket.Port))
+        {
+            return;
+        }
+
+        try
+        {
+            fileSystems.NeedOwn();
+            string path = fileSystems.SocketPathOf(socket.Port);
+            SafeFd listener = UnixSocket.Listen(path);
+            fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(path + '\0'))
+            {
+                Check.Result(Libc.fchownat(Libc.AT_FDCWD, p, socket.Uid, socket.Gid, 0), "chown", path);
+                Check.Result(Libc.fchmodat(Libc.AT_FDCWD, p, socket.Mode & 0xfff, 0), "chmod", path);
+            }
+
+            _listeners.Add(listener.Value, (listener, socket.Port));
+            loop.Add(listener, Libc.EPOLLIN, this);
+        }
+        catch (LinuxException e)
+        {
+            throw new SetupException("making a socket that stands for one of the host", e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void OnReady(SafeFd fd, uint events)
+    {
+        SafeFd? client;
+        while ((client = UnixSocket.TryAccept(fd, out _)) is not null)
+        {
+            if (_connections == MaxConnections)
+            {
+                client.Dispose();
+                continue;
+            }
+
+            try
+            {
+                SafeFd host = VsockSocket.StartConnect(HostCid, _listeners[fd.Value].Port);
+                _connections++;
+                _ = new SocketBridge(loop, client, host, () => _connections--);
+            }
+            catch (LinuxException e)
+            {
+                client.Dispose();
+                Boot.Log.Warn(e.Message);
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+using System.Globalization;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Oci;
+using MicroVm.Oci.Config;
+using MicroVm.Oci.Mounts;
+using MicroVm.Sandbox.Vm;
+using Proto = MicroVm.Protocol.Agent;
+
+namespace MicroVm.Sandbox.Plan;
+
+/// <summary>
+/// What of the host bind mounts show to the VM. Directories and regular files become exports; a device node is the guest's own
+/// of that number; a socket is reached through a relay where the bundle allows it; a FIFO is refused.
+/// </summary>
+internal sealed class MountSources : IDisposable
+{
+    /// <summary>Mount option that lets the container connect to the host's Unix sockets: the source itself, or those below it.</summary>
+    internal const string SocketsOption = "host-sockets";
+
+    /// <summary>Annotation that does the same for all mounts: "true" or "false".</summary>
+    internal const string SocketsAnnotation = "dev.microvm.host-sockets";
+
+    private readonly HostMounts _mounts = new();
+    private readonly bool _allSockets;
+    private readonly string? _rootfsPropagation;
+
+    // A bind mount has its export, what ContainerView shows of it, a copy of each while the VMM is started, and perhaps a tree
+    // that follows the host's mounts.
+    private const ulong DescriptorsPerMount = 5, OtherDescriptors = 512;
+
+    internal MountSources(Spec spec)
+    {
+        OpenFileLimit.Need(((ulong)(spec.Mounts?.Count ?? 0) * DescriptorsPerMount) + OtherDescriptors);
+        _rootfsPropagation = spec.Linux?.RootfsPropagation;
+        _allSockets = spec.Annotations?.GetValueOrDefault(SocketsAnnotation) switch
+        {
+            null or "false" => false,
+            "true" => true,
+            { } other => throw new SpecException($"annotation {SocketsAnnotation} must be \"true\" or \"false\", it is \"{other}\""),
+        };
+    }
+
+    /// <summary>The exports, the root file system first.</summary>
+    internal List<Export> Exports { get; } = [];
+
+    /// <summary>The sockets that are mounted by themselves.</summary>
+    internal List<HostSocket> Sockets { get; } = [];
+
+    /// <summary>Opens the source of a bind mount and completes its plan.</summary>
+    /// <param name="plan">The mount, with destination and flags.</param>
+    /// <param name="mount">As the bundle has it.</param>
+    /// <param name="options">Its options.</param>
+    /// <param name="path">The source's absolute path.</param>
+    /// <param name="where">What messages call the mount.</param>
+    /// <exception cref="SandboxException">It does not exist, or cannot be shown to a VM.</exception>
+    internal void Add(Proto.Mount plan, Mount mount, MountOptions options, string path, string where)
+    {
+        string what = $"{where}: source";
+        using SafeFd file = Export.OpenPath(path, what);
+        Libc.statx_t stat = FileType.Describe(file, path);
+        uint type = stat.stx_mode & Libc.S_IFMT;
+        switch (type)
+        {
+            case Libc.S_IFDIR or Libc.S_IFREG:
+                AddExport(plan, options, file, stat, $"{what} {path}");
+                break;
+            case Libc.S_IFCHR or Libc.S_IFBLK:
+                AddDevice(plan, stat, path);
+                break;
+            case Libc.S_IFSOCK:
+                AddSocket(plan, mount, file, stat, path, what);
+                break;
+            default:
+                throw new SandboxException($"{what} {path} is a FIFO: what one side writes into it cannot reach the other through a VM's border; mount a Unix socket (option \"{SocketsOption}\") or a regular file");
+        }
+    }
+
+    public void Dispose()
+    {
+        Exports.ForEach(e => e.Dispose());
+        Sockets.ForEach(s => s.Dispose());
+    }
+
+    private void AddExport(Proto.Mount plan, MountOptions options, SafeFd file, in Libc.statx_t stat, string what)
+    {
+        bool readOnly = (options.Flags & MountFlags.MS_RDONLY) != 0 || (options.RecursiveSet & MountFlags.MOUNT_ATTR_RDONLY) != 0;
+        uint type = stat.stx_mode & Libc.S_IFMT;
+        bool follows = type == Libc.S_IFDIR && AsksToFollow(options) && _mounts.Propagates(stat.stx_mnt_id);
+        Export export = Export.Detach(
+            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), file, type, readOnly, what, (options.Flags & MountFlags.MS_REC) != 0, follows);
+        Exports.Add(export);
+        plan.Kind = Proto.Mount.Types.Kind.Export;
+        plan.FsTag = Export.Tag;
+        plan.Source = export.Name;
+        plan.SourceIsFile = export.IsFile;
+        plan.Grows = follows;
+    }
+
+    // As runc: a mount that does not say otherwise is as the container's root is, and that is a slave by default.
+    private bool AsksToFollow(MountOptions options)
+    {
+        ulong last = options.Propagation.Count > 0 ? options.Propagation[^1] : MountOptions.RootfsPropagation(_rootfsPropagation);
+        return (last & (MountFlags.MS_PRIVATE | MountFlags.MS_UNBINDABLE)) == 0;
+    }
+
+    private static void AddDevice(Proto.Mount plan, in Libc.statx_t stat, string path)
+    {
+        plan.Kind = Proto.Mount.Types.Kind.Device;
+        plan.Source = path;
+        plan.SourceIsFile = true;
+        plan.Device = new Proto.Device
+        {
+            Path = path,
+            Type = (stat.stx_mode & Libc.S_IFMT) == Libc.S_IFBLK ? 'b' : 'c',
+            Major = stat.stx_rdev_major,
+            Minor = stat.stx_rdev_minor,
+            Mode = stat.stx_mode & 0xFFFu,
+            Uid = stat.stx_uid,
+            Gid = stat.stx_gid,
+        };
+    }
+
+    private void AddSocket(Proto.Mount plan, Mount mount, SafeFd file, in Libc.statx_t stat, string path, string what)
+    {
+        if (!_allSockets && mount.Options?.Contains(SocketsOption) != true)
+        {
+            throw new SandboxException($"{what} {path} is a socket, and a VM reaches sockets of the host only where it is told to: add the mount option \"{SocketsOption}\" or the annotation {SocketsAnnotation}=true");
+        }
+
+        HostSocket socket = new(HostSocket.FirstPort + (uint)Sockets.Count, file.Duplicate(), path);
+        Sockets.Add(socket);
+        plan.Kind = Proto.Mount.Types.Kind.Socket;
+        plan.Source = path;
+        plan.SourceIsFile = true;
+        plan.Socket = new Proto.HostSocket { Port = socket.Port, Mode = stat.stx_mode & 0xFFFu, Uid = stat.stx_uid, Gid = stat.stx_gid };
+    }
+}

@@ -1,0 +1,117 @@
+using System.Globalization;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Sandbox.Vm;
+
+namespace MicroVm.Sandbox.StandIn;
+
+/// <summary>
+/// Carries the guest's connections to sockets of the host: listens on the ports of the VM's vsock device that stand for them, on a
+/// thread of its own. The guest reaches these sockets and no other: a port leads to the one file that the bundle named.
+/// </summary>
+internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
+{
+    // What a guest can make this process hold: more connections at once are closed as they come.
+    private const int MaxConnections = 256;
+    private readonly EventLoop _loop = new();
+    private readonly Dictionary<int, (SafeFd Listener, HostSocket Socket)> _listeners = [];
+    private readonly HashSet<SocketBridge> _bridges = [];
+    private readonly string _vsockPath;
+    private readonly Thread _thread;
+
+    private HostSocketRelay(string vsockPath)
+    {
+        _vsockPath = vsockPath;
+        _thread = new Thread(_loop.Run, 256 << 10) { IsBackground = true, Name = "host sockets" };
+    }
+
+    /// <summary>Starts to listen; null when there are no sockets.</summary>
+    /// <param name="vsockPath">The VM's vsock socket.</param>
+    /// <param name="sockets">The sockets; their descriptors are duplicated.</param>
+    /// <exception cref="SandboxException">A port cannot be listened on.</exception>
+    internal static HostSocketRelay? Start(string vsockPath, IReadOnlyList<HostSocket> sockets)
+    {
+        if (sockets.Count == 0)
+        {
+            return null;
+        }
+
+        HostSocketRelay relay = new(vsockPath);
+        try
+        {
+            foreach (HostSocket socket in sockets)
+            {
+                relay.Listen(socket);
+            }
+        }
+        catch (LinuxException e)
+        {
+            relay.CloseAll();
+            relay._loop.Dispose();
+            throw new SandboxException(e.Message, e);
+        }
+
+        relay._thread.Start();
+        return relay;
+    }
+
+    /// <inheritdoc/>
+    public void OnReady(SafeFd fd, uint events)
+    {
+        SafeFd? guest;
+        while ((guest = UnixSocket.TryAccept(fd, out _)) is not null)
+        {
+            SafeFd? host = _bridges.Count < MaxConnections ? Connect(_listeners[fd.Value].Socket) : null;
+            if (host is null)
+            {
+                // The guest's program sees its connection end at once, as from a daemon that is not there.
+                guest.Dispose();
+                continue;
+            }
+
+            try
+            {
+                SocketBridge? bridge = null;
+                bridge = new SocketBridge(_loop, host, guest, () => _bridges.Remove(bridge!));
+                _bridges.Add(bridge);
+            }
+            catch (LinuxException)
+            {
+                // Both are closed.
+            }
+        }
+    }
+
+    public void Dispose()
+    {
+        _loop.Stop();
+        _thread.Join();
+        CloseAll();
+        _loop.Dispose();
+    }
+
+    // The link leads to the socket that was mounted, whatever has its name now.
+    private static SafeFd? Connect(HostSocket socket) =>
+        UnixSocket.TryConnect(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{socket.File.Value}")), out _);
+
+    private void Listen(HostSocket socket)
+    {
+        SafeFd listener = UnixSocket.Listen(string.Create(CultureInfo.InvariantCulture, $"{_vsockPath}_{socket.Port}"));
+        _listeners.Add(listener.Value, (listener, socket with { File = socket.File.Duplicate() }));
+        _loop.Add(listener, Libc.EPOLLIN, this);
+    }
+
+    private void CloseAll()
+    {
+        foreach (SocketBridge bridge in _bridges.ToArray())
+        {
+            bridge.Dispose();
+        }
+
+        foreach ((SafeFd listener, HostSocket socket) in _listeners.Values)
+        {
+            listener.Dispose();
+            socket.Dispose();
+        }
+    }
+}
