@@ -87,6 +87,10 @@ public sealed class HostileGuestTests
         Assert.Equal(DiskBytes, new FileInfo(Path.Combine(vm.Folder, "disk")).Length);
         Assert.All(File.ReadAllBytes(Path.Combine(vm.Folder, "read-only")), b => Assert.Equal(0, b));
         Assert.Equal("secret", File.ReadAllText(Path.Combine(vm.Folder, "secret")));
+
+        // But for 0/0, which opens nothing and which everybody may make.
+        string nodes = Shell.Run("find", Path.Combine(vm.Folder, "tree"), "(", "-type", "b", "-o", "-type", "c", ")", "-exec", "stat", "-c", "%F %t:%T", "{}", "+").StandardOutput;
+        Assert.All(nodes.Split('\n', StringSplitOptions.RemoveEmptyEntries), node => Assert.Equal("character special file 0:0", node));
         Assert.Equal(
             ["control", "disk", "read-only", "secret", "serial", "tree", "vm.json", "vsock"],
             Directory.EnumerateFileSystemEntries(vm.Folder).Select(p => Path.GetFileName(p)!).Order(StringComparer.Ordinal));

@@ -39,6 +39,23 @@ public class ChildCodeTests
         Assert.Equal(68, (byte*)&step.Mode - p);
     }
 
+    [Fact]
+    public unsafe void A_program_may_have_thousands_of_steps()
+    {
+        const int count = 20_000;
+        using ChildProgram program = new(reportFd: 0, sharedMemory: false);
+        ChildStep* last = null;
+        for (int i = 0; i < count; i++)
+        {
+            last = program.Add((uint)i, StepMode.Ignore, 0);
+        }
+
+        nint text = program.String("after");
+        Assert.Equal(count - 1, last - program.Steps);
+        Assert.True(text >= (nint)(last + 1), "the steps lie over the data");
+        Assert.Equal("after", System.Runtime.InteropServices.Marshal.PtrToStringUTF8(text));
+    }
+
     private static string RepositoryRoot()
     {
         string directory = AppContext.BaseDirectory;

@@ -65,7 +65,7 @@ public sealed class PlanTests : IDisposable
     [InlineData("/x", "bind", "no-such", "no such file or directory")]
     [InlineData("/x", "bind", "", "needs a source")]
     [InlineData("/x", "", "y", "needs a type")]
-    [InlineData("/x", "overlay", "overlay", "type overlay")]
+    [InlineData("/x", "overlay", "overlay", "overlay")]
     [InlineData("/proc", "tmpfs", "tmpfs", "not of type proc")]
     [InlineData("/proc/sys/kernel", "tmpfs", "tmpfs", "inside /proc")]
     [InlineData("/a/../proc/self", "tmpfs", "tmpfs", "inside /proc")]

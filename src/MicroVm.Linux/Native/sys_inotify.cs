@@ -9,6 +9,11 @@ public static unsafe partial class Libc
     public const int IN_NONBLOCK = 0x800;
     public const uint IN_MODIFY = 2;
     public const uint IN_OPEN = 0x20;
+    public const uint IN_MOVED_FROM = 0x40;
+    public const uint IN_MOVED_TO = 0x80;
+    public const uint IN_CREATE = 0x100;
+    public const uint IN_DELETE = 0x200;
+    public const uint IN_ONLYDIR = 0x1000000;
     public const uint IN_IGNORED = 0x8000;
 
     /// <summary>An event; its name, of len bytes, follows.</summary>

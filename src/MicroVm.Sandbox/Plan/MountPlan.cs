@@ -68,6 +68,10 @@ internal static class MountPlan
         {
             Bind(plan, mount, options, where, bundle, sources);
         }
+        else if (mount.Type == "overlay")
+        {
+            sources.AddOverlay(plan, options, where);
+        }
         else
         {
             FileSystem(plan, mount, options, where);
@@ -112,11 +116,6 @@ internal static class MountPlan
 
             plan.Kind = Proto.Mount.Types.Kind.GuestBind;
             return;
-        }
-
-        if (mount.Type == "overlay")
-        {
-            throw SpecException.Unsupported($"{where}: type overlay", "its layers are directories of the host, which cannot be a VM's upper layer");
         }
 
         plan.Kind = Proto.Mount.Types.Kind.Filesystem;

@@ -63,7 +63,7 @@ internal sealed class MountSources : IDisposable
         switch (type)
         {
             case Libc.S_IFDIR or Libc.S_IFREG:
-                AddExport(plan, options, file, stat, $"{what} {path}");
+                AddExport(plan, mount, options, file, stat, $"{what} {path}");
                 break;
             case Libc.S_IFCHR or Libc.S_IFBLK:
                 AddDevice(plan, stat, path);
@@ -76,26 +76,51 @@ internal sealed class MountSources : IDisposable
         }
     }
 
+    /// <summary>Makes an overlay of host directories and completes the plan of its mount.</summary>
+    /// <param name="plan">The mount, with destination and flags.</param>
+    /// <param name="options">Its options: the layers are among the file system's own.</param>
+    /// <param name="where">What messages call the mount.</param>
+    /// <exception cref="SandboxException">It cannot be made.</exception>
+    internal void AddOverlay(Proto.Mount plan, MountOptions options, string where)
+    {
+        bool readOnly = IsReadOnly(options);
+        Export export = new(
+            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), OverlayMount.Make(options.Data, readOnly, where), readOnly, IsFile: false);
+        Exports.Add(export);
+        plan.Flags |= MountFlags.MS_BIND;
+        plan.Data = "";
+        Show(plan, export);
+    }
+
     public void Dispose()
     {
         Exports.ForEach(e => e.Dispose());
         Sockets.ForEach(s => s.Dispose());
     }
 
-    private void AddExport(Proto.Mount plan, MountOptions options, SafeFd file, in Libc.statx_t stat, string what)
+    private void AddExport(Proto.Mount plan, Mount mount, MountOptions options, SafeFd file, in Libc.statx_t stat, string what)
     {
-        bool readOnly = (options.Flags & MountFlags.MS_RDONLY) != 0 || (options.RecursiveSet & MountFlags.MOUNT_ATTR_RDONLY) != 0;
+        bool readOnly = IsReadOnly(options);
         uint type = stat.stx_mode & Libc.S_IFMT;
         bool follows = type == Libc.S_IFDIR && AsksToFollow(options) && _mounts.Propagates(stat.stx_mnt_id);
+        bool sockets = type == Libc.S_IFDIR && ShowsSockets(mount);
         Export export = Export.Detach(
-            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), file, type, readOnly, what, (options.Flags & MountFlags.MS_REC) != 0, follows);
+            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), file, type, readOnly, what, (options.Flags & MountFlags.MS_REC) != 0, follows, sockets);
         Exports.Add(export);
+        plan.Grows = follows || sockets;
+        Show(plan, export);
+    }
+
+    private static void Show(Proto.Mount plan, Export export)
+    {
         plan.Kind = Proto.Mount.Types.Kind.Export;
         plan.FsTag = Export.Tag;
         plan.Source = export.Name;
         plan.SourceIsFile = export.IsFile;
-        plan.Grows = follows;
     }
+
+    private static bool IsReadOnly(MountOptions options) =>
+        (options.Flags & MountFlags.MS_RDONLY) != 0 || (options.RecursiveSet & MountFlags.MOUNT_ATTR_RDONLY) != 0;
 
     // As runc: a mount that does not say otherwise is as the container's root is, and that is a slave by default.
     private bool AsksToFollow(MountOptions options)
@@ -121,9 +146,11 @@ internal sealed class MountSources : IDisposable
         };
     }
 
+    private bool ShowsSockets(Mount mount) => _allSockets || mount.Options?.Contains(SocketsOption) == true;
+
     private void AddSocket(Proto.Mount plan, Mount mount, SafeFd file, in Libc.statx_t stat, string path, string what)
     {
-        if (!_allSockets && mount.Options?.Contains(SocketsOption) != true)
+        if (!ShowsSockets(mount))
         {
             throw new SandboxException($"{what} {path} is a socket, and a VM reaches sockets of the host only where it is told to: add the mount option \"{SocketsOption}\" or the annotation {SocketsAnnotation}=true");
         }

@@ -25,13 +25,14 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
         _thread = new Thread(_loop.Run, 256 << 10) { IsBackground = true, Name = "host sockets" };
     }
 
-    /// <summary>Starts to listen; null when there are no sockets.</summary>
+    /// <summary>Starts to listen; null when there are no sockets and will be none.</summary>
     /// <param name="vsockPath">The VM's vsock socket.</param>
     /// <param name="sockets">The sockets; their descriptors are duplicated.</param>
+    /// <param name="more">Others may be added.</param>
     /// <exception cref="SandboxException">A port cannot be listened on.</exception>
-    internal static HostSocketRelay? Start(string vsockPath, IReadOnlyList<HostSocket> sockets)
+    internal static HostSocketRelay? Start(string vsockPath, IReadOnlyList<HostSocket> sockets, bool more)
     {
-        if (sockets.Count == 0)
+        if (sockets.Count == 0 && !more)
         {
             return null;
         }
@@ -55,13 +56,37 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
         return relay;
     }
 
+    /// <summary>Whether a connection to this socket would be taken.</summary>
+    internal static bool Listens(SafeFd socket)
+    {
+        using SafeFd? connection = Connect(socket);
+        return connection is not null;
+    }
+
+    /// <summary>Listens for one more; its descriptor is duplicated.</summary>
+    /// <exception cref="LinuxException">The port cannot be listened on.</exception>
+    internal void Add(HostSocket socket) => _loop.Invoke(() => Listen(socket));
+
+    /// <summary>Takes no more connections for a port; those that there are go on.</summary>
+    internal void Remove(uint port) => _loop.Invoke(() =>
+    {
+        foreach ((int number, (SafeFd listener, HostSocket socket)) in _listeners.Where(l => l.Value.Socket.Port == port).ToArray())
+        {
+            _listeners.Remove(number);
+            _loop.Remove(listener);
+            listener.Dispose();
+            socket.Dispose();
+            File.Delete(PathOf(port));
+        }
+    });
+
     /// <inheritdoc/>
     public void OnReady(SafeFd fd, uint events)
     {
         SafeFd? guest;
         while ((guest = UnixSocket.TryAccept(fd, out _)) is not null)
         {
-            SafeFd? host = _bridges.Count < MaxConnections ? Connect(_listeners[fd.Value].Socket) : null;
+            SafeFd? host = _bridges.Count < MaxConnections ? Connect(_listeners[fd.Value].Socket.File) : null;
             if (host is null)
             {
                 // The guest's program sees its connection end at once, as from a daemon that is not there.
@@ -91,12 +116,14 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
     }
 
     // The link leads to the socket that was mounted, whatever has its name now.
-    private static SafeFd? Connect(HostSocket socket) =>
-        UnixSocket.TryConnect(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{socket.File.Value}")), out _);
+    private static SafeFd? Connect(SafeFd socket) =>
+        UnixSocket.TryConnect(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{socket.Value}")), out _);
+
+    private string PathOf(uint port) => string.Create(CultureInfo.InvariantCulture, $"{_vsockPath}_{port}");
 
     private void Listen(HostSocket socket)
     {
-        SafeFd listener = UnixSocket.Listen(string.Create(CultureInfo.InvariantCulture, $"{_vsockPath}_{socket.Port}"));
+        SafeFd listener = UnixSocket.Listen(PathOf(socket.Port));
         _listeners.Add(listener.Value, (listener, socket with { File = socket.File.Duplicate() }));
         _loop.Add(listener, Libc.EPOLLIN, this);
     }

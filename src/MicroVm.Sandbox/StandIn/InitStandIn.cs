@@ -35,6 +35,7 @@ internal sealed class InitStandIn : IDisposable
     private ContainerCommands? _commands;
     private HostSocketRelay? _sockets;
     private MountFollower? _mounts;
+    private SocketFollower? _socketFollower;
     private bool _abandoned;
 
     internal InitStandIn(StandInRequest request, StandInCaller caller, FirstThread first)
@@ -72,11 +73,13 @@ internal sealed class InitStandIn : IDisposable
     public void Dispose()
     {
         _mounts?.Stop();
+        _socketFollower?.Stop();
         _commands?.Dispose();
         _process.Dispose();
         _guest?.Dispose();
         EndVm();
         _mounts?.Dispose();
+        _socketFollower?.Dispose();
         _sockets?.Dispose();
         _network?.Dispose();
         _control?.Dispose();
@@ -149,9 +152,11 @@ internal sealed class InitStandIn : IDisposable
         ready.Wait(vmm, _request.Vm!.StartTimeout);
         _guest = Guest.Connect(vmm, vsock, _request.Vm.StartTimeout);
         _caller.Log(LogLevel.Debug, "the agent is ready");
-        _sockets = HostSocketRelay.Start(vsock, plan.Sources.Sockets);
+        _sockets = HostSocketRelay.Start(vsock, plan.Sources.Sockets, more: plan.Exports.Exists(e => e.ShowsSockets));
         CreateInGuest(create, networkView);
         _mounts = MountFollower.Start(plan.Exports, vmm, _guest, text => _caller.Log(LogLevel.Warning, text));
+        _socketFollower = SocketFollower.Start(
+            plan.Exports, _sockets, Vm.HostSocket.FirstPort + (uint)plan.Sources.Sockets.Count, _guest, text => _caller.Log(LogLevel.Warning, text));
         _caller.Log(LogLevel.Debug, "the guest has the container");
         _first.Do(view.AttachVolumes);
         Show(view);

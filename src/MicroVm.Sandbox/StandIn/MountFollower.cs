@@ -163,7 +163,7 @@ internal sealed unsafe class MountFollower : IDisposable
 
     private void Update(SafeFd info)
     {
-        Check.Result(Libc.lseek(info.Value, 0, Libc.SEEK_SET), "lseek", "mountinfo");
+        Check.Result((nint)Libc.lseek(info.Value, 0, Libc.SEEK_SET), "lseek", "mountinfo");
         List<MountPoint> now = MountPoint.Parse(HostFile.ReadToEnd(info, MaxMountInfo, "mountinfo"));
         HashSet<ulong> ids = [.. now.Select(m => m.Id)];
         ChangeMountsRequest request = new();

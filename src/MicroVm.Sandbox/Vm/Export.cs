@@ -19,6 +19,9 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
     /// </summary>
     internal SafeFd? Follows { get; init; }
 
+    /// <summary>The container may connect to the host's sockets in this directory.</summary>
+    internal bool ShowsSockets { get; init; }
+
     /// <summary>Opens a directory or a regular file for export.</summary>
     /// <param name="name">Its name in the virtio-fs root directory.</param>
     /// <param name="path">Its path on the host.</param>
@@ -49,7 +52,7 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
     /// It is private: whether a detached tree takes part in propagation depends on the kernel's version.
     /// </remarks>
     /// <exception cref="SandboxException">The kernel refused.</exception>
-    internal static Export Detach(string name, SafeFd file, uint type, bool readOnly, string what, bool recursive = true, bool follows = false)
+    internal static Export Detach(string name, SafeFd file, uint type, bool readOnly, string what, bool recursive = true, bool follows = false, bool showsSockets = false)
     {
         SafeFd? slave = null;
         try
@@ -58,6 +61,7 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
             return new Export(name, DetachedMount.Clone(file, readOnly, what, recursive && !follows, Libc.MS_PRIVATE), readOnly, type == Libc.S_IFREG)
             {
                 Follows = slave,
+                ShowsSockets = showsSockets,
             };
         }
         catch (LinuxException e)

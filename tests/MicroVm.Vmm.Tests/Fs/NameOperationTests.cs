@@ -83,20 +83,49 @@ public sealed class NameOperationTests : IDisposable
     }
 
     [SkippableFact]
-    public void Whiteouts_are_made_and_other_devices_are_not()
+    public void Whiteouts_are_made_as_they_are_and_other_devices_as_marked_files()
     {
         Skip.IfNot(TempTree.IsRoot, "making device nodes needs root");
         const uint Char = Libc.S_IFCHR | 0x180;
         fuse_entry_out node = FuseClient.Parse<fuse_entry_out>(_fs.Ok(FuseOpcode.FUSE_MKNOD, _fs.Root, FuseClient.NodeArgs("w", Char)));
         Assert.Equal((Libc.S_IFCHR, 0u), (node.attr.mode & Libc.S_IFMT, node.attr.rdev));
-        Assert.Equal(Errno.EPERM, _fs.Error(FuseOpcode.FUSE_MKNOD, _fs.Root, FuseClient.NodeArgs("null", Char, 0x103)));
-        Assert.Equal(Errno.EPERM, _fs.Error(FuseOpcode.FUSE_MKNOD, _fs.Root, FuseClient.NodeArgs("sda", Libc.S_IFBLK | 0x180, 0)));
+        foreach ((string name, uint mode, uint device) in new[] { ("null", Libc.S_IFCHR | 0x1B6u, 0x103u), ("sda", Libc.S_IFBLK | 0x180u, 0u), ("big", Libc.S_IFBLK | 0x180u, 0xABC0_0000u | (0x123u << 8) | 0x45u) })
+        {
+            fuse_attr made = FuseClient.Parse<fuse_entry_out>(_fs.Ok(FuseOpcode.FUSE_MKNOD, _fs.Root, FuseClient.NodeArgs(name, mode, device))).attr;
+            Assert.Equal((mode & ~0x12u, device, 0ul), (made.mode, made.rdev, made.size));
+            fuse_entry_out again = _fs.Lookup(_fs.Root, name);
+            Assert.Equal((made.mode, device), (again.attr.mode, again.attr.rdev));
+            Assert.Equal(made.mode, _fs.GetAttr(again.nodeid).mode);
+            fuse_attr changed = _fs.SetAttr(again.nodeid, new fuse_setattr_in { valid = Fuse.FATTR_MODE, mode = (mode & Libc.S_IFMT) | 0x124 });
+            Assert.Equal(((mode & Libc.S_IFMT) | 0x124, device), (changed.mode, changed.rdev));
+            Assert.Equal(Errno.ENXIO, _fs.OpenError(again.nodeid, Libc.O_RDWR));
+            Assert.Equal(Errno.OK, _fs.Rename(_fs.Root, name, _fs.Root, name + "2"));
+            Assert.Equal(changed.mode, _fs.Lookup(_fs.Root, name + "2").attr.mode);
+            Assert.Equal((mode & Libc.S_IFMT) >> 12, _fs.List(_fs.Root, plus: true).Single(e => e.Name == name + "2").Dirent.type);
+            Assert.Equal(FileAttributes.Normal, File.GetAttributes(_tree.At(name + "2")) & (FileAttributes.Normal | FileAttributes.Device));
+            Assert.Equal(Errno.EEXIST, _fs.Error(FuseOpcode.FUSE_MKNOD, _fs.Root, FuseClient.NodeArgs(name + "2", mode, device)));
+        }
+
         Assert.Equal(Errno.EINVAL, _fs.Error(FuseOpcode.FUSE_MKNOD, _fs.Root, FuseClient.NodeArgs("dir", Libc.S_IFDIR | 0x180, 0)));
         _tree.Write("f", "F");
         Assert.Equal(Errno.OK, _fs.Rename(_fs.Root, "f", _fs.Root, "g", Libc.RENAME_WHITEOUT));
         fuse_attr left = _fs.Lookup(_fs.Root, "f").attr;
         Assert.Equal((Libc.S_IFCHR, 0u), (left.mode & Libc.S_IFMT, left.rdev));
         Assert.Equal("F", _tree.Read("g"));
+    }
+
+    [Fact]
+    public void The_mark_of_a_device_is_closed_to_the_guest()
+    {
+        (fuse_entry_out file, _) = _fs.Create(_fs.Root, "f", mode: 0x200);
+        foreach (string name in (string[])["user.microvm.device", "user.microvm.x"])
+        {
+            Assert.Equal(Errno.EOPNOTSUPP, _fs.Error(FuseOpcode.FUSE_SETXATTR, file.nodeid, FuseClient.SetXattrArgs(name, new byte[14])));
+            Assert.Equal(Errno.EOPNOTSUPP, _fs.Error(FuseOpcode.FUSE_GETXATTR, file.nodeid, FuseClient.GetXattrArgs(name, 14)));
+            Assert.Equal(Errno.EOPNOTSUPP, _fs.Error(FuseOpcode.FUSE_REMOVEXATTR, file.nodeid, FuseClient.Text(name)));
+        }
+
+        Assert.Equal(Libc.S_IFREG | 0x200u, _fs.Lookup(_fs.Root, "f").attr.mode);
     }
 
     [Fact]
