@@ -95,7 +95,7 @@ public sealed unsafe class FileSystems
     {
         Need(tag);
         string path = GrowingPathOf(tag, export);
-        if (!_growing.Add(path))
+        if (_growing.Contains(path))
         {
             return;
         }
@@ -106,6 +106,7 @@ public sealed unsafe class FileSystems
             MakeDirectory(path);
             Check.Result(Libc.mount($"{PathOf(tag)}/{export}", path, null, (nuint)Libc.MS_BIND, null), "mount", path);
             Check.Result(Libc.mount(null, path, null, (nuint)Libc.MS_SHARED, null), "mount", path);
+            _growing.Add(path);
         }
         catch (LinuxException e)
         {

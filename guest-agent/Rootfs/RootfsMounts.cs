@@ -106,7 +106,7 @@ public sealed partial class RootfsBuilder
             case Mount.Types.Kind.Socket:
                 return OpenPath(_fileSystems.SocketPathOf(mount.Socket.Port));
             case Mount.Types.Kind.Device:
-                Device device = mount.Device;
+                Device device = mount.Device ?? throw new SetupException($"the mount at \"{mount.Destination}\" names no device");
                 return _devices.Has(device) ? OpenNode(device) : throw new SetupException(
                     $"error mounting \"{mount.Source}\" to rootfs at \"{mount.Destination}\": the VM has no {(device.Type == 'b' ? "block" : "character")} device {device.Major}:{device.Minor}, and those of the host do not reach into it");
             default:

@@ -85,7 +85,7 @@ public sealed partial class AgentService
                 _context.FileSystems.Need(mount.FsTag);
                 break;
             case Mount.Types.Kind.Socket:
-                _sockets.Need(mount.Socket);
+                _sockets.Need(mount.Socket ?? throw new SetupException($"the mount at \"{mount.Destination}\" names no socket"));
                 break;
             default:
                 break;

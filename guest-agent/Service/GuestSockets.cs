@@ -22,7 +22,7 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
     /// <exception cref="SetupException">It cannot be made.</exception>
     internal void Need(HostSocket socket)
     {
-        if (!_ports.Add(socket.Port))
+        if (_ports.Contains(socket.Port))
         {
             return;
         }
@@ -40,6 +40,7 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
 
             _listeners.Add(listener.Value, (listener, socket.Port));
             loop.Add(listener, Libc.EPOLLIN, this);
+            _ports.Add(socket.Port);
         }
         catch (LinuxException e)
         {

@@ -15,7 +15,10 @@ public sealed partial class AgentService
         ArgumentNullException.ThrowIfNull(call);
         foreach (MountChange change in request.Changes.Where(c => c.Socket is not null))
         {
-            TryDo(() => _sockets.Need(change.Socket));
+            if (Attempt(() => _sockets.Need(change.Socket)) is { } failure)
+            {
+                Boot.Log.Warn(failure.Message);
+            }
         }
 
         // File systems answer in their time: the loop goes on meanwhile. Changes of later calls come after these.

@@ -44,6 +44,15 @@ public sealed class AgentFuzz
             ("PauseContainer", new ContainerId { ContainerId_ = "c" }),
             ("ResumeContainer", new ContainerId { ContainerId_ = "c" }),
             ("RemoveContainer", new RemoveContainerRequest { ContainerId = "c" }),
+            ("ChangeMounts", new ChangeMountsRequest
+            {
+                Changes =
+                {
+                    new MountChange { FsTag = "share", Export = "volume", Path = "/a/b", Source = "volume.1" },
+                    new MountChange { FsTag = "share", Export = "volume", Path = "/a/b" },
+                    new MountChange { FsTag = "share", Export = "volume", Path = "/s", Socket = new HostSocket { Port = 70000, Mode = 438 } },
+                },
+            }),
             ("GetOomEvent", new GetOomEventRequest { ContainerId = "c", KnownKills = 1 }),
             ("SetGuestDateTime", new SetGuestDateTimeRequest { Seconds = 1, Nanoseconds = 2 }),
             ("ReseedRandomDev", new ReseedRandomDevRequest { Data = ByteString.CopyFrom(new byte[64]) }),
@@ -87,6 +96,7 @@ public sealed class AgentFuzz
 
         spec.Mounts.Add(new Mount { Type = "proc", Source = "proc", Destination = "/proc", Flags = 14, Data = "hidepid=2" });
         spec.Mounts.Add(new Mount { Kind = Mount.Types.Kind.Export, FsTag = "share", Source = "volume", Destination = "/data", SourceIsFile = true });
+        spec.Mounts.Add(new Mount { Kind = Mount.Types.Kind.Device, Source = "/dev/null", Destination = "/null", Device = new Device { Type = 'c', Major = 1, Minor = 3 } });
         spec.Mounts.Add(new Mount { Kind = Mount.Types.Kind.GuestBind, Source = "/etc", Destination = "/etc", Flags = 4096, Propagation = { 1 << 18 } });
         spec.Devices.Add(new Device { Path = "/dev/null", Type = 'c', Major = 1, Minor = 3, Mode = 438 });
         spec.UidMappings.Add(new IdMapping { ContainerId = 0, HostId = 1000, Size = 65536 });
@@ -168,14 +178,14 @@ public sealed class AgentFuzz
 
         internal Agent()
         {
-            AgentPaths paths = new() { FileSystems = _base + "/fs", Staging = _base + "/staging", Cgroup = _base + "/cgroup" };
-            foreach (string directory in (ReadOnlySpan<string>)[_base, paths.FileSystems, paths.Staging, paths.Cgroup])
+            AgentPaths paths = new() { FileSystems = _base + "/fs", Staging = _base + "/staging", Cgroup = _base + "/cgroup", Own = _base + "/own", Nodes = _base + "/nodes" };
+            foreach (string directory in (ReadOnlySpan<string>)[_base, paths.FileSystems, paths.Staging, paths.Cgroup, paths.Own, paths.Nodes])
             {
                 Directory.CreateDirectory(directory);
                 File.SetUnixFileMode(directory, (UnixFileMode)0x1ff);
             }
 
-            SetupContext context = new(paths, new FileSystems(paths.FileSystems, (_, _) => { }), new ProcessTable(), _proc);
+            SetupContext context = new(paths, new FileSystems(paths, (_, _) => { }), new ProcessTable(), _proc);
             _oom = new OomWatch(_loop);
             _service = new AgentService(_loop, context, new CgroupTree(paths.Cgroup), new StreamTable(), _oom, () => { });
             _server = new TtrpcServer(_loop, _service);
