@@ -21,7 +21,7 @@ public sealed class ConfigurationTests
 
         string[] listed = [.. JsonNode.Parse(Shell.Run(Installation.Runtime, "features").EnsureSuccess().StandardOutput)!["potentiallyUnsafeConfigAnnotations"]!
             .AsArray().Select(n => (string)n!)];
-        Assert.Equal(["dev.microvm.cpu-template", "dev.microvm.kernel-args", "dev.microvm.memory", "dev.microvm.vcpus"], listed.Order());
+        Assert.Equal(["dev.microvm.cpu-template", "dev.microvm.host-sockets", "dev.microvm.kernel-args", "dev.microvm.memory", "dev.microvm.vcpus"], listed.Order());
     }
 
     [SkippableFact]

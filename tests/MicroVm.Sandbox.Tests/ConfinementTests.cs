@@ -44,6 +44,15 @@ public sealed class ConfinementTests
     }
 
     [Fact]
+    public void WhoFollowsTheHostsMountsMayCopyThemAndNoMore()
+    {
+        SeccompProfile following = Confinement.Profile([Libc.CLONE_NEWNET], [.. MountFollower.SystemCalls, .. SocketFollower.SystemCalls]);
+        Assert.Equal(
+            new[] { "open_tree", "mount_setattr", "inotify_add_watch" }.Select(name => SyscallTable.All[name]).Order(), following.Syscalls.Keys.Except(Init.Syscalls.Keys).Order());
+        Assert.NotEmpty(SeccompCompiler.Compile(following));
+    }
+
+    [Fact]
     public void AnExecMayLeaveTheViewOfFiles()
     {
         SeccompProfile exec = Confinement.Profile([Libc.CLONE_NEWNS], ["umount2"]);

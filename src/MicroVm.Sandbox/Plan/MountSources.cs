@@ -18,9 +18,6 @@ internal sealed class MountSources : IDisposable
     /// <summary>Mount option that lets the container connect to the host's Unix sockets: the source itself, or those below it.</summary>
     internal const string SocketsOption = "host-sockets";
 
-    /// <summary>Annotation that does the same for all mounts: "true" or "false".</summary>
-    internal const string SocketsAnnotation = "dev.microvm.host-sockets";
-
     private readonly HostMounts _mounts = new();
     private readonly bool _allSockets;
     private readonly string? _rootfsPropagation;
@@ -33,11 +30,11 @@ internal sealed class MountSources : IDisposable
     {
         OpenFileLimit.Need(((ulong)(spec.Mounts?.Count ?? 0) * DescriptorsPerMount) + OtherDescriptors);
         _rootfsPropagation = spec.Linux?.RootfsPropagation;
-        _allSockets = spec.Annotations?.GetValueOrDefault(SocketsAnnotation) switch
+        _allSockets = spec.Annotations?.GetValueOrDefault(VmAnnotations.HostSockets) switch
         {
             null or "false" => false,
             "true" => true,
-            { } other => throw new SpecException($"annotation {SocketsAnnotation} must be \"true\" or \"false\", it is \"{other}\""),
+            { } other => throw new SpecException($"annotation {VmAnnotations.HostSockets} must be \"true\" or \"false\", it is \"{other}\""),
         };
     }
 
@@ -152,7 +149,7 @@ internal sealed class MountSources : IDisposable
     {
         if (!ShowsSockets(mount))
         {
-            throw new SandboxException($"{what} {path} is a socket, and a VM reaches sockets of the host only where it is told to: add the mount option \"{SocketsOption}\" or the annotation {SocketsAnnotation}=true");
+            throw new SandboxException($"{what} {path} is a socket, and a VM reaches sockets of the host only where it is told to: add the mount option \"{SocketsOption}\" or the annotation {VmAnnotations.HostSockets}=true");
         }
 
         HostSocket socket = new(HostSocket.FirstPort + (uint)Sockets.Count, file.Duplicate(), path);

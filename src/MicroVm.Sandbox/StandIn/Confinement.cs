@@ -41,8 +41,9 @@ internal static unsafe class Confinement
     ];
 
     /// <summary>For the process of a container's init: it follows the network (taps, namespace) and writes cgroups and the state folder.</summary>
+    /// <param name="more">System calls beside the usual ones: what follows the host's mounts and sockets (<see cref="MountFollower.SystemCalls"/>, <see cref="SocketFollower.SystemCalls"/>).</param>
     /// <exception cref="SandboxException">The kernel refuses.</exception>
-    internal static void ForInit() => Enter([Libc.CAP_DAC_OVERRIDE, Libc.CAP_NET_ADMIN, Libc.CAP_SYS_ADMIN], [Libc.CLONE_NEWNET], []);
+    internal static void ForInit(params string[] more) => Enter([Libc.CAP_DAC_OVERRIDE, Libc.CAP_NET_ADMIN, Libc.CAP_SYS_ADMIN], [Libc.CLONE_NEWNET], more);
 
     /// <summary>For the process of an exec: in the end it takes itself out of the container's /proc on the host.</summary>
     /// <exception cref="SandboxException">The kernel refuses.</exception>

@@ -245,7 +245,7 @@ internal sealed class InitStandIn : IDisposable
         }
 
         // While the caller runs hooks.
-        Confinement.ForInit();
+        Confinement.ForInit([.. _mounts is null ? [] : MountFollower.SystemCalls, .. _socketFollower is null ? [] : SocketFollower.SystemCalls]);
         if (!_caller.WaitForProceed())
         {
             return false;

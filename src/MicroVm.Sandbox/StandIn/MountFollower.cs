@@ -17,6 +17,9 @@ namespace MicroVm.Sandbox.StandIn;
 /// </summary>
 internal sealed unsafe class MountFollower : IDisposable
 {
+    /// <summary>What it needs of the kernel while the container runs, beside reading: a copy of each new mount.</summary>
+    internal static readonly string[] SystemCalls = ["open_tree", "mount_setattr"];
+
     private const int MaxMountInfo = 64 << 20;
 
     // What the host has mounted below a volume; a guest cannot add to it.

@@ -15,6 +15,9 @@ namespace MicroVm.Sandbox.StandIn;
 /// </summary>
 internal sealed unsafe class SocketFollower : IDisposable
 {
+    /// <summary>What it needs of the kernel while the container runs, beside reading and connecting.</summary>
+    internal static readonly string[] SystemCalls = ["inotify_add_watch"];
+
     // Bounds of what a guest can make this process do and hold by making directories and files.
     private const int MaxDirectories = 256, MaxDepth = 6, MaxSockets = 128, MaxEntries = 4096;
     private const int EventBuffer = 16 << 10;

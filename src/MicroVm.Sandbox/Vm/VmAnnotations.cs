@@ -26,11 +26,14 @@ public static class VmAnnotations
     /// </summary>
     public const string StripSetId = "dev.microvm.strip-set-id";
 
+    /// <summary>"true": the container may connect to the host's Unix sockets that its bind mounts show; as their option <c>host-sockets</c>.</summary>
+    public const string HostSockets = "dev.microvm.host-sockets";
+
     /// <summary>Stands for all of them in a list of allowed ones.</summary>
     public const string Every = "*";
 
     /// <summary>All that need leave: <c>potentiallyUnsafeConfigAnnotations</c> of features.md.</summary>
-    public static IReadOnlyList<string> All { get; } = [CpuTemplate, KernelArguments, Memory, Vcpus];
+    public static IReadOnlyList<string> All { get; } = [CpuTemplate, HostSockets, KernelArguments, Memory, Vcpus];
 
     /// <summary>Refuses annotations that are not allowed, so that no container runs in another VM than its bundle asks for.</summary>
     /// <param name="annotations">The bundle's.</param>
