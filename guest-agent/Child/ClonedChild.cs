@@ -34,13 +34,14 @@ public sealed unsafe class ClonedChild : IDisposable
     private StepList? _launch;
 
     /// <summary>Makes the socket and an empty program.</summary>
+    /// <param name="moreSteps">How many steps the program may have beside the usual ones.</param>
     /// <exception cref="LinuxException">No descriptor or memory is free.</exception>
-    public ClonedChild()
+    public ClonedChild(int moreSteps = 0)
     {
         (Report, _childEnd) = UnixSocket.Pair();
         try
         {
-            Program = ChildProgram.ForExecutable(Channel);
+            Program = ChildProgram.ForExecutable(Channel, moreSteps);
         }
         catch
         {

@@ -46,7 +46,7 @@ public sealed unsafe class ContainerSetup
         try
         {
             JoinAndUnshare();
-            ClonedChild child = new();
+            ClonedChild child = new(moreSteps: _spec.Mounts.Count);
             _process.Child = child;
             ChildStep* exec = AddSteps(child, out int[] contexts);
             int cloneFlags = _newFlags & ~(Libc.CLONE_NEWCGROUP | Libc.CLONE_NEWTIME);

@@ -43,7 +43,7 @@ public class ChildCodeTests
     public unsafe void A_program_may_have_thousands_of_steps()
     {
         const int count = 20_000;
-        using ChildProgram program = new(reportFd: 0, sharedMemory: false);
+        using ChildProgram program = new(reportFd: 0, moreSteps: count);
         ChildStep* last = null;
         for (int i = 0; i < count; i++)
         {

@@ -17,6 +17,7 @@ namespace MicroVm.Linux.Jail;
 public sealed unsafe class JailedSpawn
 {
     private const int NoFd = -1;
+    private const int StepsPerDescriptor = 3;
 
     // Numbers of namespaces (PROC_DYNAMIC_FIRST of the kernel) are from here to 2^32 - 1.
     private const uint FirstNamespace = 0xF000_0000;
@@ -117,7 +118,7 @@ public sealed unsafe class JailedSpawn
         List<SafeFd> high = [];
         SafeFd reportWrite = Raise(low, _descriptors.Count);
         low.Dispose();
-        using ChildProgram program = new(reportWrite.Value);
+        using ChildProgram program = new(reportWrite.Value, moreSteps: StepsPerDescriptor * _descriptors.Count);
         int dumpable = Libc.prctl(Libc.PR_GET_DUMPABLE, 0, 0, 0, 0);
         try
         {

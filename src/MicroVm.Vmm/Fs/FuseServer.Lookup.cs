@@ -25,21 +25,25 @@ internal sealed unsafe partial class FuseServer
     }
 
     /// <summary>Attributes of the file behind a descriptor, O_PATH or not, as the guest sees them: a marked file is a device.</summary>
-    internal static int StatDescriptor(int fd, uint mask, out Libc.statx_t stat)
+    private static int StatDescriptor(int fd, uint mask, out Libc.statx_t stat)
     {
-        byte empty = 0;
-        int error;
-        fixed (Libc.statx_t* p = &stat)
-        {
-            error = Result(Libc.statx(fd, &empty, StatFlags | Libc.AT_EMPTY_PATH, mask, p));
-        }
-
+        int error = StatOnHost(fd, mask, out stat);
         if (error == 0)
         {
             DeviceMark.Apply(fd, ref stat);
         }
 
         return error;
+    }
+
+    /// <summary>Attributes of the file behind a descriptor as the host has them; on any thread.</summary>
+    internal static int StatOnHost(int fd, uint mask, out Libc.statx_t stat)
+    {
+        byte empty = 0;
+        fixed (Libc.statx_t* p = &stat)
+        {
+            return Result(Libc.statx(fd, &empty, StatFlags | Libc.AT_EMPTY_PATH, mask, p));
+        }
     }
 
     /// <summary>
@@ -183,7 +187,7 @@ internal sealed unsafe partial class FuseServer
             if (_exports[i] is { } export && export.Rules.Index == key.Rules)
             {
                 int fd = _exports.Duplicate(export, out _);
-                bool found = fd >= 0 && StatDescriptor(fd, StatMask, out Libc.statx_t stat) == 0
+                bool found = fd >= 0 && StatOnHost(fd, StatMask, out Libc.statx_t stat) == 0
                     && stat.stx_ino == key.Number && InodeKey.DeviceOf(stat) == key.Device;
                 _ = fd < 0 ? 0 : Libc.close(fd);
                 if (found)

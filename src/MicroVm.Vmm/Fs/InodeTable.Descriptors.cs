@@ -241,7 +241,7 @@ internal sealed unsafe partial class InodeTable
     private bool Adopt(int index, int fd)
     {
         int victim = None;
-        bool same = FuseServer.StatDescriptor(fd, FuseServer.StatMask, out Libc.statx_t stat) == 0;
+        bool same = FuseServer.StatOnHost(fd, FuseServer.StatMask, out Libc.statx_t stat) == 0;
         lock (Gate)
         {
             InodeEntry* e = Slots.Entry(index);

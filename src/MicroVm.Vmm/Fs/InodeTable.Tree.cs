@@ -351,7 +351,7 @@ internal sealed unsafe partial class InodeTable
             Budget.Give();
         }
 
-        if (fd >= 0 && FuseServer.StatDescriptor(fd, FuseServer.StatMask, out Libc.statx_t stat) == 0
+        if (fd >= 0 && FuseServer.StatOnHost(fd, FuseServer.StatMask, out Libc.statx_t stat) == 0
             && stat.stx_ino == inode.Key.Number && InodeKey.DeviceOf(stat) == inode.Key.Device)
         {
             return fd;
