@@ -32,6 +32,11 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     /// <exception cref="ArgumentException">The tag is empty or too long, or an export cannot be added.</exception>
     /// <exception cref="LinuxException">The process has no descriptors left or cannot read /proc/self/fd.</exception>
     public VirtioFsDevice(string tag, IEnumerable<VirtioFsExport> exports, string name = "fs", bool stripSetId = false)
+        : this(tag, exports, FdBudget.OfProcess, name, stripSetId)
+    {
+    }
+
+    internal VirtioFsDevice(string tag, IEnumerable<VirtioFsExport> exports, FdBudget budget, string name = "fs", bool stripSetId = false)
     {
         ArgumentException.ThrowIfNullOrEmpty(tag);
         ArgumentNullException.ThrowIfNull(exports);
@@ -43,7 +48,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         Tag = tag;
         Name = name;
         _threads = [new DeviceThread($"{name}-hiprio", ThreadKind.Files), new DeviceThread($"{name}-requests", ThreadKind.Files)];
-        _server = new FuseServer(FdBudget.OfProcess, stripSetId);
+        _server = new FuseServer(budget, stripSetId);
         Encoding.UTF8.GetBytes(tag, _config);
         BinaryPrimitives.WriteUInt32LittleEndian(_config.AsSpan(MaxTagLength), 1);
         foreach (VirtioFsExport export in exports)

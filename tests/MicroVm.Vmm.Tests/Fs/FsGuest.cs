@@ -26,8 +26,13 @@ internal sealed class FsGuest : IVirtioInterrupt, IDisposable
     private readonly Virtqueue[] _queues;
 
     public FsGuest(params VirtioFsExport[] exports)
+        : this(FdBudget.OfProcess, exports)
     {
-        Device = new VirtioFsDevice("test", exports);
+    }
+
+    public FsGuest(FdBudget budget, params VirtioFsExport[] exports)
+    {
+        Device = new VirtioFsDevice("test", exports, budget);
         _queues = [Queue(HighPriority), Queue(Requests)];
         Start();
     }

@@ -20,8 +20,13 @@ internal sealed class FuseClient : IDisposable
         : this(Export("x", directory, readOnly, cache)) => Root = Lookup(1, "x").nodeid;
 
     public FuseClient(params VirtioFsExport[] exports)
+        : this(FdBudget.OfProcess, exports)
     {
-        Guest = new FsGuest(exports);
+    }
+
+    public FuseClient(FdBudget budget, params VirtioFsExport[] exports)
+    {
+        Guest = new FsGuest(budget, exports);
         InitReply = Init();
     }
 
