@@ -17,7 +17,7 @@ public sealed class LargeTreeTests
     public void EveryFileIsFoundWithABoundedNumberOfDescriptors()
     {
         Installation.RequireRuntime();
-        using Bundle bundle = Bundle.Create("find /vol -type f -size -1 | wc -l; ls / >/dev/null; echo walked; read line; cat /vol/d0/* /vol/d23/* | wc -c");
+        using Bundle bundle = Bundle.Create("find /vol -type f -size -1 | wc -l; ls / >/dev/null; echo walked; read line; cat /vol/d0/file-1* /vol/d23/file-999 | wc -c");
         string volume = Path.Combine(bundle.Path, "vol");
         for (int folder = 0; folder < Folders; folder++)
         {
