@@ -323,8 +323,8 @@ internal sealed unsafe partial class FuseServer
 
     private LinkKind CompareLinks(in InodePin known, int fd)
     {
-        int first = Reopen(known.Fd, known.FileType, Libc.O_RDONLY | Libc.O_NOATIME);
-        int second = first < 0 ? -1 : Reopen(fd, known.FileType, Libc.O_RDONLY | Libc.O_NOATIME);
+        int first = Reopen(known.Fd, known.FileType, Libc.O_RDONLY);
+        int second = first < 0 ? -1 : Reopen(fd, known.FileType, Libc.O_RDONLY);
         LinkKind links = second < 0 ? LinkKind.Separate : OverlayLinks.Compare(first, second);
         _ = first < 0 ? 0 : Libc.close(first);
         _ = second < 0 ? 0 : Libc.close(second);

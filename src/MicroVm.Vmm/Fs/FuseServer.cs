@@ -22,10 +22,10 @@ internal sealed unsafe partial class FuseServer : IDisposable
     private const ulong LongestRequest = MaxWrite + 4096;
 
     /// <summary>
-    /// Inodes that are known at once: 128 bytes each and their names. A guest that remembers more gets ESTALE for the oldest
-    /// files, which has its kernel look them up again.
+    /// Inodes that are known at once: 140 bytes each and their names, together at most 110 MB. A guest that remembers more gets
+    /// ESTALE for files that nothing has open, which has its kernel look them up again.
     /// </summary>
-    private const int MostInodes = 1 << 19;
+    private const int MostInodes = 1 << 18;
 
     private readonly SafeFd _procSelfFd = ProcFd.Open();
     private readonly FdBudget _budget;

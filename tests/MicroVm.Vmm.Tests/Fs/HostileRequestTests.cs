@@ -48,6 +48,16 @@ public sealed class HostileRequestTests : IDisposable
     public void Dots_name_nothing_that_can_be_made_or_removed(string name) => AssertRefusedForChanges(name, Errno.EINVAL);
 
     [Fact]
+    public void What_is_longer_than_the_largest_write_is_refused()
+    {
+        using FuseClient fs = new(_tree.Share);
+        Assert.Equal(Errno.EINVAL, fs.Error(FuseOpcode.FUSE_LOOKUP, fs.Root, new byte[(1 << 20) + 4096]));
+        Assert.Equal(Errno.EINVAL, fs.Error(FuseOpcode.FUSE_GETATTR, fs.Root, new byte[16], (1 << 20) + 4096));
+        Assert.Equal(2, fs.Counter("fs.malformed"));
+        fs.Ok(FuseOpcode.FUSE_GETATTR, fs.Root, new byte[16], (1 << 20) + 4080);
+    }
+
+    [Fact]
     public void Names_of_256_bytes_are_too_long_and_unended_ones_malformed()
     {
         Assert.Equal(Errno.ENOENT, _fs.LookupError(_fs.Root, new string('n', 255)));
