@@ -48,6 +48,33 @@ public sealed class HostileRequestTests : IDisposable
     public void Dots_name_nothing_that_can_be_made_or_removed(string name) => AssertRefusedForChanges(name, Errno.EINVAL);
 
     [Fact]
+    public void A_reset_waits_for_one_request_and_not_for_all_that_are_queued()
+    {
+        const int Queued = 256;
+        File.WriteAllBytes(_tree.At("from"), new byte[64 << 20]);
+        File.WriteAllBytes(_tree.At("to"), []);
+        using FuseClient fs = new(_tree.Share);
+        ulong from = fs.Walk("from");
+        ulong to = fs.Walk("to");
+        fuse_copy_file_range_in copy = new() { fh_in = fs.Open(from, Libc.O_RDONLY), nodeid_out = to, fh_out = fs.Open(to, Libc.O_RDWR), len = 1ul << 40 };
+        Assert.Equal(8u << 20, FuseClient.Parse<fuse_write_out>(fs.Ok(FuseOpcode.FUSE_COPY_FILE_RANGE, from, FuseClient.Bytes(copy))).size);
+        fuse_in_header header = new() { len = 40 + 56, opcode = (uint)FuseOpcode.FUSE_COPY_FILE_RANGE, unique = 1, nodeid = from };
+        FsGuest guest = fs.Guest;
+        Assert.True(guest.Memory.TryWrite(0x200000, FuseClient.Join(FuseClient.Bytes(header), FuseClient.Bytes(copy))));
+        guest.PutDescriptor(FsGuest.Requests, 10, 0x200000, header.len, Descriptor.FlagNext, 11);
+        guest.PutDescriptor(FsGuest.Requests, 11, 0x300000, 4096, Descriptor.FlagWrite, 0);
+        Assert.True(guest.Memory.TryRead(FsGuest.UsedRing(FsGuest.Requests) + 2, out ushort before));
+        for (int i = 0; i < Queued; i++)
+        {
+            guest.Offer(FsGuest.Requests, 10);
+        }
+
+        guest.Device.Reset();
+        Assert.True(guest.Memory.TryRead(FsGuest.UsedRing(FsGuest.Requests) + 2, out ushort after));
+        Assert.InRange((ushort)(after - before), 0, Queued - 1);
+    }
+
+    [Fact]
     public void What_is_longer_than_the_largest_write_is_refused()
     {
         using FuseClient fs = new(_tree.Share);
