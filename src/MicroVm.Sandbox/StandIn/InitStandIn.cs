@@ -127,7 +127,7 @@ internal sealed class InitStandIn : IDisposable
         _record = ContainerRecord.Create(_store, state);
         cgroup.WarnOfProcesses(w => _caller.Log(LogLevel.Warning, w));
         cgroup.Create();
-        HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB, w => _caller.Log(LogLevel.Warning, w));
+        HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB + files.CopiesMiB, w => _caller.Log(LogLevel.Warning, w));
         using SafeFd? unified = cgroup.JoinThread();
         _caller.Log(LogLevel.Debug, "the cgroup is made");
         string vsock = _store.VsockOf(_request.Id);

@@ -15,11 +15,16 @@ public sealed record RuntimeFiles(string Vmm, string Kernel, string AgentImage)
     /// <summary>The VM gets copies of its own of kernel and image, so that it shares none of their pages with other VMs.</summary>
     public bool PrivateImages { get; init; }
 
+    /// <summary>Host memory in MiB that such copies take at most: of the image and both kernels, until the VMM has taken one.</summary>
+    public int CopiesMiB => PrivateImages ? MostCopiesMiB : 0;
+
     /// <summary>The guest kernel for hosts whose KVM is PVM; null when it is not installed or another kernel was asked for.</summary>
     public string? PvmKernel { get; init; }
 
     /// <summary>True where <see cref="PvmKernel"/> alone is installed: <c>make run</c> builds one kernel, the host's own.</summary>
     public bool HasOnlyPvmKernel => PvmKernel is not null && !File.Exists(Kernel);
+
+    private const int MostCopiesMiB = 64;
 
     /// <summary>The file name of <see cref="PvmKernel"/>.</summary>
     public const string PvmKernelName = "vmlinux-pvm";
