@@ -12,7 +12,7 @@ export DOTNET_CLI_TELEMETRY_OPTOUT := 1
 export DOTNET_NOLOGO := 1
 export MSBUILDDISABLENODEREUSE := 1
 
-.PHONY: help deps build kernel kernel-of-host binaries run test test-long lint lab bench fuzz install clean
+.PHONY: help deps build kernel kernel-of-host binaries run test test-long lint lab bench figures fuzz install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ lab: build ## start the lab: a machine with an ordinary KVM, emulated by QEMU (t
 
 bench: build ## benchmarks: figures, ratios against QEMU microvm, and plots in out/bench
 	@benchmarks/run $(OUT)
+
+figures: build ## sizes, memory when idle, time of a start without its VM: what CI prints
+	@eng/figures $(OUT)
 
 install: build ## install into PREFIX (default /usr/local), below DESTDIR when set
 	@eng/install $(OUT) "$(DESTDIR)$(PREFIX)"
