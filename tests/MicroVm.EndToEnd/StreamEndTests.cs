@@ -51,6 +51,7 @@ public sealed class StreamEndTests
         using DetachedContainer c = new(bundle);
         string pipe = $"{Installation.Runtime} --root {c.Root} ";
         Shell.Run("sh", "-c", $"{pipe} run -d --bundle {bundle.Path} --pid-file {c["pid"]} {c.Id} </dev/null >{c["out"]} 2>&1").EnsureSuccess();
+        File.WriteAllText(c["err"], "");
         c.WaitForOutput("e99\n");
         Assert.Equal(Ordered, c.Output);
         Shell.Run("sh", "-c", $"{pipe} exec -d --pid-file {c["exec.pid"]} {c.Id} sh -c '{Alternating}' </dev/null >>{c["exec"]} 2>>{c["exec"]}").EnsureSuccess();

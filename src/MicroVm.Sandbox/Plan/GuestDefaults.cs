@@ -14,8 +14,8 @@ internal static class GuestDefaults
     private const string Sysctl = "/proc/sys/";
     private const int MaxFile = 64, StrictOvercommit = 2;
 
-    // Of every kernel with fewer than 32 CPUs (kernel/pid.c).
-    private const long DefaultMaxPid = 32768;
+    // What a guest kernel made small (CONFIG_BASE_SMALL) takes at most: PAGE_SIZE * 8 (linux/threads.h).
+    private const long MostPids = 32768;
 
     /// <summary>Adds the settings.</summary>
     /// <param name="sysctls">Of the plan: those of the configuration come after and win.</param>
@@ -29,9 +29,9 @@ internal static class GuestDefaults
             Set("kernel/threads-max", threads);
         }
 
-        if (read("kernel/pid_max") is { } pid and not DefaultMaxPid)
+        if (read("kernel/pid_max") is { } pid)
         {
-            Set("kernel/pid_max", pid);
+            Set("kernel/pid_max", Math.Min(pid, MostPids));
         }
 
         // By the guest's own heuristic an allocation larger than the VM fails, where the host's kernel would grant it and kill later.
