@@ -120,9 +120,10 @@ public static unsafe class HostFile
     {
         const int flags = Libc.O_WRONLY | Libc.O_CREAT | Libc.O_EXCL | Libc.O_NOFOLLOW | Libc.O_CLOEXEC;
         int fd = Libc.open(path, flags, mode);
-        if (fd < 0 && Check.LastErrno == Errno.EEXIST && Libc.unlink(path) == 0)
+        if (fd < 0 && Check.LastErrno == Errno.EEXIST)
         {
-            fd = Libc.open(path, flags, mode);
+            // A folder of that name stays.
+            fd = Libc.unlink(path) == 0 ? Libc.open(path, flags, mode) : throw new LinuxException(Errno.EEXIST, "open", path);
         }
 
         return SafeFd.From(fd, "open", path);
