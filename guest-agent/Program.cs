@@ -1,5 +1,6 @@
 using MicroVm.Agent.Boot;
 using MicroVm.Agent.Cgroups;
+using MicroVm.Agent.Child;
 using MicroVm.Agent.Containers;
 using MicroVm.Agent.Rootfs;
 using MicroVm.Agent.Service;
@@ -44,6 +45,7 @@ public static class Program
         Check.Result(Libc.prctl(Libc.PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)");
         GuestMounts.Prepare();
         _ = ChildCode.Executable;
+        InheritedLimits.Read();
         AgentPaths paths = new();
         Log.Level = KernelCommandLine.Parse(SmallFile.TryRead(null, "/proc/cmdline") ?? "").LogLevel;
         using EventLoop loop = new();

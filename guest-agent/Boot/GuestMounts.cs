@@ -1,3 +1,4 @@
+using MicroVm.Agent.Cgroups;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 
@@ -18,7 +19,23 @@ public static unsafe class GuestMounts
         LeaveInitramfs();
         const ulong plain = Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC;
         Check.Result(Libc.mount("proc", "/proc", "proc", (nuint)plain, null), "mount", "/proc");
+        Harden();
         Check.Result(Libc.mount("cgroup2", "/cgroup", "cgroup2", (nuint)plain, "nsdelegate"), "mount", "/cgroup");
+    }
+
+    // Addresses and messages of the kernel are for nobody in a container without CAP_SYSLOG. A kernel may lack either.
+    private static void Harden()
+    {
+        foreach (string setting in (ReadOnlySpan<string>)["kptr_restrict", "dmesg_restrict"])
+        {
+            try
+            {
+                SmallFile.Write(null, "/proc/sys/kernel/" + setting, "1");
+            }
+            catch (LinuxException e) when (e.Errno == Errno.ENOENT)
+            {
+            }
+        }
     }
 
     // The kernel's rootfs has no parent mount, without which pivot_root(2) refuses: a bind of it is put on top. The agent's

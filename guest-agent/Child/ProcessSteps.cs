@@ -139,6 +139,11 @@ public static unsafe class ProcessSteps
         ulong* values = stackalloc ulong[2];
         foreach (Rlimit limit in process.Rlimits)
         {
+            if (InheritedLimits.Are(limit))
+            {
+                continue;
+            }
+
             values[0] = limit.Soft;
             values[1] = limit.Hard;
             Check.Result(

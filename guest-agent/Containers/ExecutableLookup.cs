@@ -30,12 +30,12 @@ public static unsafe class ExecutableLookup
             return why switch
             {
                 Errno.OK => name,
-                Errno.EACCES => throw new SetupException($"exec: \"{name}\": permission denied"),
-                Errno.EISDIR => throw new SetupException($"exec: \"{name}\": is a directory"),
+                Errno.EACCES or Errno.EISDIR => throw new SetupException($"exec: \"{name}\": permission denied"),
                 _ => throw new SetupException($"exec: \"{name}\": stat {name}: {Child.ChildReport.Text(why)}"),
             };
         }
 
+        Errno trouble = Errno.OK;
         string path = process.Env.LastOrDefault(e => e.StartsWith("PATH=", StringComparison.Ordinal))?[5..] ?? "";
         foreach (string directory in path.Split(':'))
         {
@@ -43,14 +43,23 @@ public static unsafe class ExecutableLookup
             if (directory.Length > 0 && directory[0] == '/')
             {
                 string candidate = $"{directory.TrimEnd('/')}/{name}";
-                if (Probe(root, candidate) == Errno.OK)
+                Errno why = Probe(root, candidate);
+                if (why == Errno.OK)
                 {
                     return candidate;
+                }
+
+                // What does not say that there is nothing to execute.
+                if (trouble == Errno.OK && why is not (Errno.ENOENT or Errno.ENOTDIR or Errno.EACCES or Errno.EISDIR or Errno.ELOOP or Errno.ENAMETOOLONG))
+                {
+                    trouble = why;
                 }
             }
         }
 
-        throw new SetupException($"exec: \"{name}\": executable file not found in $PATH");
+        throw new SetupException(trouble == Errno.OK
+            ? $"exec: \"{name}\": executable file not found in $PATH"
+            : $"exec: \"{name}\": {Child.ChildReport.Text(trouble)}");
     }
 
     private static Errno Probe(RootDirectory root, string path)

@@ -50,11 +50,23 @@ public sealed partial class RootfsBuilder
         ulong flags = SealedLater(mount) ? mount.Flags & ~Libc.MS_RDONLY : mount.Flags;
         SafeFd? covered = Root.TryOpen(mount.Destination, Libc.O_PATH | Libc.O_DIRECTORY);
         using SafeFd target = covered ?? Root.MakeDirectory(mount.Destination);
-        if (procContext is not null)
+        if (mount.Type is "proc" or "sysfs")
         {
             RefuseLink(mount);
+        }
+
+        if (procContext is not null)
+        {
             using SafeFd tree = MountCalls.FinishFileSystem(procContext, mount.Source, mount.Data, flags);
             MountCalls.Attach(tree, target);
+        }
+        else if (mount.Type is "cgroup" or "cgroup2" && OwnCgroup is { } cgroup)
+        {
+            // Without a cgroup namespace the file system's root is the guest's, and what is to be seen is the container's.
+            using SafeFd source = SafeFd.From(Libc.open(cgroup, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", cgroup);
+            MountCalls.Bind(source, target, recursive: false);
+            using SafeFd mounted = Root.Open(mount.Destination);
+            MountCalls.Mount(null, mounted, null, (flags & ~Libc.MS_REC) | Libc.MS_BIND | Libc.MS_REMOUNT, null);
         }
         else
         {
@@ -71,6 +83,10 @@ public sealed partial class RootfsBuilder
 
         Propagate(mount);
     }
+
+    private string? OwnCgroup => _spec.Cgroup is { Path.Length: > 0 } cgroup && !_spec.Namespaces.Any(n => n.Kind == Namespace.Types.Kind.Cgroup)
+        ? $"{_paths.Cgroup}/{cgroup.Path.Trim('/')}"
+        : null;
 
     // As runc: a tmpfs whose mode is not given has that of the directory that it covers, if there was one.
     private static unsafe string WithMode(string data, SafeFd directory)
@@ -147,7 +163,7 @@ public sealed partial class RootfsBuilder
         }
     }
 
-    // An image must not be able to say where the container's procfs really goes.
+    // An image must not be able to say where the container's procfs and sysfs really go.
     private void RefuseLink(Mount mount)
     {
         using SafeFd? link = Root.TryOpen(Clean(mount.Destination), Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_DIRECTORY);

@@ -107,7 +107,7 @@ public class ContainerSetupTests
     [InlineData("nonesuch", "exec: \"nonesuch\": executable file not found in $PATH")]
     [InlineData("/nonesuch", "exec: \"/nonesuch\": stat /nonesuch: no such file or directory")]
     [InlineData("/etc/plain", "exec: \"/etc/plain\": permission denied")]
-    [InlineData("/etc", "exec: \"/etc\": is a directory")]
+    [InlineData("/etc", "exec: \"/etc\": permission denied")]
     public void A_process_that_cannot_be_found_is_told_in_runcs_words(string name, string expected)
     {
         using ContainerFixture f = ContainerFixture.Create();

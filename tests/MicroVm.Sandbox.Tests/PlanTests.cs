@@ -117,8 +117,37 @@ public sealed class PlanTests : IDisposable
         Proto.Process process = new() { User = new() };
         process.Env.Add("HOME=");
         HomeDirectory.Add(process, _folder["rootfs"]);
-        Assert.Equal(["HOME=", "HOME=/"], process.Env);
+        Assert.Equal(["HOME=/"], process.Env);
     }
+
+    [Theory]
+    [InlineData(true, "proc dev sys", "", true)]
+    [InlineData(false, "proc dev sys", "", false)]
+    [InlineData(true, "proc dev", "", false)]
+    [InlineData(true, "proc dev sys", "/made", false)]
+    [InlineData(true, "proc dev sys made", "/made", true)]
+    [InlineData(true, "proc dev sys", "/dev/made", true)]
+    [InlineData(true, "proc dev sys", "/dev/../made", false)]
+    public void AReadOnlyRootIsOneForTheVmUnlessSomethingMustBeMadeInIt(bool readOnly, string folders, string mount, bool expected)
+    {
+        foreach (string folder in folders.Split(' '))
+        {
+            Directory.CreateDirectory(_folder["rootfs/" + folder]);
+        }
+
+        Spec spec = Default();
+        spec.Root!.Readonly = readOnly;
+        if (mount.Length > 0)
+        {
+            spec.Mounts!.Add(new Mount { Destination = mount, Type = "tmpfs", Source = "tmpfs" });
+        }
+
+        Assert.Equal(expected, ReadOnlyRoot.Suffices(spec, _folder["rootfs"]));
+    }
+
+    [Fact]
+    public void OfSettingsOfOneNameTheLastCounts() => Assert.Equal(
+        ["B=2", "A", "A", "=x", "PATH=/bin", "A=3=4"], ProcessEnvironment.Unique(["A=1", "B=2", "PATH=/none", "A", "A", "=x", "A=2", "PATH=/bin", "A=3=4"]));
 
     [Fact]
     public void HooksOfTheContainersNamespacesAreTheGuests()

@@ -12,7 +12,7 @@ internal static unsafe class HomeDirectory
     // An image must not make the runtime read without end.
     private const int MaxBytes = 1024 * 1024;
 
-    /// <summary>Adds HOME to the environment unless it is there.</summary>
+    /// <summary>Adds HOME to the environment unless it is there and not empty.</summary>
     /// <param name="process">The process.</param>
     /// <param name="rootfs">The container's root file system.</param>
     internal static void Add(Proto.Process process, string rootfs)
@@ -20,6 +20,7 @@ internal static unsafe class HomeDirectory
         const string name = "HOME=";
         if (!process.Env.Any(e => e.StartsWith(name, StringComparison.Ordinal) && e.Length > name.Length))
         {
+            process.Env.Remove(name);
             process.Env.Add(name + Of(process.User.Uid, Passwd(rootfs)));
         }
     }

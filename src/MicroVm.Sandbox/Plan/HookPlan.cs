@@ -87,7 +87,8 @@ internal static class HookPlan
             StateAfterPid = json[(at + 1)..],
         };
         resolved.Args.AddRange(hook.Args is { Count: > 0 } ? hook.Args : [hook.Path!]);
-        resolved.Env.AddRange(hook.Env ?? []);
+        // As runc, whose own process has the container's environment by then.
+        resolved.Env.AddRange(hook.Env ?? ProcessEnvironment.Unique(spec.Process?.Env ?? []));
         return resolved;
     }
 }

@@ -27,7 +27,7 @@ internal static class PlanBuilder
         MountSources sources = new(spec);
         try
         {
-            sources.Exports.Add(Export.Open(Export.Rootfs, rootfs, readOnly: false, "rootfs"));
+            sources.Exports.Add(Export.Open(Export.Rootfs, rootfs, ReadOnlyRoot.Suffices(spec, rootfs), "rootfs"));
             Oci.Config.Linux linux = spec.Linux ?? new Oci.Config.Linux();
             Proto.ContainerSpec plan = new()
             {

@@ -33,7 +33,7 @@ internal static class ProcessPlan
             NoNewPrivileges = process.NoNewPrivileges ?? false,
         };
         plan.Args.AddRange(process.Args);
-        plan.Env.AddRange(process.Env ?? []);
+        plan.Env.AddRange(ProcessEnvironment.Unique(process.Env ?? []));
         plan.User.AdditionalGids.AddRange(process.User?.AdditionalGids ?? []);
         plan.Rlimits.AddRange(ResourceLimit.Resolve(process.Rlimits)
             .Select(l => new Proto.Rlimit { Resource = l.Resource, Soft = l.Soft, Hard = l.Hard }));
