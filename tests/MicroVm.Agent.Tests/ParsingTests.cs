@@ -55,5 +55,5 @@ public class ParsingTests
     [InlineData("a/b")]
     [InlineData("0123456789012345678901234567890123456")]
     public void A_malformed_tag_is_refused(string tag) =>
-        Assert.Throws<SetupException>(() => new FileSystems("/nowhere", (_, _) => { }).PathOf(tag));
+        Assert.Throws<SetupException>(() => new FileSystems(new AgentPaths(), (_, _) => { }).PathOf(tag));
 }
