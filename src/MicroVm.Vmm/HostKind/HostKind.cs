@@ -22,7 +22,7 @@ public sealed class HostKind
     /// it whatever the kernel believes, so the kernel must save it. The rest leaves out what our kernel would do at boot for
     /// seconds and containers do not need: /sys/kernel/slab and /sys/module.
     /// </remarks>
-    public static readonly HostKind Pvm = new("pvm", "clearcpuid=smap,smep,umip,pku,cx16,popcnt,erms,fsrm microvm.lean_sysfs");
+    public static readonly HostKind Pvm = new("pvm", "clearcpuid=smap,smep,umip,pku,cx16,popcnt,erms,fsrm,ssse3,aes microvm.lean_sysfs");
 
     /// <summary>
     /// What the kernel made for PVM hosts needs in place of <see cref="CommandLine"/>: it knows by itself which features it
