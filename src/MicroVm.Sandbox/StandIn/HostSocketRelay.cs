@@ -124,6 +124,7 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
     private void Listen(HostSocket socket)
     {
         SafeFd listener = UnixSocket.Listen(PathOf(socket.Port));
+        File.SetUnixFileMode(PathOf(socket.Port), GuestReady.SocketOfVmm);
         _listeners.Add(listener.Value, (listener, socket with { File = socket.File.Duplicate() }));
         _loop.Add(listener, Libc.EPOLLIN, this);
     }

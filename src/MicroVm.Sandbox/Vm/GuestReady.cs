@@ -11,7 +11,7 @@ internal sealed unsafe class GuestReady : IDisposable
     // The folder is the VMM's root, and its user has no right but these. Above it only our own user comes through.
     private const uint OwnFolder = 0b111_000_000;
     private const UnixFileMode FolderOfVmm = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
-    private const UnixFileMode SocketOfVmm = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
+    internal const UnixFileMode SocketOfVmm = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
     private readonly SafeFd _listener;
 
     private GuestReady(SafeFd listener) => _listener = listener;
