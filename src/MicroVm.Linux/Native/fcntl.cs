@@ -60,7 +60,9 @@ public static unsafe partial class Libc
 
     public const int FALLOC_FL_KEEP_SIZE = 1;
     public const int FALLOC_FL_PUNCH_HOLE = 2;
+    public const int FALLOC_FL_COLLAPSE_RANGE = 8;
     public const int FALLOC_FL_ZERO_RANGE = 0x10;
+    public const int FALLOC_FL_INSERT_RANGE = 0x20;
 
     public const ulong RESOLVE_NO_XDEV = 1;
     public const ulong RESOLVE_NO_MAGICLINKS = 2;

@@ -15,11 +15,13 @@ public static unsafe partial class Libc
     public const uint S_IFIFO = 0x1000;
     public const uint S_ISUID = 0x800;
     public const uint S_ISGID = 0x400;
+    public const uint S_IXGRP = 8;
     public const uint S_ISVTX = 0x200;
 
     public const uint STATX_TYPE = 1;
     public const uint STATX_SIZE = 0x200;
     public const uint STATX_MODE = 2;
+    public const uint STATX_GID = 0x10;
     public const uint STATX_INO = 0x100;
     public const uint STATX_BASIC_STATS = 0x7FF;
     public const uint STATX_BTIME = 0x800;
@@ -72,6 +74,9 @@ public static unsafe partial class Libc
         public long tv_sec;
         public long tv_nsec;
     }
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int fchmod(int fd, uint mode);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int statx(int dirfd, byte* pathname, int flags, uint mask, statx_t* buf);

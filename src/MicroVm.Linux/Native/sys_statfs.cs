@@ -8,6 +8,14 @@ public static unsafe partial class Libc
     public const long PROC_SUPER_MAGIC = 0x9fa0;
     public const long OVERLAYFS_SUPER_MAGIC = 0x794c7630;
     public const long ST_RDONLY = 1;
+    public const long SYSFS_MAGIC = 0x62656572;
+    public const long CGROUP_SUPER_MAGIC = 0x27e0eb;
+    public const long CGROUP2_SUPER_MAGIC = 0x63677270;
+    public const long DEBUGFS_MAGIC = 0x64626720;
+    public const long TRACEFS_MAGIC = 0x74726163;
+    public const long SECURITYFS_MAGIC = 0x73636673;
+    public const long BPF_FS_MAGIC = 0xcafe4a11;
+    public const long FUSE_SUPER_MAGIC = 0x65735546;
 
     /// <summary>fstatfs(2)'s answer (bits/statfs.h).</summary>
     [StructLayout(LayoutKind.Sequential, Size = 120)]

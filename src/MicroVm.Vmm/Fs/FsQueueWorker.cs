@@ -15,13 +15,20 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
     private const int PublishAfterRequests = 32;
     private const uint PublishAfterBytes = 256 << 10;
 
+    // How soon a lock that is held outside of this VM is asked for again.
+    private const int ShortestWaitMilliseconds = 1;
+    private const int LongestWaitMilliseconds = 50;
+
     private readonly FuseServer _server;
     private readonly Virtqueue _queue;
     private readonly IVirtioInterrupt _interrupt;
     private readonly DescriptorChain _chain;
     private readonly DeviceThread _thread;
     private readonly IdleFileTimer? _timer;
+    private readonly TimerFd? _lockTimer; // the server's
     private volatile FuseRequest? _request;
+    private int _waitMilliseconds;
+    private int _releasesSeen;
 
     /// <summary>Starts serving.</summary>
     /// <param name="thread">The thread; parked.</param>
@@ -29,9 +36,12 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
     /// <param name="queue">The queue; nothing else may use it until this is disposed of.</param>
     /// <param name="interrupt">The way to the driver.</param>
     /// <param name="timer">Run by this thread as well; borrowed.</param>
-    public FsQueueWorker(DeviceThread thread, FuseServer server, Virtqueue queue, IVirtioInterrupt interrupt, IdleFileTimer? timer = null)
+    /// <param name="mayWait">Requests of this queue may wait for locks: true for one queue of a server.</param>
+    public FsQueueWorker(
+        DeviceThread thread, FuseServer server, Virtqueue queue, IVirtioInterrupt interrupt, IdleFileTimer? timer = null, bool mayWait = false)
     {
         _timer = timer;
+        _lockTimer = mayWait ? server.Waiters.Timer : null;
         _server = server;
         _queue = queue;
         _interrupt = interrupt;
@@ -70,11 +80,17 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
             return;
         }
 
-        _request = _server.PrepareThread();
+        _request = _server.PrepareThread(_lockTimer is not null);
         _thread.Loop.Add(_queue.Kick.Fd, Libc.EPOLLIN, this);
         if (_timer is not null)
         {
             _thread.Loop.Add(_timer.Fd, Libc.EPOLLIN, _timer);
+        }
+
+        if (_lockTimer is not null)
+        {
+            _thread.Loop.Add(_lockTimer.Fd, Libc.EPOLLIN, this);
+            _thread.Loop.Add(_server.Waiters.Wake.Fd, Libc.EPOLLIN, this);
         }
 
         Serve();
@@ -82,8 +98,17 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
 
     void IEventHandler.OnReady(SafeFd fd, uint events)
     {
-        _ = _queue.Kick.Drain();
-        Serve();
+        if (fd == _queue.Kick.Fd)
+        {
+            _ = _queue.Kick.Drain();
+            Serve();
+        }
+        else
+        {
+            _lockTimer!.Drain();
+            _ = _server.Waiters.Wake.Drain();
+            RetryWaiters();
+        }
     }
 
     private void LetGo()
@@ -92,6 +117,12 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         if (_timer is not null)
         {
             _thread.Loop.Remove(_timer.Fd);
+        }
+
+        if (_lockTimer is not null)
+        {
+            _thread.Loop.Remove(_lockTimer.Fd);
+            _thread.Loop.Remove(_server.Waiters.Wake.Fd);
         }
     }
 
@@ -118,6 +149,14 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         while (!_thread.IsStopping && _queue.TryPop(_chain))
         {
             uint written = _server.Process(_request!, _chain);
+            if (written == FuseServer.Deferred)
+            {
+                // A lock that has just been taken may be given up at once: look again soon.
+                _waitMilliseconds = ShortestWaitMilliseconds;
+                _lockTimer!.Set(_waitMilliseconds);
+                continue;
+            }
+
             _queue.PushUsed(_chain.Head, written);
             waiting++;
             bytes += written;
@@ -131,6 +170,46 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         if (waiting > 0)
         {
             Publish();
+        }
+
+        if (_server.LockReleases != _releasesSeen && _lockTimer is not null)
+        {
+            RetryWaiters();
+        }
+    }
+
+    private void RetryWaiters()
+    {
+        LockWaiters waiters = _server.Waiters;
+        bool progress = false;
+        do
+        {
+            _releasesSeen = _server.LockReleases;
+            for (int i = 0; i < waiters.Count && !_queue.IsBroken;)
+            {
+                int error = _server.RetryWaiter(i);
+                if (error == -(int)Errno.EAGAIN)
+                {
+                    i++;
+                    continue;
+                }
+
+                (ushort head, uint written) = waiters.Finish(i, error);
+                _queue.PushUsed(head, written);
+                progress = true;
+            }
+        }
+        while (waiters.Count > 0 && _releasesSeen != _server.LockReleases);
+
+        if (progress)
+        {
+            Publish();
+        }
+
+        if (waiters.Count > 0)
+        {
+            _waitMilliseconds = progress ? ShortestWaitMilliseconds : Math.Min(_waitMilliseconds * 2, LongestWaitMilliseconds);
+            _lockTimer!.Set(Math.Max(_waitMilliseconds, ShortestWaitMilliseconds));
         }
     }
 

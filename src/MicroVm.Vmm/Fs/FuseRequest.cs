@@ -19,6 +19,9 @@ internal sealed unsafe class FuseRequest : IDisposable
     /// <summary>A handler's result: the request has no answer.</summary>
     public const int NoReply = int.MinValue;
 
+    /// <summary>A handler's result: the answer comes later, and the chain is kept until then.</summary>
+    public const int Deferred = int.MinValue + 1;
+
     /// <summary>Most records that <see cref="Vectors"/> holds.</summary>
     public const int MaxVectors = Libc.IOV_MAX;
 
@@ -29,8 +32,11 @@ internal sealed unsafe class FuseRequest : IDisposable
 
     /// <summary>Prepares the calling thread for serving requests.</summary>
     /// <exception cref="LinuxException">The thread's credentials cannot be set up.</exception>
-    public FuseRequest(SafeFd procSelfFd)
+    /// <param name="procSelfFd">/proc/self/fd, borrowed.</param>
+    /// <param name="mayWait">Who serves the queue finishes requests that are <see cref="Deferred"/>.</param>
+    public FuseRequest(SafeFd procSelfFd, bool mayWait)
     {
+        MayWait = mayWait;
         Credentials = new ThreadCredentials(procSelfFd);
         Scratch = (byte*)NativeMemory.Alloc(ScratchLength);
         Names = (byte*)NativeMemory.Alloc(NamesLength);
@@ -38,6 +44,12 @@ internal sealed unsafe class FuseRequest : IDisposable
     }
 
     ~FuseRequest() => Free();
+
+    /// <summary>Requests may be answered later.</summary>
+    public bool MayWait { get; }
+
+    /// <summary>The request's chain.</summary>
+    public DescriptorChain Chain => _chain;
 
     /// <summary>Who this thread is to the host.</summary>
     public ThreadCredentials Credentials { get; }

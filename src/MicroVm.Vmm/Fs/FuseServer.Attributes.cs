@@ -171,7 +171,6 @@ internal sealed unsafe partial class FuseServer
 
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(inode.Fd, link);
-        r.Credentials.ClearSetIdBits(false);
         return Result(Libc.fchmodat(_procSelfFd.Value, link, mode, 0));
     }
 
@@ -193,7 +192,7 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        r.Credentials.ClearSetIdBits((change.valid & Fuse.FATTR_KILL_SUIDGID) != 0);
+        bool kill = (change.valid & Fuse.FATTR_KILL_SUIDGID) != 0;
         if ((change.valid & Fuse.FATTR_FH) != 0)
         {
             if (!_handles.TryPin(change.fh, inode.NodeId, HandleKind.File, out HandlePin handle))
@@ -202,7 +201,7 @@ internal sealed unsafe partial class FuseServer
             }
 
             using HandlePin pinned = handle;
-            return Result(Libc.ftruncate(handle.Fd, (long)change.size));
+            return Truncate(r, handle.Fd, change.size, kill);
         }
 
         int fd = Reopen(inode.Fd, inode.FileType, Libc.O_WRONLY | Libc.O_NONBLOCK);
@@ -211,8 +210,16 @@ internal sealed unsafe partial class FuseServer
             return inode.FileType == Libc.S_IFREG ? fd : Fail(Errno.EINVAL);
         }
 
-        int error = Result(Libc.ftruncate(fd, (long)change.size));
+        int error = Truncate(r, fd, change.size, kill);
         _ = Libc.close(fd);
+        return error;
+    }
+
+    private static int Truncate(FuseRequest r, int fd, ulong size, bool kill)
+    {
+        SetIdState bits = BeforeChange(r, fd, kill);
+        int error = Result(Libc.ftruncate(fd, (long)size));
+        AfterChange(r, fd, bits);
         return error;
     }
 

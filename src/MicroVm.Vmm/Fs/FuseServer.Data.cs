@@ -81,13 +81,12 @@ internal sealed unsafe partial class FuseServer
         }
 
         using HandlePin pinned = handle;
-        r.Credentials.ClearSetIdBits((write.write_flags & Fuse.FUSE_WRITE_KILL_SUIDGID) != 0);
-        if ((write.write_flags & Fuse.FUSE_WRITE_CACHE) != 0 && (handle.Flags & Libc.O_APPEND) != 0)
-        {
-            return WriteMappedPages(r, handle, write);
-        }
-
-        return WriteTo(r, handle.Fd, write);
+        SetIdState bits = BeforeChange(r, handle.Fd, (write.write_flags & Fuse.FUSE_WRITE_KILL_SUIDGID) != 0);
+        int result = (write.write_flags & Fuse.FUSE_WRITE_CACHE) != 0 && (handle.Flags & Libc.O_APPEND) != 0
+            ? WriteMappedPages(r, handle, write)
+            : WriteTo(r, handle.Fd, write);
+        AfterChange(r, handle.Fd, bits);
+        return result;
     }
 
     /// <summary>
@@ -210,7 +209,8 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        const uint Known = Libc.FALLOC_FL_KEEP_SIZE | Libc.FALLOC_FL_PUNCH_HOLE | Libc.FALLOC_FL_ZERO_RANGE;
+        const uint Known = Libc.FALLOC_FL_KEEP_SIZE | Libc.FALLOC_FL_PUNCH_HOLE | Libc.FALLOC_FL_ZERO_RANGE
+            | Libc.FALLOC_FL_COLLAPSE_RANGE | Libc.FALLOC_FL_INSERT_RANGE;
         if ((allocate.mode & ~Known) != 0)
         {
             return Fail(Errno.EOPNOTSUPP);
@@ -222,7 +222,7 @@ internal sealed unsafe partial class FuseServer
         }
 
         using HandlePin pinned = handle;
-        r.Credentials.ClearSetIdBits(false);
+        SetIdState bits = BeforeChange(r, handle.Fd, kill: r.Header.uid != 0);
         long offset = (long)allocate.offset;
         long end = offset + (long)allocate.length;
         int error;
@@ -233,6 +233,7 @@ internal sealed unsafe partial class FuseServer
             offset += length;
         }
         while (error == 0 && offset < end);
+        AfterChange(r, handle.Fd, bits);
         return error;
     }
 
@@ -280,10 +281,12 @@ internal sealed unsafe partial class FuseServer
         }
 
         using HandlePin pinnedTarget = target;
-        r.Credentials.ClearSetIdBits(false);
+        SetIdState bits = BeforeChange(r, target.Fd, kill: r.Header.uid != 0);
         long from = (long)copy.off_in;
         long to = (long)copy.off_out;
         nint n = Libc.copy_file_range(source.Fd, &from, target.Fd, &to, (nuint)length, 0);
-        return n < 0 ? Failed() : r.Reply(new fuse_write_out { size = (uint)n });
+        int result = n < 0 ? Failed() : r.Reply(new fuse_write_out { size = (uint)n });
+        AfterChange(r, target.Fd, bits);
+        return result;
     }
 }

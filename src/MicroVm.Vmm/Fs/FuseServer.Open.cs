@@ -20,10 +20,11 @@ internal sealed unsafe partial class FuseServer
 
     /// <summary>
     /// A tree that only this guest changes keeps its cached pages over an open, and a close tells the host nothing that
-    /// it must know, which saves a request.
+    /// it must know, which saves a request: unless the guest's kernel would leave the file's locks to this side.
     /// </summary>
-    private static uint OpenFlags(ExportRules rules) =>
-        rules.Cache == FsCache.Exclusive ? Fuse.FOPEN_KEEP_CACHE | Fuse.FOPEN_NOFLUSH : 0;
+    private uint OpenFlags(ExportRules rules, HandleKind kind) =>
+        rules.Cache != FsCache.Exclusive ? 0
+        : Fuse.FOPEN_KEEP_CACHE | (kind == HandleKind.Directory ? Fuse.FOPEN_CACHE_DIR : 0) | (_locksStayInGuest ? Fuse.FOPEN_NOFLUSH : 0);
 
     private int Open(FuseRequest r)
     {
@@ -61,12 +62,10 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.ENFILE);
         }
 
-        if ((flags & Libc.O_TRUNC) != 0)
-        {
-            r.Credentials.ClearSetIdBits((openFlags & Fuse.FUSE_OPEN_KILL_SUIDGID) != 0);
-        }
-
+        SetIdState bits = (flags & Libc.O_TRUNC) == 0 ? default
+            : BeforeChange(r, inode.Fd, (openFlags & Fuse.FUSE_OPEN_KILL_SUIDGID) != 0);
         int fd = Reopen(inode.Fd, inode.FileType, flags);
+        AfterChange(r, fd, bits);
         if (fd < 0)
         {
             _handles.Release();
@@ -78,7 +77,33 @@ internal sealed unsafe partial class FuseServer
             RefreshChanged(inode);
         }
 
-        return AddHandle(inode, HandleKind.File, fd, flags, out reply);
+        int error = AddHandle(inode, HandleKind.File, fd, flags, out reply);
+        if (error == 0 && (reply.open_flags & Fuse.FOPEN_KEEP_CACHE) == 0 && HasMadeUpContents(fd))
+        {
+            // Some of them wait for an event that may never come.
+            _ = Libc.fcntl(fd, Libc.F_SETFL, flags | Libc.O_NONBLOCK);
+            reply.open_flags |= Fuse.FOPEN_DIRECT_IO;
+        }
+
+        return error;
+    }
+
+    /// <summary>
+    /// The file's contents are made when they are read and st_size does not tell how long they are, as in /proc and /sys: the
+    /// guest's kernel must ask for them instead of believing the size and its cache.
+    /// </summary>
+    private static bool HasMadeUpContents(int fd)
+    {
+        Libc.statfs_t stat;
+        return Libc.fstatfs(fd, &stat) == 0 && stat.f_type switch
+        {
+            Libc.PROC_SUPER_MAGIC or Libc.SYSFS_MAGIC or Libc.CGROUP_SUPER_MAGIC or Libc.CGROUP2_SUPER_MAGIC
+                or Libc.DEBUGFS_MAGIC or Libc.TRACEFS_MAGIC or Libc.SECURITYFS_MAGIC or Libc.BPF_FS_MAGIC => true,
+
+            // Such as lxcfs.
+            Libc.FUSE_SUPER_MAGIC => StatDescriptor(fd, Libc.STATX_SIZE, out Libc.statx_t s) == 0 && s.stx_size == 0,
+            _ => false,
+        };
     }
 
     /// <summary>Makes the handle for an open descriptor; takes over it and the place that was reserved.</summary>
@@ -86,12 +111,7 @@ internal sealed unsafe partial class FuseServer
     {
         ExportRules rules = _exports.RulesOf(inode.Key);
         _inodes.AddOpen(inode);
-        reply = new fuse_open_out { fh = _handles.Add(inode.NodeId, kind, fd, flags), open_flags = OpenFlags(rules) };
-        if (kind == HandleKind.Directory)
-        {
-            reply.open_flags = rules.Cache == FsCache.Exclusive ? Fuse.FOPEN_KEEP_CACHE | Fuse.FOPEN_CACHE_DIR : 0;
-        }
-
+        reply = new fuse_open_out { fh = _handles.Add(inode.NodeId, kind, fd, flags), open_flags = OpenFlags(rules, kind) };
         if (_inodes.IsReachable(inode.NodeId))
         {
             return 0;
@@ -171,9 +191,11 @@ internal sealed unsafe partial class FuseServer
         if (error != 0)
         {
             _handles.Release();
+            return error;
         }
 
-        return error;
+        AfterCreate(fd, create);
+        return 0;
     }
 
     /// <summary>Answers with the inode and the handle of a file just made; takes over its descriptor and the place for the handle.</summary>
@@ -251,12 +273,29 @@ internal sealed unsafe partial class FuseServer
         _budget.Give();
     }
 
-    private int Release(FuseRequest r, bool directory) =>
-        !r.TryRead(0, out fuse_release_in release) ? Fail(Errno.EINVAL)
-        : _handles.Remove(release.fh, r.NodeId, directory) ? 0
-        : Fail(Errno.EBADF);
+    private int Release(FuseRequest r, bool directory)
+    {
+        if (!r.TryRead(0, out fuse_release_in release))
+        {
+            return Fail(Errno.EINVAL);
+        }
 
-    /// <summary>Closing a duplicate brings errors to light that the host's file system keeps for close(2), as NFS does.</summary>
+        if (!_handles.Remove(release.fh, r.NodeId, directory))
+        {
+            return Fail(Errno.EBADF);
+        }
+
+        // The handle's descriptor held what flock(2) locked by it.
+        _locks.ReleaseHandle(r.NodeId, release.fh);
+        if ((release.release_flags & Fuse.FUSE_RELEASE_FLOCK_UNLOCK) != 0)
+        {
+            _locks.NoteRelease();
+        }
+
+        return 0;
+    }
+
+    /// <summary>A process that closes a descriptor gives up its locks of the file. Closing a duplicate brings errors to light that the host's file system keeps for close(2), as NFS does.</summary>
     private int Flush(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_flush_in flush))
@@ -268,6 +307,8 @@ internal sealed unsafe partial class FuseServer
         {
             return Fail(Errno.EBADF);
         }
+
+        _locks.ReleaseOwner(r.NodeId, flush.lock_owner);
 
         using HandlePin pinned = handle;
         int copy = Libc.fcntl(handle.Fd, Libc.F_DUPFD_CLOEXEC, 0);

@@ -11,25 +11,13 @@ namespace MicroVm.Vmm.Fs;
 /// </remarks>
 internal sealed unsafe partial class FuseServer
 {
-    /// <summary>
-    /// The guest's own attributes: user.*, trusted.* (overlayfs marks its directories with it) and file capabilities. Other
-    /// security.* are labels of the host's policy; system.posix_acl_* would be obeyed by the host and not by the guest.
-    /// user.microvm.* is this server's: who could write it would make devices of files.
-    /// </summary>
-    private static bool IsXattrAllowed(ReadOnlySpan<byte> name) =>
-        (name.StartsWith("user."u8) && !name.StartsWith(DeviceMark.ReservedPrefix)) || name.StartsWith("trusted."u8) || name.SequenceEqual("security.capability"u8);
-
-    /// <summary>Takes the attribute's name: one string that makes up the rest of the request, or is followed by a value.</summary>
-    private static int ReadXattrName(FuseRequest r, int offset, out byte* name)
+    /// <summary>Takes the attribute's name, one string that makes up the rest of the request, and gives the host's.</summary>
+    private static int ReadXattrName(FuseRequest r, int offset, byte* host, out ReadOnlySpan<byte> name)
     {
-        int error = r.ReadStrings(offset, 1, out name, out int length, out _, out _);
-        return error != 0 ? error : CheckXattrName(new ReadOnlySpan<byte>(name, length));
+        int error = r.ReadStrings(offset, 1, out byte* text, out int length, out _, out _);
+        name = error != 0 ? default : new ReadOnlySpan<byte>(text, length);
+        return error != 0 ? error : XattrNames.ToHost(name, host);
     }
-
-    private static int CheckXattrName(ReadOnlySpan<byte> name) =>
-        name.Length is 0 or > Libc.XATTR_NAME_MAX ? Fail(Errno.ERANGE)
-        : IsXattrAllowed(name) ? 0
-        : Fail(Errno.EOPNOTSUPP);
 
     private int GetXattr(FuseRequest r)
     {
@@ -38,7 +26,8 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        int error = ReadXattrName(r, sizeof(fuse_getxattr_in), out byte* name);
+        byte* host = stackalloc byte[XattrNames.MaxLength];
+        int error = ReadXattrName(r, sizeof(fuse_getxattr_in), host, out ReadOnlySpan<byte> name);
         if (error != 0)
         {
             return error;
@@ -52,8 +41,12 @@ internal sealed unsafe partial class FuseServer
         using InodePin pinned = inode;
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(inode.Fd, link);
-        nint n = Libc.getxattr(link, name, get.size == 0 ? null : r.Scratch, Math.Min(get.size, FuseRequest.ScratchLength));
-        return n < 0 ? Failed() : ReplyXattr(r, get.size, (int)n);
+        nint n = Libc.getxattr(link, host, get.size == 0 ? null : r.Scratch, Math.Min(get.size, FuseRequest.ScratchLength));
+
+        // The guest's kernel takes an error for a refusal, and asks for the ACL of every file.
+        return n >= 0 ? ReplyXattr(r, get.size, (int)n)
+            : Check.LastErrno == Errno.EOPNOTSUPP && XattrNames.IsAcl(name) ? Fail(Errno.ENODATA)
+            : Failed();
     }
 
     private int ListXattr(FuseRequest r)
@@ -72,7 +65,7 @@ internal sealed unsafe partial class FuseServer
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(inode.Fd, link);
         nint n = Libc.listxattr(link, r.Scratch, FuseRequest.ScratchLength);
-        return n < 0 ? Failed() : ReplyXattr(r, list.size, KeepAllowedNames(new Span<byte>(r.Scratch, (int)n)));
+        return n < 0 ? Failed() : ReplyXattr(r, list.size, XattrNames.ToGuest(new Span<byte>(r.Scratch, (int)n), withTrusted: r.Header.uid == 0));
     }
 
     /// <summary>Answers a request for <paramref name="size"/> bytes with the scratch buffer's first <paramref name="length"/>.</summary>
@@ -81,36 +74,11 @@ internal sealed unsafe partial class FuseServer
         : (uint)length > size || (ulong)length > r.Room ? Fail(Errno.ERANGE)
         : r.Reply(r.Scratch, length);
 
-    /// <summary>Drops the names that GETXATTR would refuse; the length of what is left.</summary>
-    private static int KeepAllowedNames(Span<byte> names)
-    {
-        int kept = 0;
-        for (int at = 0; at < names.Length;)
-        {
-            int length = names[at..].IndexOf((byte)0) + 1;
-            if (length == 0)
-            {
-                break;
-            }
-
-            if (IsXattrAllowed(names.Slice(at, length - 1)))
-            {
-                names.Slice(at, length).CopyTo(names[kept..]);
-                kept += length;
-            }
-
-            at += length;
-        }
-
-        return kept;
-    }
-
     private int SetXattr(FuseRequest r)
     {
-        // SETXATTR_EXT is not negotiated: the struct is the short one, size and flags.
-        const int Head = Fuse.FUSE_COMPAT_SETXATTR_IN_SIZE;
+        int head = _setXattrIsLong ? sizeof(fuse_setxattr_in) : Fuse.FUSE_COMPAT_SETXATTR_IN_SIZE;
         fuse_setxattr_in set = default;
-        if (r.Read(0, (byte*)&set, Head) != Head || r.ArgumentLength > (ulong)(Head + Libc.XATTR_NAME_MAX + 1) + set.size)
+        if (r.Read(0, (byte*)&set, head) != head || r.ArgumentLength > (ulong)(head + Libc.XATTR_NAME_MAX + 1) + set.size)
         {
             return Fail(Errno.EINVAL);
         }
@@ -122,8 +90,8 @@ internal sealed unsafe partial class FuseServer
 
         // The name ends where the value's length, counted from the end, begins.
         byte* name = stackalloc byte[Libc.XATTR_NAME_MAX + 1];
-        int nameLength = (int)(r.ArgumentLength - Head) - (int)set.size - 1;
-        if (nameLength is < 1 or > Libc.XATTR_NAME_MAX || r.Read(Head, name, nameLength + 1) != nameLength + 1)
+        int nameLength = (int)(r.ArgumentLength - (ulong)head) - (int)set.size - 1;
+        if (nameLength is < 1 or > Libc.XATTR_NAME_MAX || r.Read((ulong)head, name, nameLength + 1) != nameLength + 1)
         {
             return Fail(Errno.EINVAL);
         }
@@ -134,10 +102,12 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        int error = CheckXattrName(text[..^1]);
+        text = text[..^1];
+        byte* host = stackalloc byte[XattrNames.MaxLength];
+        int error = XattrNames.ToHost(text, host);
         if (error != 0)
         {
-            return error;
+            return error == Fail(Errno.ENODATA) ? Fail(Errno.EPERM) : error;
         }
 
         if (_stripSetId && text[..^1].SequenceEqual("security.capability"u8))
@@ -152,21 +122,29 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinned = inode;
-        if (r.Read((ulong)(Head + nameLength + 1), r.Scratch, (int)set.size) != (int)set.size)
+        if (r.Read((ulong)(head + nameLength + 1), r.Scratch, (int)set.size) != (int)set.size)
         {
             return Fail(Errno.EINVAL);
         }
 
+        if (inode.FileType is not (Libc.S_IFREG or Libc.S_IFDIR) && XattrNames.IsMapped(text))
+        {
+            return XattrNames.IsHint(text) ? 0 : Fail(Errno.EPERM);
+        }
+
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(inode.Fd, link);
-        error = Result(Libc.setxattr(link, name, r.Scratch, set.size, (int)set.flags));
+        r.Credentials.ClearSetIdBits((set.setxattr_flags & Fuse.FUSE_SETXATTR_ACL_KILL_SGID) != 0);
+        error = Result(Libc.setxattr(link, host, r.Scratch, set.size, (int)set.flags));
+        r.Credentials.ClearSetIdBits(false);
         RefreshChanged(inode);
         return error;
     }
 
     private int RemoveXattr(FuseRequest r)
     {
-        int error = ReadXattrName(r, 0, out byte* name);
+        byte* host = stackalloc byte[XattrNames.MaxLength];
+        int error = ReadXattrName(r, 0, host, out _);
         if (error != 0)
         {
             return error;
@@ -181,7 +159,7 @@ internal sealed unsafe partial class FuseServer
         using InodePin pinned = inode;
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(inode.Fd, link);
-        error = Result(Libc.removexattr(link, name));
+        error = Result(Libc.removexattr(link, host));
         RefreshChanged(inode);
         return error;
     }

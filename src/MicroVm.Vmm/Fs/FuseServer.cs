@@ -16,6 +16,9 @@ namespace MicroVm.Vmm.Fs;
 /// </remarks>
 internal sealed unsafe partial class FuseServer : IDisposable
 {
+    /// <summary>What <see cref="Process"/> gives for a request whose answer comes later.</summary>
+    public const uint Deferred = uint.MaxValue;
+
     private const int WaitForRequestsMilliseconds = 5000;
 
     /// <summary>Longest request and longest answer: the largest WRITE or READ and what belongs to it.</summary>
@@ -32,6 +35,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
     private readonly ExportTable _exports;
     private readonly InodeTable _inodes;
     private readonly HandleTable _handles;
+    private readonly LockTable _locks;
     private readonly InodeNumbers _numbers = new();
     private readonly bool _stripSetId;
     private volatile bool _initialised;
@@ -47,6 +51,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
         _exports = new ExportTable(_procSelfFd);
         _inodes = new InodeTable(budget, MostInodes);
         _handles = new HandleTable(budget, _inodes);
+        _locks = new LockTable(_procSelfFd, budget);
     }
 
     /// <summary>What was done.</summary>
@@ -71,8 +76,9 @@ internal sealed unsafe partial class FuseServer : IDisposable
     public int IdleCount => _inodes.IdleCount;
 
     /// <summary>Makes the calling thread able to call <see cref="Process"/>; the caller disposes of the result.</summary>
+    /// <param name="mayWait">The thread goes on with <see cref="Waiters"/>.</param>
     /// <exception cref="LinuxException">The thread's credentials cannot be set up.</exception>
-    public FuseRequest PrepareThread() => new(_procSelfFd);
+    public FuseRequest PrepareThread(bool mayWait = false) => new(_procSelfFd, mayWait);
 
     /// <summary>Adds an export; see <see cref="ExportTable.TryAdd"/>.</summary>
     public bool TryAddExport(VirtioFsExport export, out string? error) => _exports.TryAdd(export, out error);
@@ -92,6 +98,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
 
         export.Fd.Dispose();
         _inodes.RemoveExport(export.Index, FindExportOf);
+        _locks.CloseUnreachable(_inodes);
         bool inodes = _inodes.CloseUnreachable(WaitForRequestsMilliseconds);
         return _handles.CloseUnreachable(WaitForRequestsMilliseconds) && inodes;
     }
@@ -99,7 +106,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
     /// <summary>Carries out the request in <paramref name="chain"/>.</summary>
     /// <param name="request">The calling thread's own.</param>
     /// <param name="chain">Request and room for the answer.</param>
-    /// <returns>Bytes written into the chain, for the used ring.</returns>
+    /// <returns>Bytes written into the chain, for the used ring; or <see cref="Deferred"/>.</returns>
     public uint Process(FuseRequest request, DescriptorChain chain)
     {
         bool wellFormed = request.TryStart(chain) && Math.Max(chain.ReadableLength, chain.WritableLength) <= LongestRequest;
@@ -121,13 +128,16 @@ internal sealed unsafe partial class FuseServer : IDisposable
             return request.Finish(-(int)Errno.EIO);
         }
 
-        return request.Finish(Dispatch(request, opcode));
+        int result = Dispatch(request, opcode);
+        return result == FuseRequest.Deferred ? Deferred : request.Finish(result);
     }
 
     /// <summary>Ends the guest's session: drops its inodes and files. No request may be running.</summary>
     public void EndSession()
     {
         _initialised = false;
+        Waiters.InterruptAll();
+        _locks.Clear();
         _handles.Clear();
         _inodes.Clear();
     }
@@ -136,6 +146,8 @@ internal sealed unsafe partial class FuseServer : IDisposable
     public void Dispose()
     {
         EndSession();
+        Waiters.Dispose();
+        _locks.Dispose();
         _handles.Dispose();
         _inodes.Dispose();
         _exports.Dispose();
@@ -154,6 +166,8 @@ internal sealed unsafe partial class FuseServer : IDisposable
         FuseOpcode.FUSE_STATFS => sizeof(fuse_statfs_out),
         FuseOpcode.FUSE_LSEEK => sizeof(fuse_lseek_out),
         FuseOpcode.FUSE_STATX => sizeof(fuse_statx_out),
+        FuseOpcode.FUSE_GETLK => sizeof(fuse_lk_out),
+        FuseOpcode.FUSE_IOCTL => sizeof(fuse_ioctl_out),
         FuseOpcode.FUSE_INIT => Fuse.FUSE_COMPAT_INIT_OUT_SIZE,
         _ => 0,
     };
@@ -205,9 +219,13 @@ internal sealed unsafe partial class FuseServer : IDisposable
         FuseOpcode.FUSE_COPY_FILE_RANGE => CopyRange(r),
         FuseOpcode.FUSE_SYNCFS => SyncFs(r),
         FuseOpcode.FUSE_STATX => Statx(r),
+        FuseOpcode.FUSE_IOCTL => Ioctl(r),
+        FuseOpcode.FUSE_GETLK => GetLock(r),
+        FuseOpcode.FUSE_SETLK => SetLock(r, wait: false),
+        FuseOpcode.FUSE_SETLKW => SetLock(r, wait: true),
 
-        // ACCESS: the kernel checks permissions itself. GETLK, SETLK, SETLKW: it then keeps locks itself, flock's too.
-        // IOCTL, POLL, BMAP: it falls back. What is unknown is answered the same way, as the protocol wants.
+        // ACCESS: the kernel checks permissions itself.
+        // POLL, BMAP: it falls back. What is unknown is answered the same way, as the protocol wants.
         _ => Unsupported(opcode),
     };
 
@@ -229,6 +247,11 @@ internal sealed unsafe partial class FuseServer : IDisposable
         else if (opcode == FuseOpcode.FUSE_BATCH_FORGET && r.TryRead(0, out fuse_batch_forget_in batch))
         {
             ForgetBatch(r, batch.count);
+        }
+
+        else if (opcode == FuseOpcode.FUSE_INTERRUPT && r.TryRead(0, out fuse_interrupt_in interrupt))
+        {
+            Waiters.Interrupt(interrupt.unique);
         }
 
         return FuseRequest.NoReply;

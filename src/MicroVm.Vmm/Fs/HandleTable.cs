@@ -199,6 +199,9 @@ internal readonly ref struct HandlePin
     /// <summary>The O_* flags that it was opened with on the host.</summary>
     public int Flags { get; }
 
+    /// <summary>It can be read from.</summary>
+    public bool IsReadable => (Flags & Libc.O_ACCMODE) != Libc.O_WRONLY;
+
     /// <summary>It can be written to.</summary>
     public bool IsWritable => (Flags & Libc.O_ACCMODE) != Libc.O_RDONLY;
 

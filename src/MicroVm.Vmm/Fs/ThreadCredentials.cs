@@ -11,7 +11,7 @@ namespace MicroVm.Vmm.Fs;
 /// <para>What the process needs, all in one place. With CAP_SETUID and CAP_SETGID, as root or as a user whose capabilities
 /// do not change with its ids (SECBIT_NO_SETUID_FIXUP), new files belong to the guest's user; CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH make the guest's kernel the judge of
 /// permissions; CAP_CHOWN and CAP_FOWNER serve chown, chmod and utimens; CAP_FSETID keeps set-id bits where the guest's
-/// caller may keep them; CAP_SETFCAP serves security.capability, and CAP_SYS_ADMIN trusted.* attributes; no CAP_MKNOD
+/// caller may keep them; CAP_SETFCAP serves security.capability; no CAP_MKNOD
 /// (a whiteout needs none). Without these nothing is switched and files belong to the process's own user.</para>
 /// <para>/proc must be mounted when the device is made, not later: only the descriptor of /proc/self/fd is used.
 /// Made and used on one thread.</para>
@@ -68,6 +68,7 @@ internal sealed unsafe class ThreadCredentials
             return 0;
         }
 
+        ClearSetIdBits(false);
         if (gid != _group && SetId(Libc.SYS_setresgid, gid) != 0)
         {
             return Refusal();
@@ -104,7 +105,6 @@ internal sealed unsafe class ThreadCredentials
         if (uid != 0)
         {
             SetEffective(_effective, _effectiveHigh);
-            _fsetidDropped = false;
         }
 
         if (gid != _group)
@@ -124,8 +124,8 @@ internal sealed unsafe class ThreadCredentials
     }
 
     /// <summary>
-    /// Has the kernel clear set-id bits at the next change of a file, or not: it does for a thread without CAP_FSETID.
-    /// Switches only when the wish changes.
+    /// Has the kernel clear set-id bits when a file changes, or not: it does for a thread without CAP_FSETID. Who asks for it
+    /// takes it back within the same request.
     /// </summary>
     public void ClearSetIdBits(bool clear)
     {

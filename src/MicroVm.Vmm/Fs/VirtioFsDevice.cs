@@ -113,7 +113,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         {
             if (activation.Queues[i] is { } queue)
             {
-                _workers.Add(new FsQueueWorker(_threads[i], _server, queue, activation.Interrupt, timer));
+                _workers.Add(new FsQueueWorker(_threads[i], _server, queue, activation.Interrupt, timer, mayWait: i == 1));
                 timer = null;
             }
         }
@@ -141,6 +141,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         _timer?.Dispose();
         _timer = null;
         _server.EndSession();
+        _server.Waiters.Clear();
     }
 
     /// <inheritdoc/>
@@ -151,6 +152,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         add(Name + ".inodes", _server.InodeCount);
         add(Name + ".handles", _server.HandleCount);
         add(Name + ".idle_descriptors", _server.IdleCount);
+        add(Name + ".locks", _server.LockCount);
     }
 
     /// <inheritdoc/>

@@ -114,6 +114,12 @@ public static class SystemCallSets
         Libc.TUNGETIFF, Libc.TUNSETVNETHDRSZ, Libc.TUNSETOFFLOAD, Libc.TUNSETQUEUE,
     ];
 
+    // What lsattr and chattr ask of regular files and directories.
+    private static readonly uint[] FilesIoctls =
+    [
+        Libc.FS_IOC_GETFLAGS, Libc.FS_IOC_SETFLAGS, Libc.FS_IOC_FSGETXATTR, Libc.FS_IOC_FSSETXATTR,
+    ];
+
     /// <summary>The rules of a kind of thread.</summary>
     /// <param name="kind">The kind.</param>
     /// <param name="process">This process's id, the only one that its threads may signal.</param>
@@ -123,9 +129,10 @@ public static class SystemCallSets
         List<SystemCallRule> rules = [];
         uint[] ioctls = kind switch
         {
-            ThreadKind.Any => [.. VcpuIoctls.Union(DeviceIoctls)],
+            ThreadKind.Any => [.. VcpuIoctls.Union(DeviceIoctls).Union(FilesIoctls)],
             ThreadKind.Vcpu => VcpuIoctls,
             ThreadKind.Device => DeviceIoctls,
+            ThreadKind.Files => FilesIoctls,
             _ => [],
         };
         if (ioctls.Length > 0)

@@ -4,7 +4,7 @@ using System.Text.Json.Nodes;
 
 namespace MicroVm.EndToEnd.Support;
 
-/// <summary>A container in a network namespace, with a shell at which the test types commands, one after the other.</summary>
+/// <summary>A container with a shell at which the test types commands, one after the other.</summary>
 internal sealed class GuestShell : IDisposable
 {
     private const string Script = "while read -r line; do eval \"$line\" </dev/null 2>&1; echo \"@@ $?\"; done; exit 0";
@@ -35,18 +35,24 @@ internal sealed class GuestShell : IDisposable
             }
 
             configure?.Invoke(bundle);
-            Container container = Container.Start(bundle);
-            try
-            {
-                GuestShell shell = new(bundle, container);
-                shell.Run("true");
-                return shell;
-            }
-            catch
-            {
-                container.Dispose();
-                throw;
-            }
+            return Start(bundle);
+        }
+        catch
+        {
+            bundle.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Starts one that has no network.</summary>
+    /// <param name="configure">Changes the bundle before.</param>
+    public static GuestShell Start(Action<Bundle> configure)
+    {
+        Bundle bundle = Bundle.Create(Script);
+        try
+        {
+            configure(bundle);
+            return Start(bundle);
         }
         catch
         {
@@ -100,6 +106,22 @@ internal sealed class GuestShell : IDisposable
         }
 
         throw new TimeoutException($"{line}: no end within {Longest}");
+    }
+
+    private static GuestShell Start(Bundle bundle)
+    {
+        Container container = Container.Start(bundle);
+        try
+        {
+            GuestShell shell = new(bundle, container);
+            shell.Run("true");
+            return shell;
+        }
+        catch
+        {
+            container.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Starts a program that runs until the end, and waits until it says that it is ready.</summary>

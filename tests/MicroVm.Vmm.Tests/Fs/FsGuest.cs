@@ -45,6 +45,9 @@ internal sealed class FsGuest : IVirtioInterrupt, IDisposable
 
     public int Interrupts { get; private set; }
 
+    /// <summary>Requests that were offered and are not waited for.</summary>
+    public int Waiting { get; set; }
+
     public static ulong DescriptorTable(int queue) => QueueArea + ((ulong)queue * 0x10000);
 
     public static ulong AvailableRing(int queue) => DescriptorTable(queue) + 0x4000;
@@ -108,14 +111,15 @@ internal sealed class FsGuest : IVirtioInterrupt, IDisposable
     public uint Submit(int queue, ushort head)
     {
         Offer(queue, head);
-        ushort slot = (ushort)((_next[queue] - 1) & (_queues[queue].Size - 1));
+        ushort wanted = (ushort)(_next[queue] - (queue == Requests ? Waiting : 0));
+        ushort slot = (ushort)((wanted - 1) & (_queues[queue].Size - 1));
         SpinWait spin = default;
         long deadline = Environment.TickCount64 + 60_000;
         while (true)
         {
             Thread.MemoryBarrier();
             Assert.True(Memory.TryRead(UsedRing(queue) + 2, out ushort used));
-            if (used == _next[queue])
+            if ((ushort)(used - wanted) <= _queues[queue].Size)
             {
                 break;
             }
@@ -130,6 +134,9 @@ internal sealed class FsGuest : IVirtioInterrupt, IDisposable
         Assert.Equal(head, id);
         return length;
     }
+
+    /// <summary>Whether all that was offered has come back.</summary>
+    public bool IsIdle(int queue) => Memory.TryRead(UsedRing(queue) + 2, out ushort used) && used == _next[queue];
 
     /// <summary>Makes a descriptor available and kicks, without waiting.</summary>
     public void Offer(int queue, ushort head)

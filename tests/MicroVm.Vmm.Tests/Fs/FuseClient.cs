@@ -60,9 +60,9 @@ internal sealed class FuseClient : IDisposable
 
     public static byte[] Join(params byte[][] parts) => [.. parts.SelectMany(p => p)];
 
-    public fuse_init_out Init(uint minor = 38, uint flags = AllFlags)
+    public fuse_init_out Init(uint minor = 38, uint flags = AllFlags, uint flags2 = 0)
     {
-        fuse_init_in init = new() { major = 7, minor = minor, max_readahead = 131072, flags = flags };
+        fuse_init_in init = new() { major = 7, minor = minor, max_readahead = 131072, flags = flags, flags2 = flags2 };
         return Parse<fuse_init_out>(Ok(FuseOpcode.FUSE_INIT, 0, Bytes(init), 64));
     }
 
@@ -225,7 +225,7 @@ internal sealed class FuseClient : IDisposable
 
     public static byte[] SetXattrArgs(string name, byte[] value, uint flags = 0)
     {
-        byte[] head = new byte[8];
+        byte[] head = new byte[16];
         BitConverter.TryWriteBytes(head, value.Length);
         BitConverter.TryWriteBytes(head.AsSpan(4), flags);
         return Join(head, Text(name), value);

@@ -22,6 +22,7 @@ public sealed class FuseServerAllocationTests : IDisposable
     [InlineData(FuseOpcode.FUSE_OPEN)]
     [InlineData(FuseOpcode.FUSE_READDIRPLUS)]
     [InlineData(FuseOpcode.FUSE_GETXATTR)]
+    [InlineData(FuseOpcode.FUSE_SETLK)]
     public void A_request_allocates_nothing(FuseOpcode opcode)
     {
         _tree.Write("f", "content");
@@ -192,6 +193,7 @@ public sealed class FuseServerAllocationTests : IDisposable
             FuseOpcode.FUSE_READ => (f, FuseClient.ReadArgs(fh, 0, 4096), 4096),
             FuseOpcode.FUSE_WRITE => (f, FuseClient.WriteArgs(fh, 0, new byte[4096]), 8),
             FuseOpcode.FUSE_OPEN => (f, new byte[8], 16),
+            FuseOpcode.FUSE_SETLK => (f, FuseClient.Bytes(new fuse_lk_in { fh = fh, owner = 1, lk = new() { end = 9, type = Libc.F_WRLCK } }), 0),
             FuseOpcode.FUSE_READDIRPLUS => (root, FuseClient.ReadArgs(dh, 0, 4096), 4096),
             _ => (f, FuseClient.GetXattrArgs("security.capability", 0), 8),
         };

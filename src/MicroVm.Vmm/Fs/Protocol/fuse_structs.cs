@@ -190,6 +190,37 @@ public struct fuse_flush_in
     public ulong lock_owner;
 }
 
+/// <summary>A lock of fcntl(2): a range, both ends included, F_RDLCK, F_WRLCK or F_UNLCK, and a holder's process id.</summary>
+public struct fuse_file_lock
+{
+    public ulong start;
+    public ulong end;
+    public uint type;
+    public uint pid;
+}
+
+/// <summary>GETLK, SETLK and SETLKW.</summary>
+public struct fuse_lk_in
+{
+    public ulong fh;
+    public ulong owner;
+    public fuse_file_lock lk;
+    public uint lk_flags;
+    public uint padding;
+}
+
+/// <summary>Answer of GETLK.</summary>
+public struct fuse_lk_out
+{
+    public fuse_file_lock lk;
+}
+
+/// <summary>INTERRUPT: which request need not be waited for.</summary>
+public struct fuse_interrupt_in
+{
+    public ulong unique;
+}
+
 /// <summary>READ, READDIR and READDIRPLUS.</summary>
 public struct fuse_read_in
 {
@@ -235,7 +266,7 @@ public struct fuse_fsync_in
     public uint padding;
 }
 
-/// <summary>SETXATTR as of SETXATTR_EXT, which is not negotiated: requests carry the first FUSE_COMPAT_SETXATTR_IN_SIZE bytes. A name and the value follow.</summary>
+/// <summary>SETXATTR; without SETXATTR_EXT requests carry the first FUSE_COMPAT_SETXATTR_IN_SIZE bytes. A name and the value follow.</summary>
 public struct fuse_setxattr_in
 {
     public uint size;
@@ -294,6 +325,26 @@ public struct fuse_fallocate_in
     public ulong length;
     public uint mode;
     public uint padding;
+}
+
+/// <summary>IOCTL; what the argument points to follows.</summary>
+public struct fuse_ioctl_in
+{
+    public ulong fh;
+    public uint flags;
+    public uint cmd;
+    public ulong arg;
+    public uint in_size;
+    public uint out_size;
+}
+
+/// <summary>Answer of IOCTL; what the argument points to follows.</summary>
+public struct fuse_ioctl_out
+{
+    public int result;
+    public uint flags;
+    public uint in_iovs;
+    public uint out_iovs;
 }
 
 /// <summary>Starts every request.</summary>
