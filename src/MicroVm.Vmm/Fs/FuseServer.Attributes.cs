@@ -150,7 +150,7 @@ internal sealed unsafe partial class FuseServer
 
         if (error == 0 && (change.valid & Fuse.FATTR_MODE) != 0)
         {
-            error = SetMode(r, inode, AllowedMode(change.mode & 0xFFF, inode.FileType));
+            error = SetMode(inode, AllowedMode(change.mode & 0xFFF, inode.FileType));
         }
 
         const uint Times = Fuse.FATTR_ATIME | Fuse.FATTR_MTIME | Fuse.FATTR_ATIME_NOW | Fuse.FATTR_MTIME_NOW;
@@ -162,7 +162,7 @@ internal sealed unsafe partial class FuseServer
         return error != 0 ? error : ReplyAttributes(r, inode);
     }
 
-    private int SetMode(FuseRequest r, in InodePin inode, uint mode)
+    private int SetMode(in InodePin inode, uint mode)
     {
         if (inode.FileType is Libc.S_IFCHR or Libc.S_IFBLK && DeviceMark.ChangeMode(inode.Fd, mode) == 0)
         {
