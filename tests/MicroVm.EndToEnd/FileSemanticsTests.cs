@@ -7,7 +7,7 @@ using MicroVm.Linux.Native;
 namespace MicroVm.EndToEnd;
 
 /// <summary>What files of the root and of a volume can do beyond reading and writing; with runc too.</summary>
-public sealed class SharedFileTests : IDisposable
+public sealed class FileSemanticsTests : IDisposable
 {
     private const string Access = "system.posix_acl_access";
     private const string Default = "system.posix_acl_default";
