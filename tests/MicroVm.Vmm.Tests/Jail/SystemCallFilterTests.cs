@@ -61,7 +61,7 @@ public sealed partial class SystemCallFilterTests(ITestOutputHelper output)
         Assert.InRange(allowed.Length, 1, most);
 
         // By number, whatever the rules say: arguments that some rule takes are tried as well.
-        uint[] first = [0, 1, 2, 7, KvmAbi.KVM_RUN, KvmAbi.KVM_IRQFD, Libc.AF_UNIX, Libc.CLONE_FS, 0x3d0f00, Libc.PR_GET_SECUREBITS];
+        uint[] first = [0, 1, 2, 7, KvmAbi.KVM_RUN, KvmAbi.KVM_IRQFD, Libc.AF_UNIX, Libc.CLONE_FS, 0x3d0f00, Libc.PR_GET_SECUREBITS, Libc.FS_IOC_GETFLAGS];
         Dictionary<string, int> numbers = Numbers();
         string[] passed = [.. numbers.Where(n => first.Any(a => first.Any(b => Run(program, n.Value, [a, b]) == Allow))).Select(n => n.Key).Order(StringComparer.Ordinal)];
         Assert.Equal(allowed, passed);
@@ -69,12 +69,16 @@ public sealed partial class SystemCallFilterTests(ITestOutputHelper output)
 
     // No control request that no code makes.
     [Fact]
-    public void OnlyTheDeviceThreadAndVcpusHaveControlRequests()
+    public void OnlyTheDeviceThreadVcpusAndFilesHaveControlRequests()
     {
-        foreach (ThreadKind kind in (ThreadKind[])[ThreadKind.Files, ThreadKind.Disk, ThreadKind.Network, ThreadKind.Runtime])
+        foreach (ThreadKind kind in (ThreadKind[])[ThreadKind.Disk, ThreadKind.Network, ThreadKind.Runtime])
         {
             Assert.DoesNotContain(SystemCallSets.For(kind, 7), r => r.Number == SystemCall.ioctl);
         }
+
+        // lsattr and chattr.
+        uint[] files = [Libc.FS_IOC_GETFLAGS, Libc.FS_IOC_SETFLAGS, Libc.FS_IOC_FSGETXATTR, Libc.FS_IOC_FSSETXATTR];
+        Assert.Equal(files, SystemCallSets.For(ThreadKind.Files, 7).Single(r => r.Number == SystemCall.ioctl).Values);
 
         Instruction[] device = Compile(SystemCallSets.For(ThreadKind.Device, 7)), vcpu = Compile(SystemCallSets.For(ThreadKind.Vcpu, 7));
         foreach (uint request in (uint[])[KvmAbi.KVM_SET_USER_MEMORY_REGION, KvmAbi.KVM_SIGNAL_MSI, KvmAbi.KVM_SET_GSI_ROUTING, KvmAbi.KVM_CREATE_VCPU])
