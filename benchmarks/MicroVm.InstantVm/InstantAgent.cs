@@ -20,6 +20,8 @@ internal sealed class InstantAgent(Action ended) : AgentServiceBase
 
     protected override void RelayNames(NameRelayRequest request, TtrpcCall call) => call.Complete(new Empty());
 
+    protected override void ChangeMounts(ChangeMountsRequest request, TtrpcCall call) => Refuse(request, call);
+
     protected override void ConfigureNetwork(NetworkPlan request, TtrpcCall call) => call.Complete(new Empty());
 
     protected override void StartContainer(ContainerId request, TtrpcCall call)

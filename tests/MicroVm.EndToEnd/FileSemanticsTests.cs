@@ -36,7 +36,7 @@ public sealed class FileSemanticsTests : IDisposable
         CommandResult result = Container.Run(bundle);
         Assert.True(result.ExitCode == 0, result.ToString());
         string[] lines = result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.Empty(lines.Where(l => l is not ("good" or "done")));
+        Assert.DoesNotContain(lines, l => l is not ("good" or "done"));
         Assert.Equal(2, lines.Count(l => l == "done"));
     }
 
