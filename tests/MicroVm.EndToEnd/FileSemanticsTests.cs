@@ -80,6 +80,7 @@ public sealed class FileSemanticsTests : IDisposable
             cat /vol/open; cat /vol/closed 2>/dev/null || echo kept-out
             umask 077; echo n >/vol/def/n && mkdir /vol/def/d && echo made
             """);
+        File.SetUnixFileMode(_folder, (UnixFileMode)0x1ED);
         foreach (string name in (string[])["open", "closed"])
         {
             File.WriteAllText($"{_folder}/{name}", name + "\n");
