@@ -105,6 +105,15 @@ internal sealed class MountSources : IDisposable
             string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), file, type, readOnly, what, (options.Flags & MountFlags.MS_REC) != 0, follows, sockets);
         Exports.Add(export);
         plan.Grows = follows || sockets;
+        for (int i = 0; plan.Grows && i < plan.Propagation.Count; i++)
+        {
+            // What is added below comes by the guest's own propagation, also where the host's mounts are not to be followed.
+            if ((plan.Propagation[i] & MountFlags.MS_PRIVATE) != 0)
+            {
+                plan.Propagation[i] = (plan.Propagation[i] & ~MountFlags.MS_PRIVATE) | MountFlags.MS_SLAVE;
+            }
+        }
+
         Show(plan, export);
     }
 
