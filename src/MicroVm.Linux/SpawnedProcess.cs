@@ -13,7 +13,7 @@ public readonly record struct ExitStatus(int Status, int Signal);
 /// </summary>
 public sealed unsafe class SpawnedProcess : IDisposable
 {
-    private static readonly TimeSpan s_killPatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan KillPatience = TimeSpan.FromSeconds(10);
     private readonly Lock _lock = new();
     private ExitStatus? _exit;
 
@@ -66,7 +66,7 @@ public sealed unsafe class SpawnedProcess : IDisposable
     public ExitStatus? Kill()
     {
         Signal(Libc.SIGKILL);
-        return Wait(s_killPatience);
+        return Wait(KillPatience);
     }
 
     /// <inheritdoc/>

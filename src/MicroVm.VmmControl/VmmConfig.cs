@@ -176,6 +176,9 @@ public sealed record FsExport
     /// <summary>Answer every change with EROFS, whatever the guest mounted it as.</summary>
     public bool ReadOnly { get; set; }
 
+    /// <summary>The directory is shown without the mounts below it, unlike others that may lead to it.</summary>
+    public bool HidesMounts { get; set; }
+
     /// <summary>How long the guest may believe what it was told of this export.</summary>
     public FsCache Cache { get; set; } = FsCache.Exclusive;
 }

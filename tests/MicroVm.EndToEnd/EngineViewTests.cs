@@ -60,7 +60,7 @@ public sealed class DockerViewFixture : IDisposable
         Bundle.Config["hooks"] = JsonNode.Parse("""
             {"createContainer":[{"path":"/bin/busybox","args":["sh","-c","cat > by-create-hook; echo >> by-create-hook; echo $GREETING >> by-create-hook"],
                                  "env":["GREETING=from the hook"],"timeout":600}],
-             "startContainer":[{"path":"/bin/sh","args":["sh","-c","/bin/cat > /tmp/by-start-hook; echo >> /tmp/by-start-hook; PATH=/bin; ls -d /by-create-hook /proc/1/exe >> /tmp/by-start-hook"]}]}
+             "startContainer":[{"path":"/bin/sh","args":["sh","-c","/bin/cat > /tmp/by-start-hook; echo >> /tmp/by-start-hook; PATH=/bin; ls -d /by-create-hook /proc/1/stat >> /tmp/by-start-hook"]}]}
             """);
         Result = Container.Run(Bundle);
         Report = new InsideReport(Result);
@@ -113,7 +113,7 @@ public sealed class DockerViewTests(DockerViewFixture fixture) : IClassFixture<D
         Assert.Equal("from the hook", lines[1]);
         JsonNode started = JsonNode.Parse(lines[2])!;
         Assert.Equal(("created", 1), (started["status"]!.GetValue<string>(), started["pid"]!.GetValue<int>()));
-        Assert.Equal(["/by-create-hook", "/proc/1/exe"], lines[3..5]);
+        Assert.Equal(["/by-create-hook", "/proc/1/stat"], lines[3..5]);
     }
 
     [SkippableFact]

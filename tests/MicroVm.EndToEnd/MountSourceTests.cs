@@ -243,7 +243,13 @@ public sealed class MountSourceTests : IDisposable
 
     private static JsonObject Device(string path, string type, int major, int minor) => new()
     {
-        ["path"] = path, ["type"] = type, ["major"] = major, ["minor"] = minor, ["fileMode"] = 0b110_110_110, ["uid"] = 0, ["gid"] = 0,
+        ["path"] = path,
+        ["type"] = type,
+        ["major"] = major,
+        ["minor"] = minor,
+        ["fileMode"] = 0b110_110_110,
+        ["uid"] = 0,
+        ["gid"] = 0,
     };
 
     /// <summary>A daemon of the host: sends back what each connection sends.</summary>

@@ -65,7 +65,7 @@ public static unsafe class ChildCode
     private const int SpawnOffset = 0x100;
     private const int SignalHandlerOffset = 0x210;
     private const int SignalFdOffset = 0x216;
-    private static readonly Lock s_lock = new();
+    private static readonly Lock Gate = new();
     private static byte* s_code;
     private static SafeFd? s_executable;
 
@@ -77,7 +77,7 @@ public static unsafe class ChildCode
     {
         get
         {
-            lock (s_lock)
+            lock (Gate)
             {
                 return s_executable ??= MemoryFile.CreateSealed("child", Bytes);
             }

@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.Text;
-using MicroVm.Linux;
 using Microsoft.Win32.SafeHandles;
+using MicroVm.Linux;
 
 namespace MicroVm.Sandbox.Plan;
 

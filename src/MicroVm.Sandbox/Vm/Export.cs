@@ -19,6 +19,9 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
     /// </summary>
     internal SafeFd? Follows { get; init; }
 
+    /// <summary>There are mounts below the directory on the host, and <see cref="File"/> is without them.</summary>
+    internal bool HidesMounts { get; init; }
+
     /// <summary>The container may connect to the host's sockets in this directory.</summary>
     internal bool ShowsSockets { get; init; }
 
@@ -62,6 +65,7 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
             {
                 Follows = slave,
                 ShowsSockets = showsSockets,
+                HidesMounts = type == Libc.S_IFDIR && (follows || !recursive) && MountsBelow.Exist(file),
             };
         }
         catch (LinuxException e)

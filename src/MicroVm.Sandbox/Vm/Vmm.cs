@@ -131,7 +131,7 @@ internal sealed unsafe class Vmm : IDisposable
                 Vsock = new VsockConfig { SocketPath = "/" + Path.GetFileName(vsockPath), Listener = FileReference.FromFd(spawn.Add(listener)) },
                 Fs = [new FsConfig { Tag = Export.Tag, StripSetId = shape.StripSetId, Exports = [.. exports.Select(e => new FsExport
                 {
-                    Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly,
+                    Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly, HidesMounts = e.HidesMounts,
                     Cache = e.Name == Export.Rootfs ? FsCache.Exclusive : FsCache.Shared,
                 })] }],
                 Net = network?.Configure(spawn.Add) ?? [],

@@ -139,13 +139,13 @@ internal sealed class ExportTable : IDisposable
     {
         foreach (ExportRules known in _rules)
         {
-            if (known == new ExportRules(known.Index, source.ReadOnly, source.Cache))
+            if (known == new ExportRules(known.Index, source.ReadOnly, source.Cache, source.HidesMounts))
             {
                 return known;
             }
         }
 
-        ExportRules rules = new(_rules.Length, source.ReadOnly, source.Cache);
+        ExportRules rules = new(_rules.Length, source.ReadOnly, source.Cache, source.HidesMounts);
         Volatile.Write(ref _rules, [.. _rules, rules]);
         return rules;
     }

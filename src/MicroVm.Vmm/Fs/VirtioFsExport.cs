@@ -8,4 +8,5 @@ namespace MicroVm.Vmm.Fs;
 /// <param name="Fd">The directory or file; O_PATH is enough. The device that it is given to takes it over.</param>
 /// <param name="ReadOnly">Answer every change with EROFS, whatever the guest mounted it as.</param>
 /// <param name="Cache">How long the guest may believe what it was told.</param>
-public sealed record VirtioFsExport(string Name, SafeFd Fd, bool ReadOnly, FsCache Cache = FsCache.Exclusive);
+/// <param name="HidesMounts">The directory is shown without the mounts below it, unlike others that may lead to it.</param>
+public sealed record VirtioFsExport(string Name, SafeFd Fd, bool ReadOnly, FsCache Cache = FsCache.Exclusive, bool HidesMounts = false);

@@ -148,6 +148,10 @@ public static class SystemCallSets
         {
             // A thread's own filter, which can only take away.
             rules.Add(SystemCallRule.WhenArgument(SystemCall.seccomp, 0, uint.MaxValue, Libc.SECCOMP_SET_MODE_FILTER));
+
+            // A thread that was made just before makes these at its start, and libc ends the process when it cannot.
+            rules.Add(SystemCallRule.Allow(SystemCall.rseq));
+            rules.Add(SystemCallRule.Allow(SystemCall.set_robust_list));
         }
 
         if (kind is ThreadKind.Any or ThreadKind.Device)

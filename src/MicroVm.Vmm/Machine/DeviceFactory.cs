@@ -67,7 +67,7 @@ internal static class DeviceFactory
         foreach (FsExport export in fs.Exports)
         {
             SafeFd fd = FileOpener.Open(export.File, Libc.O_PATH, $"fs[{index}] export {export.Name}");
-            exports.Add(new VirtioFsExport(export.Name, fd, export.ReadOnly, export.Cache));
+            exports.Add(new VirtioFsExport(export.Name, fd, export.ReadOnly, export.Cache, export.HidesMounts));
         }
 
         try

@@ -38,6 +38,7 @@ internal static class ConfigMembers
         ("name", static (v, ref json) => v.Name = json.Text()!),
         ("file", static (v, ref json) => v.File = json.Object(File)!),
         ("readOnly", static (v, ref json) => v.ReadOnly = Flag(ref json)),
+        ("hidesMounts", static (v, ref json) => v.HidesMounts = Flag(ref json)),
         ("cache", static (v, ref json) => v.Cache = (FsCache)Named(ref json, EnumNames.FsCache)))
     {
         IsWhole = static v => v.Name is not null && v.File is not null,

@@ -105,6 +105,7 @@ public static class ConfigWriter
         writer.WriteString("name"u8, export.Name);
         writer.WriteOptional("file"u8, export.File, Write);
         writer.WriteBoolean("readOnly"u8, export.ReadOnly);
+        writer.WriteBoolean("hidesMounts"u8, export.HidesMounts);
         writer.WriteString("cache"u8, EnumNames.FsCache[(int)export.Cache]);
     }
 

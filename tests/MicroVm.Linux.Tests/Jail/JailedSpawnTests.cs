@@ -101,8 +101,16 @@ public sealed class JailedSpawnTests : IDisposable
         {
             JailedSpawn spawn = new()
             {
-                Program = shell, Name = Shell, Arguments = ["sh", "-c", "read line"], Root = _root, User = 0x7000_0000, UniqueUser = true,
-                Users = [new IdRange(100_000, 65_536), new IdRange(165_536, 10)], Groups = [new IdRange(200_000, 1)], Threads = 17, PrivateBytes = 64 << 20,
+                Program = shell,
+                Name = Shell,
+                Arguments = ["sh", "-c", "read line"],
+                Root = _root,
+                User = 0x7000_0000,
+                UniqueUser = true,
+                Users = [new IdRange(100_000, 65_536), new IdRange(165_536, 10)],
+                Groups = [new IdRange(200_000, 1)],
+                Threads = 17,
+                PrivateBytes = 64 << 20,
             };
             spawn.Add(stdin);
             using SpawnedProcess child = spawn.Start();
@@ -130,7 +138,12 @@ public sealed class JailedSpawnTests : IDisposable
         using SafeFd output = read, end = write, shell = Open(Shell, Libc.O_RDONLY), nothing = Open("/dev/null", Libc.O_RDWR);
         JailedSpawn spawn = new()
         {
-            Program = shell, Name = Shell, Root = _root, User = 0x7000_0000, UniqueUser = true, Threads = 8,
+            Program = shell,
+            Name = Shell,
+            Root = _root,
+            User = 0x7000_0000,
+            UniqueUser = true,
+            Threads = 8,
             Arguments = ["sh", "-c", "f() { echo $1; [ $1 = 20 ] || (f $(($1 + 1))); :; }; f 1"],
         };
         spawn.Add(nothing);

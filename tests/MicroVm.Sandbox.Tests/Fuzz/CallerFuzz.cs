@@ -128,6 +128,10 @@ public sealed class CallerFuzz : IDisposable
                 {
                     Assert.NotEqual("", e.Message);
                 }
+                catch (SandboxException e)
+                {
+                    Assert.Contains("format version", e.Message, StringComparison.Ordinal);
+                }
             }
         });
     }

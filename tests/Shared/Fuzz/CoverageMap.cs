@@ -13,18 +13,18 @@ internal static unsafe class CoverageMap
     private const int Size = 1 << 16;
 
     // The instrumented code writes here. Never freed: threads of an attempt may outlive it.
-    private static readonly byte* s_hits = (byte*)NativeMemory.AllocZeroed(Size);
-    private static readonly byte[] s_seen = new byte[Size];
+    private static readonly byte* HitsMemory = (byte*)NativeMemory.AllocZeroed(Size);
+    private static readonly byte[] SeenHits = new byte[Size];
     private static bool s_isInstrumented;
 
     /// <summary>False in ordinary runs of the tests.</summary>
     public static bool IsInstrumented => s_isInstrumented;
 
     /// <summary>Edges seen by all attempts so far.</summary>
-    public static int Edges => s_seen.Count(s => s != 0);
+    public static int Edges => SeenHits.Count(s => s != 0);
 
     /// <summary>Starts an attempt.</summary>
-    public static void Clear() => new Span<byte>(s_hits, Size).Clear();
+    public static void Clear() => new Span<byte>(HitsMemory, Size).Clear();
 
     /// <summary>True when the attempt ran an edge for the first time, or, by AFL's classes, more often than any before it.</summary>
     public static bool TakeNew()
@@ -32,14 +32,14 @@ internal static unsafe class CoverageMap
         bool isNew = false;
         for (int i = 0; i < Size; i++)
         {
-            if (s_hits[i] == 0)
+            if (HitsMemory[i] == 0)
             {
                 continue;
             }
 
-            byte kind = Class(s_hits[i]);
-            isNew |= (s_seen[i] & kind) == 0;
-            s_seen[i] |= kind;
+            byte kind = Class(HitsMemory[i]);
+            isNew |= (SeenHits[i] & kind) == 0;
+            SeenHits[i] |= kind;
         }
 
         return isNew;
@@ -53,7 +53,7 @@ internal static unsafe class CoverageMap
         if (File.Exists(file))
         {
             Type trace = Assembly.LoadFrom(file).GetType("SharpFuzz.Common.Trace", throwOnError: true)!;
-            trace.GetField("SharedMem", BindingFlags.Public | BindingFlags.Static)!.SetValue(null, Pointer.Box(s_hits, typeof(byte*)));
+            trace.GetField("SharedMem", BindingFlags.Public | BindingFlags.Static)!.SetValue(null, Pointer.Box(HitsMemory, typeof(byte*)));
             s_isInstrumented = true;
         }
     }
