@@ -78,7 +78,7 @@ public sealed class DeviceNodeTests
         bundle.AddGuestProgram("xattr");
         Allow(bundle, "CAP_DAC_OVERRIDE");
         CommandResult result = Container.Run(bundle);
-        Assert.Equal("set: Operation not supported\nset\nuser.plain\nregular empty file\n", result.StandardOutput);
+        Assert.Equal("set: Operation not permitted\nset\nuser.plain\nregular empty file\n", result.StandardOutput);
         Assert.Contains("Operation not permitted", result.StandardError, StringComparison.Ordinal);
     }
 

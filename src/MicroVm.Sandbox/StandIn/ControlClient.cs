@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
@@ -28,10 +29,10 @@ internal static class ControlClient
     internal static ControlReply Call(string folder, ControlCall call, TimeSpan patience)
     {
         using LineChannel channel = new(UnixSocket.Connect(Path.Combine(folder, SocketName)));
-        long deadline = Environment.TickCount64 + (long)patience.TotalMilliseconds;
+        long began = Stopwatch.GetTimestamp();
         if (!channel.Send(call) || channel.Receive<ControlReply>(patience) is not { } reply)
         {
-            throw Environment.TickCount64 >= deadline
+            throw Stopwatch.GetElapsedTime(began) >= patience
                 ? new SandboxException(string.Create(
                     CultureInfo.InvariantCulture,
                     $"container {Path.GetFileName(folder)}: its process on the host gave no answer within {patience.TotalSeconds} s; kill with SIGKILL or delete --force end it"))
