@@ -31,6 +31,7 @@ public sealed class DeviceNodeTests
                 head -c 4 /image/zero | od -An -tx1
                 cat /image/disk 2>&1 >/dev/null | grep -c 'not permitted'
                 """);
+            Installation.RequireUserAttributes(bundle.Rootfs);
             Directory.CreateDirectory(bundle.Rootfs + "/image");
             Shell.Run("mknod", bundle.Rootfs + "/image/zero", "c", "1", "5").EnsureSuccess();
             Shell.Run("mknod", bundle.Rootfs + "/image/disk", "b", "8", "0").EnsureSuccess();
@@ -64,6 +65,7 @@ public sealed class DeviceNodeTests
     {
         Installation.RequireKvm();
         using Bundle bundle = Bundle.Create("if test -e /node; then stat -c '%F %t:%T %a' /node; else mknod -m 600 /node b 8 0; fi");
+        Installation.RequireUserAttributes(bundle.Rootfs);
         Allow(bundle, Capabilities);
         Container.Run(bundle).EnsureSuccess();
         Assert.Equal("regular empty file\n", Shell.Run("stat", "-c", "%F", bundle.Rootfs + "/node").StandardOutput);
@@ -75,6 +77,7 @@ public sealed class DeviceNodeTests
     {
         Installation.RequireKvm();
         using Bundle bundle = Bundle.Create("cd /tmp; touch f; chmod 1000 f; xattr set f user.microvm.device x; xattr set f user.plain x; xattr list f; mknod n c 1 3; stat -c %F f");
+        Installation.RequireUserAttributes(bundle.Rootfs);
         bundle.AddGuestProgram("xattr");
         Allow(bundle, "CAP_DAC_OVERRIDE");
         CommandResult result = Container.Run(bundle);

@@ -32,7 +32,10 @@ public sealed class EscapeTests
             Assert.Equal(["f"], Entries(Path.Combine(beside, "ro")));
             Assert.Equal([], Entries(Path.Combine(beside, "w")));
             Assert.DoesNotContain("hard", Entries(Path.Combine(beside, "v")));
-            Assert.Equal("regular empty file\nregular empty file\n", Shell.Run("stat", "-c", "%F", Path.Combine(beside, "v/block"), Path.Combine(beside, "v/mem")).StandardOutput);
+
+            // Nodes are kept in attributes: where the file system has none, they are not made at all.
+            string nodes = Shell.Run("stat", "-c", "%F", Path.Combine(beside, "v/block"), Path.Combine(beside, "v/mem")).StandardOutput;
+            Assert.True(nodes is "" or "regular empty file\nregular empty file\n", nodes);
         }
         finally
         {

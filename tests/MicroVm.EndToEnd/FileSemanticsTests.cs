@@ -24,6 +24,7 @@ public sealed class FileSemanticsTests : IDisposable
     public void SetIdBitsAttributesFlagsAndRangesAreAsOnTheHost()
     {
         Installation.RequireRuntime();
+        Installation.RequireUserAttributes(_folder);
         using Bundle bundle = Bundle.Create("/bin/file-probe", "/home", "/vol");
         Configure(bundle);
         bundle.AddGuestProgram("file-probe");
@@ -44,6 +45,7 @@ public sealed class FileSemanticsTests : IDisposable
     public void AnOverlayInsideWorksWithItsLayersInTheRootAndOnAVolume()
     {
         Installation.RequireRuntime();
+        Installation.RequireUserAttributes(_folder);
         using Bundle bundle = Bundle.Create(
             """
             for d in /home/o /vol/o; do

@@ -1,3 +1,5 @@
+using System.Text;
+using MicroVm.Linux.Native;
 using MicroVm.Tests.Shared.Host;
 
 namespace MicroVm.EndToEnd.Support;
@@ -48,6 +50,16 @@ internal static class Installation
         string path = Path.Combine(AppContext.BaseDirectory, "guest", name);
         Skip.IfNot(File.Exists(path), "gcc was not installed when the tests were built: there are no guest programs");
         return path;
+    }
+
+    /// <summary>Skips where the folder's file system has no user.* attributes (tmpfs before Linux 6.6), in which device nodes are kept.</summary>
+    public static unsafe void RequireUserAttributes(string folder)
+    {
+        fixed (byte* path = Encoding.UTF8.GetBytes(folder + "\0"), name = "user.microvm-test\0"u8)
+        {
+            bool kept = Libc.setxattr(path, name, name, 1, 0) == 0 && Libc.removexattr(path, name) == 0;
+            Skip.If(IsMicroVm && !kept, $"NO user.* extended attributes on the file system of {folder}: what is kept in them is not tested");
+        }
     }
 
     /// <summary>Skips the calling test, which looks at a VM, loudly where none can be run.</summary>
