@@ -101,8 +101,13 @@ internal sealed class MountSources : IDisposable
         uint type = stat.stx_mode & Libc.S_IFMT;
         bool follows = type == Libc.S_IFDIR && AsksToFollow(options) && _mounts.Propagates(stat.stx_mnt_id);
         bool sockets = type == Libc.S_IFDIR && ShowsSockets(mount);
+        bool recursive = (options.Flags & MountFlags.MS_REC) != 0;
+        bool hidesMounts = type == Libc.S_IFDIR && (follows || !recursive) && _mounts.AnyBelow(file);
         Export export = Export.Detach(
-            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), file, type, readOnly, what, (options.Flags & MountFlags.MS_REC) != 0, follows, sockets);
+            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), file, type, readOnly, what, recursive, follows, sockets) with
+        {
+            HidesMounts = hidesMounts,
+        };
         Exports.Add(export);
         plan.Grows = follows || sockets;
         for (int i = 0; plan.Grows && i < plan.Propagation.Count; i++)

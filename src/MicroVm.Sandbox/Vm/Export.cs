@@ -30,14 +30,13 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
     /// <param name="path">Its path on the host.</param>
     /// <param name="readOnly">Nothing can be changed through it.</param>
     /// <param name="what">What messages call it.</param>
-    /// <param name="recursive">With the mounts below it.</param>
     /// <exception cref="SandboxException">It does not exist, or is something else.</exception>
-    internal static Export Open(string name, string path, bool readOnly, string what, bool recursive = true)
+    internal static Export Open(string name, string path, bool readOnly, string what)
     {
         using SafeFd file = OpenPath(path, what);
         uint type = FileType.Of(file);
         return type is Libc.S_IFDIR or Libc.S_IFREG
-            ? Detach(name, file, type, readOnly, $"{what} {path}", recursive)
+            ? Detach(name, file, type, readOnly, $"{what} {path}")
             : throw new SandboxException($"{what} {path} is neither a directory nor a regular file");
     }
 
@@ -65,7 +64,6 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
             {
                 Follows = slave,
                 ShowsSockets = showsSockets,
-                HidesMounts = type == Libc.S_IFDIR && (follows || !recursive) && MountsBelow.Exist(file),
             };
         }
         catch (LinuxException e)

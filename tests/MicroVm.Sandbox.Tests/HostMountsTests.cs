@@ -1,11 +1,11 @@
 using System.Text;
-using MicroVm.Sandbox.Vm;
+using MicroVm.Sandbox.Plan;
 using Xunit;
 
 namespace MicroVm.Sandbox.Tests;
 
 /// <summary>Mounts below a directory, by lines as /proc/self/mountinfo has them.</summary>
-public sealed class MountsBelowTests
+public sealed class HostMountsTests
 {
     private const string MountInfo = """
         21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -25,5 +25,5 @@ public sealed class MountsBelowTests
     [InlineData("/srv/with space/a\\b", false)]
     [InlineData("/var", false)]
     public void AMountBelowIsFound(string path, bool found) =>
-        Assert.Equal(found, MountsBelow.Exist(path, Encoding.UTF8.GetBytes(MountInfo.ReplaceLineEndings("\n"))));
+        Assert.Equal(found, new HostMounts(Encoding.UTF8.GetBytes(MountInfo.ReplaceLineEndings("\n"))).AnyBelow(path));
 }
