@@ -22,22 +22,8 @@ public static unsafe class RegularFile
     /// <param name="path">Path below it, with a NUL at its end.</param>
     public static SafeFd? TryOpenIn(string root, ReadOnlySpan<byte> path)
     {
-        using SafeFd directory = new(Libc.open(root, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0));
-        if (directory.IsInvalid)
-        {
-            return null;
-        }
-
-        Libc.open_how how = new()
-        {
-            flags = Libc.O_PATH | Libc.O_CLOEXEC,
-            resolve = Libc.RESOLVE_IN_ROOT | Libc.RESOLVE_NO_MAGICLINKS,
-        };
-        fixed (byte* p = path)
-        {
-            using SafeFd name = new((int)Libc.syscall((nint)Libc.SYS_openat2, directory.Value, (nint)p, (nint)(&how), sizeof(Libc.open_how), 0, 0));
-            return name.IsInvalid ? null : Reopen(name);
-        }
+        using SafeFd? name = InRoot.TryFind(root, path);
+        return name is null ? null : Reopen(name);
     }
 
     private static SafeFd? Reopen(SafeFd name)

@@ -1,12 +1,11 @@
 using System.Text;
 using MicroVm.Linux;
-using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
 
 namespace MicroVm.Sandbox.Plan;
 
 /// <summary>Decides whether a root that is read-only for the container is so for its VM, too: the wall is the host's then, and not the guest's alone.</summary>
-internal static unsafe class ReadOnlyRoot
+internal static class ReadOnlyRoot
 {
     /// <summary>Whether nothing has to be made in the root before the container's process begins: no mount point, device node or working directory.</summary>
     /// <param name="spec">The specification.</param>
@@ -45,17 +44,7 @@ internal static unsafe class ReadOnlyRoot
 
     private static bool Exists(string rootfs, string path)
     {
-        using SafeFd root = new(Libc.open(rootfs, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0));
-        if (root.IsInvalid)
-        {
-            return false;
-        }
-
-        Libc.open_how how = new() { flags = Libc.O_PATH | Libc.O_CLOEXEC, resolve = Libc.RESOLVE_IN_ROOT | Libc.RESOLVE_NO_MAGICLINKS };
-        fixed (byte* p = Encoding.UTF8.GetBytes(path + '\0'))
-        {
-            using SafeFd file = new((int)Libc.syscall((nint)Libc.SYS_openat2, root.Value, (nint)p, (nint)(&how), sizeof(Libc.open_how), 0, 0));
-            return !file.IsInvalid;
-        }
+        using SafeFd? file = InRoot.TryFind(rootfs, Encoding.UTF8.GetBytes(path + '\0'));
+        return file is not null;
     }
 }
