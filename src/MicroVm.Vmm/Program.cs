@@ -60,6 +60,7 @@ public static class Program
         machine.StartThreads();
         if (config.FilterSystemCalls)
         {
+            RuntimeThreads.WaitUntilBegun();
             SystemCallFilter.TurnOn();
             machine.NarrowThreads();
         }

@@ -12,6 +12,12 @@ public static class RuntimeThreads
     private static volatile bool s_done;
     private static volatile Exception? s_failure;
 
+    /// <summary>
+    /// Waits until the thread has begun: what libc does at a thread's start (rseq, set_robust_list) is in no filter, and on a busy host the
+    /// thread may not have had its turn yet.
+    /// </summary>
+    public static void WaitUntilBegun() => GC.WaitForPendingFinalizers();
+
     /// <summary>Leaves the thread what <see cref="ThreadKind.Runtime"/> needs, and no capability.</summary>
     /// <exception cref="Linux.LinuxException">The kernel refuses.</exception>
     /// <exception cref="InvalidOperationException">The thread does not run finalizers.</exception>

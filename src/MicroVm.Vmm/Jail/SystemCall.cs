@@ -98,7 +98,6 @@ public enum SystemCall
     faccessat = 269,
     ppoll = 271,
     unshare = 272,
-    set_robust_list = 273,
     utimensat = 280,
     epoll_pwait = 281,
     timerfd_create = 283,
@@ -118,7 +117,6 @@ public enum SystemCall
     preadv2 = 327,
     pwritev2 = 328,
     statx = 332,
-    rseq = 334,
     openat2 = 437,
     faccessat2 = 439,
 #pragma warning restore CS1591, CA1720

@@ -148,10 +148,6 @@ public static class SystemCallSets
         {
             // A thread's own filter, which can only take away.
             rules.Add(SystemCallRule.WhenArgument(SystemCall.seccomp, 0, uint.MaxValue, Libc.SECCOMP_SET_MODE_FILTER));
-
-            // A thread that was made just before makes these at its start: libc's own, and the runtime's for its name.
-            rules.Add(SystemCallRule.Allow(SystemCall.rseq));
-            rules.Add(SystemCallRule.Allow(SystemCall.set_robust_list));
         }
 
         if (kind is ThreadKind.Any or ThreadKind.Device)
@@ -162,8 +158,7 @@ public static class SystemCallSets
         if (kind is ThreadKind.Any or ThreadKind.Files)
         {
             rules.Add(SystemCallRule.WhenArgument(SystemCall.unshare, 0, uint.MaxValue, Libc.CLONE_FS));
-            rules.Add(SystemCallRule.WhenArgument(
-                SystemCall.prctl, 0, uint.MaxValue, kind is ThreadKind.Any ? [Libc.PR_GET_SECUREBITS, Libc.PR_SET_NAME] : [Libc.PR_GET_SECUREBITS]));
+            rules.Add(SystemCallRule.WhenArgument(SystemCall.prctl, 0, uint.MaxValue, Libc.PR_GET_SECUREBITS));
         }
 
         HashSet<SystemCall> known = [.. rules.Select(r => r.Number)];

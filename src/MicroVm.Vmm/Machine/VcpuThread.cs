@@ -26,6 +26,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     private readonly Thread _thread;
     private readonly long[] _exits = new long[ExitReasons];
     private readonly object _parkLock = new();
+    private readonly ManualResetEventSlim _begun = new();
     private readonly ManualResetEventSlim _entered = new();
     private bool _started;
     private bool _parkRequested;
@@ -45,13 +46,17 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
         };
     }
 
-    /// <summary>Starts the thread, which waits for <see cref="Enter"/>. Further calls do nothing.</summary>
+    /// <summary>
+    /// Starts the thread, which waits for <see cref="Enter"/>. What a thread does at its start is done on return: a filter may be
+    /// turned on. Further calls do nothing.
+    /// </summary>
     public void Start()
     {
         if (!_started)
         {
             _started = true;
             _thread.Start();
+            _begun.Wait();
         }
     }
 
@@ -110,6 +115,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     private void Main()
     {
         JailedThread.Name(_thread.Name!);
+        _begun.Set();
         _entered.Wait();
         if (_machine.IsEnding)
         {

@@ -45,19 +45,29 @@ internal sealed class DeviceThread : IDisposable
     /// <summary>The queues are to be left alone: looked at between two requests, so that a reset waits for one at most.</summary>
     internal bool IsStopping => _stopping || _failed;
 
-    /// <summary>Starts the thread, which then waits for work. Further calls do nothing.</summary>
+    /// <summary>
+    /// Starts the thread, which then waits for work. What a thread does at its start is done on return: a filter may be turned on.
+    /// Further calls do nothing.
+    /// </summary>
     internal void Start()
     {
         if (!_started)
         {
             _started = true;
             _thread.Start();
+
+            // Before its thread has claimed it, a loop would also run here what is to run there.
+            _claimed.Wait();
         }
     }
 
     /// <summary>Leaves the thread the system calls and capabilities of its kind, and waits for that.</summary>
     /// <exception cref="LinuxException">The filter is refused.</exception>
-    internal void Narrow() => Invoke(() => SystemCallFilter.Narrow(_kind));
+    internal void Narrow()
+    {
+        Start();
+        Loop.Invoke(() => SystemCallFilter.Narrow(_kind));
+    }
 
     /// <summary>Runs <paramref name="begin"/> on the thread, which registers what is to be served on its loop.</summary>
     /// <param name="interrupt">The way to the driver, whose device needs a reset when the thread cannot go on.</param>
@@ -67,7 +77,7 @@ internal sealed class DeviceThread : IDisposable
         Start();
         _interrupt = interrupt;
         _failed = _stopping = _endPosted = false;
-        Invoke(begin);
+        Loop.Invoke(begin);
         _parked.Reset();
         _serving = true;
     }
@@ -127,13 +137,6 @@ internal sealed class DeviceThread : IDisposable
         Loop.Dispose();
         _claimed.Dispose();
         _parked.Dispose();
-    }
-
-    private void Invoke(Action action)
-    {
-        // Before its thread has claimed it, a loop would run the action here.
-        _claimed.Wait();
-        Loop.Invoke(action);
     }
 
     private void Run()
