@@ -52,13 +52,16 @@ internal static class Installation
         return path;
     }
 
-    /// <summary>Skips where the folder's file system has no user.* attributes (tmpfs before Linux 6.6), in which device nodes are kept.</summary>
-    public static unsafe void RequireUserAttributes(string folder)
+    /// <summary>Skips where what a VM keeps in user.* attributes, such as device nodes, cannot be kept.</summary>
+    public static void RequireUserAttributes(string folder) =>
+        Skip.If(IsMicroVm && !KeepsUserAttributes(folder), $"NO user.* extended attributes on the file system of {folder}: what is kept in them is not tested");
+
+    /// <summary>Whether the folder's file system has user.* attributes: tmpfs before Linux 6.6 has none.</summary>
+    public static unsafe bool KeepsUserAttributes(string folder)
     {
         fixed (byte* path = Encoding.UTF8.GetBytes(folder + "\0"), name = "user.microvm-test\0"u8)
         {
-            bool kept = Libc.setxattr(path, name, name, 1, 0) == 0 && Libc.removexattr(path, name) == 0;
-            Skip.If(IsMicroVm && !kept, $"NO user.* extended attributes on the file system of {folder}: what is kept in them is not tested");
+            return Libc.setxattr(path, name, name, 1, 0) == 0 && Libc.removexattr(path, name) == 0;
         }
     }
 
