@@ -15,14 +15,19 @@ internal sealed class BareVm : IDisposable
     private readonly Process _process;
     private readonly Task<string> _stderr;
 
-    private BareVm(string folder, VmmConfig config)
+    private BareVm(string folder, VmmConfig config, bool underShell)
     {
         Folder = folder;
         string file = Path.Combine(folder, "vm.json");
         config.Serial = FileReference.FromPath(Path.Combine(folder, "serial"));
         config.Control = FileReference.FromPath(Path.Combine(folder, "control"));
+        config.DieWithParent = underShell;
         File.WriteAllBytes(file, JsonSerializer.SerializeToUtf8Bytes(config, VmmJson.Default.VmmConfig));
-        _process = Process.Start(new ProcessStartInfo(Installation.Vmm, ["--config", file]) { RedirectStandardError = true })!;
+        ProcessStartInfo start = underShell
+            ? new ProcessStartInfo("sh", ["-c", "\"$@\" & echo $! >$0.new; mv $0.new $0; wait $!", PidFile, Installation.Vmm, "--config", file])
+            : new ProcessStartInfo(Installation.Vmm, ["--config", file]);
+        start.RedirectStandardError = true;
+        _process = Process.Start(start)!;
         _stderr = _process.StandardError.ReadToEndAsync();
     }
 
@@ -31,6 +36,8 @@ internal sealed class BareVm : IDisposable
 
     public bool HasExited => _process.HasExited;
 
+    private string PidFile => Path.Combine(Folder, "pid");
+
     /// <summary>What the guest has written to its serial port.</summary>
     public string Serial => File.Exists(Path.Combine(Folder, "serial")) ? File.ReadAllText(Path.Combine(Folder, "serial")) : "";
 
@@ -38,7 +45,17 @@ internal sealed class BareVm : IDisposable
     public static BareVm Start(Func<string, VmmConfig> configure)
     {
         string folder = Directory.CreateTempSubdirectory("microvm-bare-").FullName;
-        return new BareVm(folder, configure(folder));
+        return new BareVm(folder, configure(folder), underShell: false);
+    }
+
+    /// <summary>Starts a VM that is no child of this process, which may trace it; <paramref name="id"/> is the VMM's.</summary>
+    public static BareVm StartApart(Func<string, VmmConfig> configure, out int id)
+    {
+        string folder = Directory.CreateTempSubdirectory("microvm-bare-").FullName;
+        BareVm vm = new(folder, configure(folder), underShell: true);
+        DetachedContainer.Eventually(() => File.Exists(vm.PidFile), "the VMM is not started");
+        id = int.Parse(File.ReadAllText(vm.PidFile), CultureInfo.InvariantCulture);
+        return vm;
     }
 
     /// <summary>Waits until the guest has written <paramref name="text"/>.</summary>
