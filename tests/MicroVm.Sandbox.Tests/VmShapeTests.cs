@@ -72,6 +72,29 @@ public sealed class VmShapeTests
         Assert.Contains("--allow-annotations", message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(null, false)]
+    [InlineData("false", false)]
+    [InlineData("true", true)]
+    public void SetIdsAreStrippedWhereTheAnnotationSaysSo(string? value, bool expected)
+    {
+        // It takes rights away: it needs nobody's leave.
+        Assert.DoesNotContain(VmAnnotations.StripSetId, VmAnnotations.All);
+        Spec spec = new() { Annotations = value is null ? null : new() { ["dev.microvm.strip-set-id"] = value } };
+        Assert.Equal(expected, VmShape.Resolve(spec, new VmOptions(), HostMemory, HostCpus).StripSetId);
+    }
+
+    [Theory]
+    [InlineData("yes")]
+    [InlineData("")]
+    [InlineData("TRUE")]
+    public void AnotherValueForSetIdsIsRefused(string value)
+    {
+        Spec spec = new() { Annotations = new() { ["dev.microvm.strip-set-id"] = value } };
+        string message = Assert.Throws<SandboxException>(() => VmShape.Resolve(spec, new VmOptions(), HostMemory, HostCpus)).Message;
+        Assert.Equal($"annotation dev.microvm.strip-set-id must be true or false, it is \"{value}\"", message);
+    }
+
     [Fact]
     public void TheHostsConfigurationIsForContainersWithoutLimits()
     {

@@ -215,7 +215,7 @@ internal sealed unsafe partial class FuseServer
         return error;
     }
 
-    private static int Truncate(FuseRequest r, int fd, ulong size, bool kill)
+    private int Truncate(FuseRequest r, int fd, ulong size, bool kill)
     {
         SetIdState bits = BeforeChange(r, fd, kill);
         int error = Result(Libc.ftruncate(fd, (long)size));

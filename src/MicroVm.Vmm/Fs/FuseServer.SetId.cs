@@ -23,8 +23,9 @@ internal sealed unsafe partial class FuseServer
     /// <param name="fd">The file, also by an O_PATH descriptor.</param>
     /// <param name="kill">The guest's kernel wants the bits cleared: its caller has no CAP_FSETID.</param>
     /// <returns>What <see cref="AfterChange"/> needs.</returns>
-    private static SetIdState BeforeChange(FuseRequest r, int fd, bool kill)
+    private SetIdState BeforeChange(FuseRequest r, int fd, bool kill)
     {
+        kill |= _stripSetId;
         if (StatDescriptor(fd, Libc.STATX_TYPE | Libc.STATX_MODE | Libc.STATX_GID, out Libc.statx_t stat) != 0
             || (stat.stx_mode & SetIdBits) == 0 || (stat.stx_mode & Libc.S_IFMT) != Libc.S_IFREG)
         {
@@ -64,7 +65,7 @@ internal sealed unsafe partial class FuseServer
     /// </summary>
     private void AfterCreate(int fd, in fuse_create_in create)
     {
-        if ((create.mode & Libc.S_ISGID) != 0 && _guestStripsSetGid
+        if (!_stripSetId && (create.mode & Libc.S_ISGID) != 0 && _guestStripsSetGid
             && StatDescriptor(fd, Libc.STATX_MODE, out Libc.statx_t stat) == 0 && (stat.stx_mode & Libc.S_ISGID) == 0)
         {
             _ = Libc.fchmod(fd, (stat.stx_mode | Libc.S_ISGID) & 0xFFF);

@@ -110,7 +110,7 @@ internal sealed unsafe partial class FuseServer
             return error == Fail(Errno.ENODATA) ? Fail(Errno.EPERM) : error;
         }
 
-        if (_stripSetId && text[..^1].SequenceEqual("security.capability"u8))
+        if (_stripSetId && text.SequenceEqual("security.capability"u8))
         {
             return Fail(Errno.EPERM);
         }

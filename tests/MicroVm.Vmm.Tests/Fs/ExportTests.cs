@@ -34,6 +34,11 @@ public sealed class ExportTests : IDisposable
         Assert.Equal(Errno.EROFS, fs.Error(FuseOpcode.FUSE_SETATTR, 1, FuseClient.Bytes(new fuse_setattr_in { valid = Fuse.FATTR_MODE })));
         Assert.Equal(Errno.ENODATA, fs.Error(FuseOpcode.FUSE_GETXATTR, 1, FuseClient.GetXattrArgs("user.x", 10)));
         fs.Ok(FuseOpcode.FUSE_SYNCFS, 1, new byte[8], 0);
+
+        // A guest does not keep the host's file system busy by an export that it may not write to.
+        ulong readOnly = fs.Lookup(1, "ro").nodeid, writable = fs.Lookup(1, "dir").nodeid;
+        Assert.Equal(Errno.EROFS, fs.Error(FuseOpcode.FUSE_SYNCFS, readOnly, new byte[8]));
+        fs.Ok(FuseOpcode.FUSE_SYNCFS, writable, new byte[8], 0);
     }
 
     [Fact]

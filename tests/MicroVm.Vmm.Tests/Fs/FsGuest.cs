@@ -31,8 +31,13 @@ internal sealed class FsGuest : IVirtioInterrupt, IDisposable
     }
 
     public FsGuest(FdBudget budget, params VirtioFsExport[] exports)
+        : this(budget, false, exports)
     {
-        Device = new VirtioFsDevice("test", exports, budget);
+    }
+
+    public FsGuest(FdBudget budget, bool stripSetId, params VirtioFsExport[] exports)
+    {
+        Device = new VirtioFsDevice("test", exports, budget, stripSetId: stripSetId);
         _queues = [Queue(HighPriority), Queue(Requests)];
         Start();
     }

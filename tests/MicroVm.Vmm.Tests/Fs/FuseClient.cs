@@ -25,8 +25,13 @@ internal sealed class FuseClient : IDisposable
     }
 
     public FuseClient(FdBudget budget, params VirtioFsExport[] exports)
+        : this(budget, false, exports)
     {
-        Guest = new FsGuest(budget, exports);
+    }
+
+    public FuseClient(FdBudget budget, bool stripSetId, params VirtioFsExport[] exports)
+    {
+        Guest = new FsGuest(budget, stripSetId, exports);
         InitReply = Init();
     }
 
