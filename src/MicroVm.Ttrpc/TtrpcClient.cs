@@ -152,8 +152,11 @@ public sealed unsafe class TtrpcClient : IDisposable
                 _pending.Add(id, call);
                 if (_reader is null)
                 {
-                    _reader = new Thread(ReadLoop, 256 << 10) { IsBackground = true, Name = "ttrpc" };
-                    _reader.Start();
+                    Thread reader = new(ReadLoop, 256 << 10) { IsBackground = true, Name = "ttrpc" };
+                    reader.Start();
+
+                    // Only one that runs can be waited for: the system may have no thread left.
+                    _reader = reader;
                 }
             }
 

@@ -144,14 +144,19 @@ public sealed partial class JailTests
         }
     }
 
-    private static string OfCgroup(string proc, string controller, string v1, string v2)
+    /// <summary>What a file of a process's cgroup holds: in version 1 the controller's own, in version 2 the only one's.</summary>
+    internal static string OfCgroup(string proc, string controller, string v1, string v2)
+    {
+        string folder = FolderOfCgroup(proc, controller);
+        return File.ReadAllText($"{folder}/{(File.Exists($"{folder}/{v1}") ? v1 : v2)}").Trim();
+    }
+
+    internal static string FolderOfCgroup(string proc, string controller)
     {
         string[][] memberships = [.. File.ReadLines($"{proc}/cgroup").Select(l => l.Split(':', 3))];
-        string? path = memberships.FirstOrDefault(m => m[1].Split(',').Contains(controller))?[2];
-        string file = path is not null
-            ? $"/sys/fs/cgroup/{controller}{path}/{v1}"
-            : $"{(Directory.Exists("/sys/fs/cgroup/unified") ? "/sys/fs/cgroup/unified" : "/sys/fs/cgroup")}{memberships.First(m => m[0] == "0")[2]}/{v2}";
-        return File.ReadAllText(file).Trim();
+        return memberships.FirstOrDefault(m => m[1].Split(',').Contains(controller))?[2] is { } path
+            ? $"/sys/fs/cgroup/{controller}{path}"
+            : (Directory.Exists("/sys/fs/cgroup/unified") ? "/sys/fs/cgroup/unified" : "/sys/fs/cgroup") + memberships.First(m => m[0] == "0")[2];
     }
 
     private static void CheckThreads(string proc)

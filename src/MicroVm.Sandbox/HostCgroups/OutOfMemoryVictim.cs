@@ -8,6 +8,8 @@ namespace MicroVm.Sandbox.HostCgroups;
 /// Repeats on the host what happened in the guest: a kill for want of memory. Callers learn of it from the container's cgroup
 /// (memory.oom_control in version 1, memory.events in version 2), where the guest's kernel cannot tell it. So, once the VM is gone,
 /// the limit is brought down to what is in use, and a process of ours takes more, until the host's kernel kills it.
+/// It acts for a container without a memory limit of its own, too: its cgroup has the VM's size and an overhead as its limit
+/// (<see cref="HostLimits.ApplyAtCreation"/>), and what ran out in the guest was the VM's memory.
 /// </summary>
 public static unsafe class OutOfMemoryVictim
 {

@@ -123,7 +123,15 @@ internal sealed class ContainerCommands : IDisposable
 
         if (Interlocked.Exchange(ref _killed, 1) == 0)
         {
-            new Thread(EndVmLater, 128 << 10) { IsBackground = true, Name = "kill" }.Start();
+            try
+            {
+                new Thread(EndVmLater, 128 << 10) { IsBackground = true, Name = "kill" }.Start();
+            }
+            catch (OutOfMemoryException)
+            {
+                // No thread is left that could give the guest its time.
+                EndVm();
+            }
         }
     }
 

@@ -63,7 +63,15 @@ internal sealed unsafe class ControlServer : IDisposable
 
             if (ready > 0 && UnixSocket.TryAccept(_listener, out _) is { } connection)
             {
-                new Thread(() => Serve(connection), StackSize) { IsBackground = true, Name = "control call" }.Start();
+                try
+                {
+                    new Thread(() => Serve(connection), StackSize) { IsBackground = true, Name = "control call" }.Start();
+                }
+                catch (OutOfMemoryException)
+                {
+                    // The cgroup has as many threads as it may: calls wait for one another, and a kill is still heard.
+                    Serve(connection);
+                }
             }
         }
     }

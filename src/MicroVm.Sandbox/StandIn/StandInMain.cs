@@ -27,7 +27,12 @@ public static unsafe class StandInMain
         }
         catch (Exception e)
         {
-            caller.Fail(e is SandboxException or LinuxException ? e.Message : $"internal error: {e}");
+            caller.Fail(e switch
+            {
+                SandboxException or LinuxException => e.Message,
+                OutOfMemoryException => "no thread, or no memory, is left for it on the host: its cgroup may have as many as its pids.max says",
+                _ => $"internal error: {e}",
+            });
             return Failure;
         }
 
