@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
@@ -16,9 +17,10 @@ namespace MicroVm.Vmm.Devices.Vsock;
 /// Payload goes from the socket into receive buffers with readv(2), and from transmit buffers to the socket with
 /// sendmsg(2), without a copy. Only what a full socket does not take is kept, in a ring bounded by the credit that the
 /// guest was given. Everything runs on the event loop's thread, in turns: events mark streams and queues, and one turn of
-/// work at the end of the batch handles them, fairly, and publishes each queue once.
+/// work at the end of the batch handles them, fairly, and publishes each queue once. A <see cref="VsockStream"/> decides what
+/// its packets mean, the <see cref="VsockMuxer"/> finds it and carries that out, and this type serves the queues.
 /// </remarks>
-public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHandler, IDeferredWork
+public sealed class VsockDevice : VirtioDevice, ICounterSource, IEventHandler, IDeferredWork
 {
     private const int ReceiveQueue = 0;
     private const int TransmitQueue = 1;
@@ -31,13 +33,8 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
     private readonly EventLoop _loop;
     private readonly string _path;
     private readonly bool _ownsPath;
-    private readonly byte[] _pathBytes;
     private readonly VsockCounters _counters = new();
-    private readonly ResetQueue _resets = new();
-    private readonly HostRingPool _rings = new();
-    private readonly TimerFd _timer = new();
-    private readonly SafeFd _listener;
-    private ulong _cid;
+    private readonly VsockMuxer _muxer;
     private VirtioActivation? _activation;
     private Virtqueue? _rx;
     private Virtqueue? _tx;
@@ -69,10 +66,9 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
             throw new ArgumentException($"vsock: the context id {cid} is reserved (virtio 1.2, 5.10.4); use 3 to 4294967294.");
         }
 
-        _cid = cid;
         _path = socketPath;
-        _pathBytes = Encoding.UTF8.GetBytes(socketPath);
-        if (_pathBytes.Length > UnixSocket.MaxPathBytes - PortSuffix)
+        byte[] path = Encoding.UTF8.GetBytes(socketPath);
+        if (path.Length > UnixSocket.MaxPathBytes - PortSuffix)
         {
             throw new ArgumentException(
                 $"vsock: the socket path {socketPath} is longer than {UnixSocket.MaxPathBytes - PortSuffix} bytes; use a shorter directory.");
@@ -80,10 +76,14 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
 
         _loop = loop;
         _ownsPath = listener is null;
-        _listener = listener ?? UnixSocket.Listen(socketPath);
-        loop.Add(_listener, Libc.EPOLLIN, this);
-        loop.Add(_timer.Fd, Libc.EPOLLIN, this);
+        _muxer = new VsockMuxer(cid, path, listener ?? UnixSocket.Listen(socketPath), loop, _counters, ScheduleTurn);
     }
+
+    /// <summary>How long a host client may take to send its CONNECT line.</summary>
+    internal long HandshakeMilliseconds { init => _muxer.Clients.HandshakeMilliseconds = value; }
+
+    /// <summary>How long the guest may take to answer a request.</summary>
+    internal long RequestMilliseconds { init => _muxer.Clients.RequestMilliseconds = value; }
 
     /// <inheritdoc/>
     public override uint DeviceId => 19;
@@ -104,7 +104,7 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
     public override void ReadConfig(uint offset, Span<byte> data)
     {
         Span<byte> config = stackalloc byte[sizeof(ulong)];
-        BinaryPrimitives.WriteUInt64LittleEndian(config, Volatile.Read(ref _cid));
+        BinaryPrimitives.WriteUInt64LittleEndian(config, _muxer.Cid);
         CopyConfig(config, offset, data);
     }
 
@@ -131,7 +131,8 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
 
         _txWork = true;
         _txStalled = false;
-        RequestHeld();
+        _muxer.IsActive = true;
+        _muxer.Clients.RequestHeld();
         ScheduleTurn();
     }
 
@@ -145,8 +146,8 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
 
         _loop.Remove(_rx!.Kick.Fd);
         _loop.Remove(_tx!.Kick.Fd);
-        DropStreams();
-        _resets.Clear();
+        _muxer.IsActive = false;
+        _muxer.DropFlows();
         _resetEventPending = false;
         _activation = null;
         (_rx, _tx, _events) = (null, null, null);
@@ -160,9 +161,8 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
     /// </summary>
     public void ResetTransport(uint cid)
     {
-        DropStreams();
-        _resets.Clear();
-        Volatile.Write(ref _cid, cid);
+        _muxer.DropFlows();
+        _muxer.Cid = cid;
         _resetEventPending = true;
         ScheduleTurn();
     }
@@ -172,7 +172,7 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
     {
         ArgumentNullException.ThrowIfNull(add);
         _counters.Collect(Name, add);
-        add(Name + ".streams", Volatile.Read(ref _count));
+        add(Name + ".streams", _muxer.Count);
     }
 
     /// <inheritdoc/>
@@ -185,12 +185,7 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
 
         _disposed = true;
         Reset();
-        DropAll();
-        _loop.Remove(_listener);
-        _loop.Remove(_timer.Fd);
-        _listener.Dispose();
-        _timer.Dispose();
-        _rings.Dispose();
+        _muxer.Dispose();
         if (_ownsPath)
         {
             RemovePath();
@@ -213,16 +208,7 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
 
     void IEventHandler.OnReady(SafeFd fd, uint events)
     {
-        if (fd == _listener)
-        {
-            Accept();
-        }
-        else if (fd == _timer.Fd)
-        {
-            _timer.Drain();
-            OnTimer();
-        }
-        else if (fd == _tx?.Kick.Fd)
+        if (fd == _tx?.Kick.Fd)
         {
             _ = _tx.Kick.Drain();
             _txWork = true;
@@ -241,14 +227,14 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
         if (_activation is { } activation && !_disposed)
         {
             bool more = false;
-            if (_txWork || (_txStalled && !_resets.IsFull))
+            if (_txWork || (_txStalled && _muxer.TakesPackets))
             {
                 more = Transmit();
                 _txWork = more;
             }
 
             more |= Receive();
-            more |= _txStalled && !_resets.IsFull;
+            more |= _txStalled && _muxer.TakesPackets;
             SendResetEvent();
             bool interrupt = _tx!.Publish();
             interrupt |= _rx!.Publish();
@@ -269,7 +255,7 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
 
         if (!_disposed)
         {
-            ResumeListener();
+            _muxer.Clients.Resume();
         }
     }
 
@@ -294,5 +280,108 @@ public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHa
         int n = _rxChain!.CopyToWritable(0, id);
         _events.PushUsed(_rxChain.Head, (uint)n);
         _resetEventPending = false;
+    }
+
+    /// <summary>Takes packets from the transmit queue.</summary>
+    /// <returns>True when the turn's budget ended it: there is more to do at once.</returns>
+    private bool Transmit()
+    {
+        Virtqueue tx = _tx!;
+        DescriptorChain chain = _txChain!;
+        _txStalled = false;
+        tx.DisableNotifications();
+        for (int i = 0; i < VsockLimits.TurnBudget; i++)
+        {
+            if (!_muxer.TakesPackets)
+            {
+                // Goes on when the driver gives receive buffers for resets (5.10.6.1).
+                _txStalled = true;
+                return false;
+            }
+
+            if (tx.Pending() == 0 && (tx.IsBroken || !tx.EnableNotifications()))
+            {
+                return false;
+            }
+
+            if (!tx.TryPop(chain))
+            {
+                return false;
+            }
+
+            VsockHeader header = default;
+            int n = chain.CopyFromReadable(0, MemoryMarshal.AsBytes(new Span<VsockHeader>(ref header)));
+            _muxer.Deliver(chain, n, header);
+            tx.PushUsed(chain.Head, 0);
+            _counters.TransmitPackets++;
+        }
+
+        return true;
+    }
+
+    /// <summary>Fills receive buffers: resets first, then a packet of each stream in line, again and again.</summary>
+    /// <returns>True when the turn's budget ended it: there is more to do at once.</returns>
+    private bool Receive()
+    {
+        Virtqueue rx = _rx!;
+        rx.DisableNotifications();
+        for (int i = 0; i < VsockLimits.TurnBudget; i++)
+        {
+            if (!_muxer.HasPackets)
+            {
+                return false;
+            }
+
+            if (rx.Pending() == 0 && (rx.IsBroken || !rx.EnableNotifications()))
+            {
+                // The kick for the next buffer goes on with this.
+                return false;
+            }
+
+            if (!SendNext(rx))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <returns>False when the queue broke or there was nothing to send.</returns>
+    private bool SendNext(Virtqueue rx)
+    {
+        DescriptorChain chain = _rxChain!;
+        if (!_muxer.TryTakeSender(out VsockStream? stream) || !rx.TryPop(chain))
+        {
+            return false;
+        }
+
+        if (chain.WritableLength <= VsockHeader.Size)
+        {
+            return rx.Break("a receive buffer has no room for a header and data (5.10.6)");
+        }
+
+        if (stream is null)
+        {
+            Complete(rx, chain, _muxer.TakeReset());
+        }
+        else if (_muxer.TryFill(stream, chain, out VsockHeader header, out VsockVerdict verdict))
+        {
+            Complete(rx, chain, header);
+            _muxer.Sent(stream, verdict);
+        }
+        else
+        {
+            rx.UndoPop();
+        }
+
+        return true;
+    }
+
+    private void Complete(Virtqueue rx, DescriptorChain chain, in VsockHeader header)
+    {
+        _ = chain.CopyToWritable(0, MemoryMarshal.AsBytes(new ReadOnlySpan<VsockHeader>(in header)));
+        rx.PushUsed(chain.Head, VsockHeader.Size + header.Length);
+        _counters.ReceivePackets++;
     }
 }
