@@ -11,7 +11,7 @@ public sealed class WallTests
     // From the bottom to the top: each refers to those before it only.
     private static readonly string[] Projects =
     [
-        "MicroVm.Json", "MicroVm.Linux", "MicroVm.Kvm", "MicroVm.Ttrpc", "MicroVm.Protocol", "MicroVm.Oci", "MicroVm.VmmControl",
+        "MicroVm.Protocol.Generator", "MicroVm.Json", "MicroVm.Linux", "MicroVm.Kvm", "MicroVm.Ttrpc", "MicroVm.Protocol", "MicroVm.Oci", "MicroVm.VmmControl",
         "MicroVm.Vmm", "MicroVm.Agent", "MicroVm.Sandbox", "MicroVm.Cli",
     ];
 
