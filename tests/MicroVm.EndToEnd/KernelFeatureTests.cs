@@ -27,6 +27,22 @@ public sealed class KernelFeatureTests
         Assert.Equal(Installation.KvmIsOrdinary ? [] : NotOnPvm, lines.Where(l => !l.EndsWith(" ok", StringComparison.Ordinal)));
     }
 
+    /// <summary>What hardens a kernel is built in, also into the one for PVM hosts but for what stands on features of CPL 0 (kernel-config/pvm.fragment).</summary>
+    [SkippableTheory]
+    [InlineData("kernel.config", "VMAP_STACK RANDOMIZE_BASE RANDOMIZE_MEMORY RETPOLINE")]
+    [InlineData("kernel-pvm.config", "CPL3_KERNEL")]
+    public void KernelsAreHardened(string file, string more)
+    {
+        Installation.RequireKvm();
+        string path = Path.Combine(Installation.Libexec, file);
+        Skip.IfNot(File.Exists(path), $"{file} is not installed: that kernel was NOT looked at");
+        string[] lines = File.ReadAllLines(path);
+        const string all = "CPU_MITIGATIONS PAGE_TABLE_ISOLATION STACKPROTECTOR_STRONG STRICT_KERNEL_RWX HARDENED_USERCOPY FORTIFY_SOURCE " +
+            "SLAB_FREELIST_RANDOM SLAB_FREELIST_HARDENED INIT_ON_ALLOC_DEFAULT_ON INIT_STACK_ALL_ZERO RANDOMIZE_KSTACK_OFFSET_DEFAULT SECURITY_DMESG_RESTRICT";
+        Assert.All($"{all} {more}".Split(' '), option => Assert.Contains($"CONFIG_{option}=y", lines));
+        Assert.All("DEVMEM PROC_KCORE KEXEC".Split(' '), option => Assert.DoesNotContain($"CONFIG_{option}=y", lines));
+    }
+
     [SkippableFact]
     public void KernelAddressesAndMessagesAreForPrivilegedProcesses()
     {

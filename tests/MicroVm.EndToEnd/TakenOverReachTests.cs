@@ -112,6 +112,34 @@ public sealed class TakenOverReachTests
         }
     }
 
+    /// <summary>root.readonly holds on the host: whoever has the guest, or its VMM, cannot write to the root either.</summary>
+    [SkippableTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void AReadOnlyRootIsReadOnlyOnTheHost(bool isReadOnly)
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("echo ready; sleep 1000");
+        bundle.Config["root"]!["readonly"] = isReadOnly;
+        using Container container = Container.Start(bundle, "--vcpus", "1");
+        container.WaitForOutput("ready");
+        int vmm = Assert.Single(container.VmmPids());
+        using TakenOverThread taken = TakenOverThread.Take(vmm, Files);
+        int[] roots =
+        [
+            .. Directory.GetFileSystemEntries($"/proc/{vmm}/fd").Select(f => int.Parse(Path.GetFileName(f), CultureInfo.InvariantCulture)).Order()
+                .Where(fd => Opens(taken, fd, "bin/busybox", Libc.O_PATH)),
+        ];
+        Assert.NotEmpty(roots);
+        long expected = isReadOnly ? -(long)Errno.EROFS : 0;
+        foreach (int root in roots)
+        {
+            Assert.Equal(expected, taken.Call(SYS_mkdirat, root, taken.Text($"made-{root}"), 0x1ff));
+        }
+
+        Assert.Equal(!isReadOnly, Directory.Exists(Path.Combine(bundle.Rootfs, $"made-{roots[0]}")));
+    }
+
     /// <summary>With a user namespace, what a taken-over VMM may become and make is the container's.</summary>
     [SkippableFact]
     public void NoUserBesideTheContainersIsReached()
