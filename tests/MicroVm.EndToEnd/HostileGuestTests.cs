@@ -40,6 +40,9 @@ public sealed class HostileGuestTests
         (VmmExitCode code, _, string error) = vm.Wait();
         Assert.Equal(VmmExitCode.Stopped, code);
         AssertLog(error);
+
+        // Rules were broken more often than there are lines for.
+        Assert.Matches(@"the guest's driver broke rules [1-9]\d* more times", error);
     }
 
     [SkippableFact]
@@ -101,9 +104,6 @@ public sealed class HostileGuestTests
         Assert.Contains("the guest's driver broke a rule", error, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", error, StringComparison.Ordinal);
         Assert.InRange(error.Split('\n').Length, 1, LinesBound);
-
-        // The guest broke more rules than there are lines for.
-        Assert.Matches(@"the guest's driver broke rules [1-9]\d+ more times", error);
     }
 
     private static VmmConfig Config(string folder, string attack)
