@@ -5,7 +5,8 @@ namespace MicroVm.Linux;
 
 /// <summary>
 /// Two stream sockets joined on an <see cref="EventLoop"/>: what comes from one goes to the other, in both directions, with one
-/// buffer each, so that a slow reader stops its writer. An end of file is passed on; a socket that breaks ends both. Owns both.
+/// buffer each, so that a slow reader stops its writer. An end of file is passed on; a socket that breaks ends both,
+/// and so does one that sends descriptors (SCM_RIGHTS), which cannot be passed on. Owns both.
 /// </summary>
 public sealed unsafe class SocketBridge : IEventHandler, IDisposable
 {
@@ -174,9 +175,13 @@ public sealed unsafe class SocketBridge : IEventHandler, IDisposable
                 _buffer = (byte*)NativeMemory.Alloc(BufferSize);
             }
 
-            nint n = Libc.recv(from.Value, _buffer, BufferSize, 0);
+            Libc.iovec vector = new() { iov_base = _buffer, iov_len = BufferSize };
+            Libc.msghdr message = new() { msg_iov = &vector, msg_iovlen = 1 };
+            nint n = Libc.recvmsg(from.Value, &message, 0);
             waits = n < 0 && Check.LastErrno is (Errno.EAGAIN or Errno.EINTR);
-            if (n < 0)
+
+            // Bytes whose descriptors stayed behind would mean something else to who gets them.
+            if (n < 0 || (message.msg_flags & Libc.MSG_CTRUNC) != 0)
             {
                 return false;
             }

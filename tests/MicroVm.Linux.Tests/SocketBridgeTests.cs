@@ -52,6 +52,20 @@ public sealed unsafe class SocketBridgeTests : IDisposable
     }
 
     [Fact]
+    public void Who_sends_a_descriptor_has_the_connection_closed()
+    {
+        FdSender.Send(_left, "fd"u8, [_right]);
+        for (int i = 0; i < 100 && !_ended; i++)
+        {
+            _loop.RunOnce(0);
+        }
+
+        Assert.True(_ended);
+        Assert.Equal(0, Receive(_left)?.Length ?? 0);
+        Assert.Equal(0, Receive(_right)?.Length ?? 0);
+    }
+
+    [Fact]
     public void What_was_sent_before_a_close_arrives()
     {
         byte[] big = new byte[1 << 20];
