@@ -16,6 +16,7 @@ public sealed unsafe class FileSystems
     private const int MaxTagBytes = 36;
     private readonly HashSet<string> _mounted = [];
     private readonly HashSet<string> _growing = [];
+    private readonly HashSet<string> _entered = [];
     private readonly string _root;
     private readonly string _own;
     private readonly TagMounter _mounter;
@@ -73,6 +74,26 @@ public sealed unsafe class FileSystems
         _mounted.Add(tag);
     }
 
+    /// <summary>
+    /// Mounts <paramref name="tag"/> unless it is mounted, and what is mounted by itself on the way to <paramref name="path"/>: in
+    /// this mount namespace, from which those of containers are copied, so that all of them have one file system of each.
+    /// </summary>
+    /// <exception cref="SetupException">It cannot be mounted.</exception>
+    public void Need(string tag, string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        Need(tag);
+        int slash = path.LastIndexOf('/');
+        string folder = slash > 0 ? path[..slash] : "";
+        if (folder.Length == 0 || !_entered.Add($"{tag}/{folder}"))
+        {
+            return;
+        }
+
+        using RootDirectory root = RootDirectory.At(PathOf(tag));
+        root.TryOpen(folder, Libc.O_PATH | Libc.O_DIRECTORY)?.Dispose();
+    }
+
     /// <summary>There are exports that grow.</summary>
     public bool HasGrowing => _growing.Count > 0;
 
@@ -80,8 +101,12 @@ public sealed unsafe class FileSystems
     /// Where an export is mounted to which mounts are added while containers run: it is shared, so that they appear in the
     /// containers' copies, too.
     /// </summary>
+    /// <param name="tag">The tag of the export's device.</param>
+    /// <param name="export">Its name, with the path before it or without.</param>
     public string GrowingPathOf(string tag, string export)
     {
+        ArgumentNullException.ThrowIfNull(export);
+        export = export[(export.LastIndexOf('/') + 1)..];
         CheckComponent(export);
         return $"{_own}/export.{tag}.{export}";
     }
@@ -93,7 +118,7 @@ public sealed unsafe class FileSystems
     /// <exception cref="SetupException">It cannot be mounted.</exception>
     public void NeedGrowing(string tag, string export)
     {
-        Need(tag);
+        Need(tag, export);
         string path = GrowingPathOf(tag, export);
         if (_growing.Contains(path))
         {
@@ -134,6 +159,7 @@ public sealed unsafe class FileSystems
         }
 
         _mounted.Clear();
+        _entered.Clear();
     }
 
     private static void MakeDirectory(string path)

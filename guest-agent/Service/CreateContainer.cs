@@ -30,7 +30,7 @@ public sealed partial class AgentService
         try
         {
             FindJoins(request.Spec, joins);
-            _context.FileSystems.Need(request.Spec.Root.FsTag);
+            _context.FileSystems.Need(request.Spec.Root.FsTag, request.Spec.Root.FsPath);
             foreach (Mount mount in request.Spec.Mounts)
             {
                 NeedSource(mount);
@@ -44,7 +44,7 @@ public sealed partial class AgentService
 
             foreach (Hook hook in request.Spec.CreateContainerHooks)
             {
-                _context.FileSystems.Need(hook.FsTag);
+                _context.FileSystems.Need(hook.FsTag, hook.FsPath);
             }
 
             container.Init = new ContainerProcess(
@@ -82,7 +82,7 @@ public sealed partial class AgentService
                 _context.FileSystems.NeedGrowing(mount.FsTag, mount.Source);
                 break;
             case Mount.Types.Kind.Export:
-                _context.FileSystems.Need(mount.FsTag);
+                _context.FileSystems.Need(mount.FsTag, mount.Source);
                 break;
             case Mount.Types.Kind.Socket:
                 _sockets.Need(mount.Socket ?? throw new SetupException($"the mount at \"{mount.Destination}\" names no socket"));

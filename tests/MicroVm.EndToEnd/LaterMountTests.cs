@@ -101,6 +101,24 @@ public sealed class LaterMountTests : IDisposable
         Assert.Equal("/all/early:\nf\n\n/vol/early:\nbelow\n", Container.Run(bundle).EnsureSuccess().StandardOutput);
     }
 
+    /// <summary>The option `ro` is for the source's own mount, `rro` for those below it as well; and each has a device number of its own.</summary>
+    [SkippableTheory]
+    [InlineData("rprivate")]
+    [InlineData("rslave")]
+    public void AReadOnlyVolumeIsReadOnlyAtItsOwnMount(string propagation)
+    {
+        Installation.RequireRuntime();
+        Tmpfs("early", "first");
+        Tmpfs("a b", "second");
+        using Bundle bundle = Bundle.Create("""
+            for f in /vol/x /vol/early/x '/vol/a b/x' /all/early/y /all/y; do touch "$f" 2>/dev/null && echo "$f"; done
+            cd /vol; stat -c %d . early 'a b' | sort -u | wc -l; find . -xdev -name f | wc -l
+            """);
+        bundle.AddMount("/vol", _volume, "bind", "rbind", "ro", propagation);
+        bundle.AddMount("/all", _volume, "bind", "rbind", "rro", propagation);
+        Assert.Equal("/vol/early/x\n/vol/a b/x\n3\n0\n", Container.Run(bundle).EnsureSuccess().StandardOutput);
+    }
+
     private static void Mount(params string[] arguments) => Shell.Run("mount", arguments).EnsureSuccess();
 
     private void Tmpfs(string name, string text)

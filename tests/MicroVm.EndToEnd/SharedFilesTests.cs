@@ -132,6 +132,50 @@ public sealed class SharedFilesTests
         }
     }
 
+    /// <summary>`find -xdev`, `du -x` and `rm --one-file-system` do not go into volumes, and st_dev differs where it differs on the host.</summary>
+    [SkippableFact]
+    public void EachFileSystemOfTheHostIsADeviceOfItsOwn()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create(
+            "find / -xdev -name 'in-*' | sort | xargs; for f in / /a /b /t /a/m; do stat -c %d $f; done; stat -c %i /a/in-a /t/in-t /a/m/in-m | xargs; " +
+            "find /a -xdev -name 'in-*' | xargs; mkdir /a/s && mv /a/in-a /a/s/ && ls /a/s");
+        string folder = Directory.CreateDirectory(Path.Combine(bundle.Path, "volumes")).FullName;
+        string tmpfs = Directory.CreateDirectory(Path.Combine(bundle.Path, "tmpfs")).FullName;
+        CommandResult mounted = Shell.Run("mount", "-t", "tmpfs", "none", tmpfs);
+        Skip.IfNot(mounted.ExitCode == 0, $"no tmpfs can be mounted here: {mounted}");
+        Shell.Run("mount", "-t", "tmpfs", "none", folder).EnsureSuccess();
+        try
+        {
+            foreach (string name in (string[])["a", "b"])
+            {
+                File.WriteAllText(Path.Combine(Directory.CreateDirectory(Path.Combine(folder, name)).FullName, $"in-{name}"), "");
+                bundle.AddMount($"/{name}", Path.Combine(folder, name), "bind", "rbind");
+            }
+
+            string inner = Directory.CreateDirectory(Path.Combine(folder, "a/m")).FullName;
+            Shell.Run("mount", "-t", "tmpfs", "none", inner).EnsureSuccess();
+            File.WriteAllText(Path.Combine(tmpfs, "in-t"), "");
+            File.WriteAllText(Path.Combine(inner, "in-m"), "");
+            string numbers = Shell.Run("stat", "-c", "%i", Path.Combine(folder, "a/in-a"), Path.Combine(tmpfs, "in-t"), Path.Combine(inner, "in-m")).StandardOutput;
+            File.WriteAllText(Path.Combine(bundle.Rootfs, "in-root"), "");
+            bundle.AddMount("/t", tmpfs, "bind", "rbind");
+            string[] lines = Container.Run(bundle).EnsureSuccess().StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+            Assert.Equal(9, lines.Length);
+            Assert.Equal("/in-root", lines[0]);
+            Assert.Equal(lines[2], lines[3]);
+            Assert.Equal(4, lines[1..6].Distinct().Count());
+            Assert.Equal(numbers.Trim().Replace('\n', ' '), lines[6]);
+            Assert.Equal("/a/in-a", lines[7]);
+            Assert.Equal("in-a", lines[8]);
+        }
+        finally
+        {
+            Shell.Run("umount", "-l", tmpfs);
+            Shell.Run("umount", "-l", folder);
+        }
+    }
+
     private static long UsedKiB(string folder) => long.Parse(
         Shell.Run("df", "--output=used", "-k", folder).EnsureSuccess().StandardOutput.Split('\n')[1], CultureInfo.InvariantCulture);
 }

@@ -21,7 +21,8 @@ public sealed class PlanTests : IDisposable
     public void DefaultSpecIsResolvedWhole()
     {
         using ContainerPlan plan = Build(Default());
-        Assert.Equal(("microvm", "rootfs", true), (plan.Spec.Root.FsTag, plan.Spec.Root.FsPath, plan.Spec.Root.ReadOnly));
+        Assert.Equal(("microvm", true), (plan.Spec.Root.FsTag, plan.Spec.Root.ReadOnly));
+        Assert.Matches("^[0-9]+:[0-9]+/rootfs$", plan.Spec.Root.FsPath);
         Assert.Equal(5, plan.Spec.Namespaces.Count);
         Assert.Equal(0x20000420UL, plan.Spec.Process.Capabilities.Bounding);
         Assert.True(plan.Spec.Process.NoNewPrivileges);
@@ -54,10 +55,10 @@ public sealed class PlanTests : IDisposable
         Assert.Equal(["rootfs", "mount1", "mount2", "mount3"], plan.Exports.Select(e => e.Name));
         Assert.Equal([false, true, false, true], plan.Exports.Select(e => e.ReadOnly));
         Proto.Mount data = plan.Spec.Mounts[0], file = plan.Spec.Mounts[1];
-        Assert.Equal((Proto.Mount.Types.Kind.Export, "microvm", "mount1", false), (data.Kind, data.FsTag, data.Source, data.SourceIsFile));
+        Assert.Equal((Proto.Mount.Types.Kind.Export, "microvm", plan.Exports[1].GuestPath, false), (data.Kind, data.FsTag, data.Source, data.SourceIsFile));
         Assert.Equal(MountFlags.MS_BIND | MountFlags.MS_REC | MountFlags.MS_RDONLY, data.Flags);
         Assert.Equal([MountFlags.MS_PRIVATE | MountFlags.MS_REC], data.Propagation);
-        Assert.Equal(("mount2", true), (file.Source, file.SourceIsFile));
+        Assert.Equal((plan.Exports[2].GuestPath, true), (file.Source, file.SourceIsFile));
         Assert.Equal("", plan.Spec.Mounts[2].Data);
     }
 
@@ -173,7 +174,7 @@ public sealed class PlanTests : IDisposable
         if (spec.Hooks.CreateContainer.Count > 0)
         {
             Proto.Hook create = Assert.Single(plan.Spec.CreateContainerHooks);
-            Assert.Equal(("/bin/busybox", "microvm", "hook1", 5U), (create.Path, create.FsTag, create.FsPath, create.TimeoutSeconds));
+            Assert.Equal(("/bin/busybox", "microvm", plan.Exports[1].GuestPath, 5U), (create.Path, create.FsTag, create.FsPath, create.TimeoutSeconds));
             Assert.Equal(["A=b"], create.Env);
             Assert.Contains("\"creating\"", create.StateBeforePid, StringComparison.Ordinal);
             Assert.True(plan.Exports[1] is { Name: "hook1", ReadOnly: true, IsFile: true });

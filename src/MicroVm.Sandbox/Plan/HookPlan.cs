@@ -34,7 +34,7 @@ internal static class HookPlan
 
             Proto.Hook resolved = Resolve(hook, spec, id, bundle, ContainerStatus.Creating);
             resolved.FsTag = Export.Tag;
-            resolved.FsPath = export.Name;
+            resolved.FsPath = export.GuestPath;
             plan.CreateContainerHooks.Add(resolved);
         }
 

@@ -102,14 +102,19 @@ internal sealed class MountSources : IDisposable
         bool follows = type == Libc.S_IFDIR && AsksToFollow(options) && _mounts.Propagates(stat.stx_mnt_id);
         bool sockets = type == Libc.S_IFDIR && ShowsSockets(mount);
         bool recursive = (options.Flags & MountFlags.MS_REC) != 0;
-        bool hidesMounts = type == Libc.S_IFDIR && (follows || !recursive) && _mounts.AnyBelow(file);
+        bool anyBelow = type == Libc.S_IFDIR && _mounts.AnyBelow(file);
+
+        // The sockets of a directory are looked for with the mounts below it in place.
+        ulong tree = follows ? Libc.MS_SLAVE : recursive && anyBelow && !sockets ? Libc.MS_PRIVATE : 0;
         Export export = Export.Detach(
-            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), file, type, readOnly, what, recursive, follows, sockets) with
+            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), file, type, readOnly, what, recursive, tree) with
         {
-            HidesMounts = hidesMounts,
+            HidesMounts = anyBelow && (tree != 0 || !recursive),
+            ReadOnlyBelow = (options.RecursiveSet & MountFlags.MOUNT_ATTR_RDONLY) != 0,
+            ShowsSockets = sockets,
         };
         Exports.Add(export);
-        plan.Grows = follows || sockets;
+        plan.Grows = tree != 0 || sockets;
         for (int i = 0; plan.Grows && i < plan.Propagation.Count; i++)
         {
             // What is added below comes by the guest's own propagation, also where the host's mounts are not to be followed.
@@ -126,7 +131,7 @@ internal sealed class MountSources : IDisposable
     {
         plan.Kind = Proto.Mount.Types.Kind.Export;
         plan.FsTag = Export.Tag;
-        plan.Source = export.Name;
+        plan.Source = export.GuestPath;
         plan.SourceIsFile = export.IsFile;
     }
 

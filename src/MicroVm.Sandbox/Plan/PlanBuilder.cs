@@ -34,7 +34,7 @@ internal static class PlanBuilder
                 Root = new Proto.Root
                 {
                     FsTag = Export.Tag,
-                    FsPath = sources.Exports[0].Name,
+                    FsPath = sources.Exports[0].GuestPath,
                     ReadOnly = spec.Root?.Readonly ?? false,
                     Propagation = MountOptions.RootfsPropagation(linux.RootfsPropagation),
                 },

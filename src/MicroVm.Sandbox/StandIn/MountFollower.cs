@@ -10,10 +10,10 @@ using MicroVm.VmmControl;
 namespace MicroVm.Sandbox.StandIn;
 
 /// <summary>
-/// Follows the host's mounts below exports whose propagation asks for it (rslave, Kubernetes' HostToContainer). Slave copies of
-/// the exports lie in a mount namespace of this thread's own, where the host's later mounts appear by propagation and go again;
-/// nobody holds a file in them, so the host can always unmount. Each mount there becomes an export of the VM, and the agent
-/// mounts it below the first, from where the guest's own propagation takes it to the container.
+/// Shows the host's mounts below exports. Copies of the exports' trees lie in a mount namespace of this thread's own. Where an
+/// export's propagation asks for it (rslave, Kubernetes' HostToContainer) the copies are slaves: the host's later mounts appear
+/// there by propagation and go again; nobody holds a file in them, so the host can always unmount. Each mount there becomes an
+/// export of the VM, and the agent mounts it below the first, from where the guest's own propagation takes it to the container.
 /// </summary>
 internal sealed unsafe class MountFollower : IDisposable
 {
@@ -43,14 +43,14 @@ internal sealed unsafe class MountFollower : IDisposable
     }
 
     /// <summary>Starts to follow, and waits until what is mounted now is shown to the container; null when no export follows.</summary>
-    /// <param name="exports">The container's exports; of those that follow the tree is taken over.</param>
+    /// <param name="exports">The container's exports; their trees are copied.</param>
     /// <param name="vmm">Gets the exports.</param>
     /// <param name="guest">Mounts them.</param>
     /// <param name="warn">Takes a line about what cannot be shown.</param>
     /// <exception cref="SandboxException">The namespace cannot be made.</exception>
     internal static MountFollower? Start(IReadOnlyList<Export> exports, Vmm vmm, Guest guest, Action<string> warn)
     {
-        List<(Export Export, SafeFd Tree)> following = [.. exports.Where(e => e.Follows is not null).Select(e => (e, e.Follows!.Duplicate()))];
+        List<(Export Export, SafeFd Tree)> following = [.. exports.Where(e => e.Tree is not null).Select(e => (e, e.Tree!.Duplicate()))];
         if (following.Count == 0)
         {
             return null;
@@ -185,7 +185,7 @@ internal sealed unsafe class MountFollower : IDisposable
         {
             if (_followed.Count < MaxMounts && Add(mount) is { } added)
             {
-                request.Changes.Add(new MountChange { FsTag = Export.Tag, Export = added.Export, Path = added.Path, Source = added.Name });
+                request.Changes.Add(new MountChange { FsTag = Export.Tag, Export = added.Export, Path = added.Path, Source = added.Source });
             }
         }
 
@@ -205,17 +205,18 @@ internal sealed unsafe class MountFollower : IDisposable
     {
         Export export = _exports[mount.Tree].Export;
         using SafeFd file = new(Libc.open(mount.Path, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0));
-        if (file.IsInvalid || FileType.Describe(file, mount.Path).stx_mnt_id != mount.Id || FileType.Of(file) is not (Libc.S_IFDIR or Libc.S_IFREG))
-        {
-            return null;
-        }
-
         try
         {
-            using SafeFd tree = DetachedMount.Clone(file, export.ReadOnly, mount.Path, recursive: false, Libc.MS_PRIVATE);
+            if (file.IsInvalid || FileType.Describe(file, mount.Path).stx_mnt_id != mount.Id || FileType.Of(file) is not (Libc.S_IFDIR or Libc.S_IFREG))
+            {
+                return null;
+            }
+
+            using SafeFd tree = DetachedMount.Clone(file, export.ReadOnlyBelow, mount.Path, recursive: false, Libc.MS_PRIVATE);
             int number = _made++;
-            Followed followed = new(mount.Id, number, string.Create(CultureInfo.InvariantCulture, $"{export.Name}.{number}"), export.Name, mount.Below);
-            ControlRequest request = new() { Operation = ControlOperation.AddExport, Tag = Export.Tag, Name = followed.Name, ReadOnly = export.ReadOnly, Cache = FsCache.Shared };
+            Followed followed = new(mount.Id, number, string.Create(CultureInfo.InvariantCulture, $"{export.Name}.{number}"), "", export.Name, mount.Below);
+            followed = followed with { Source = Export.PathOf(tree, followed.Name) };
+            ControlRequest request = new() { Operation = ControlOperation.AddExport, Tag = Export.Tag, Name = followed.Name, ReadOnly = export.ReadOnlyBelow, Cache = FsCache.Shared };
             _vmm.Control.Request(request, [tree]);
             _followed.Add(mount.Id, followed);
             return followed;
@@ -228,5 +229,11 @@ internal sealed unsafe class MountFollower : IDisposable
     }
 
     /// <summary>A mount that the container sees.</summary>
-    private sealed record Followed(ulong Id, int Number, string Name, string Export, string Path);
+    /// <param name="Id">The mount's number in the namespace that is watched.</param>
+    /// <param name="Number">How many were shown before it.</param>
+    /// <param name="Name">Its export.</param>
+    /// <param name="Source">Where that is in the virtio-fs device.</param>
+    /// <param name="Export">The export below which it is mounted.</param>
+    /// <param name="Path">Where below.</param>
+    private sealed record Followed(ulong Id, int Number, string Name, string Source, string Export, string Path);
 }

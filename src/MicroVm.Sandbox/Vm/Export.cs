@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Jail;
 using MicroVm.Linux.Native;
+using MicroVm.VmmControl;
 
 namespace MicroVm.Sandbox.Vm;
 
@@ -13,17 +14,31 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
     /// <summary>Name of the container's root file system, which nothing but its VM is expected to change while it runs.</summary>
     internal const string Rootfs = "rootfs";
 
+    /// <summary>Its path in the virtio-fs device's root directory.</summary>
+    internal string GuestPath => PathOf(File, Name);
+
     /// <summary>
-    /// The same directory as a detached tree of slave mounts, for a mount namespace in which the host's later mounts appear;
-    /// null when the export does not follow them. Where it is not null, <see cref="File"/> is without the mounts below.
+    /// The same directory as a detached tree with the mounts below it, each of which becomes an export of its own; null when
+    /// there are none to be shown. Where it is not null, <see cref="File"/> is without them. The tree's mounts are slaves, so
+    /// that the host's later mounts appear in it, or private.
     /// </summary>
-    internal SafeFd? Follows { get; init; }
+    internal SafeFd? Tree { get; init; }
+
+    /// <summary>Nothing can be changed through the mounts of <see cref="Tree"/> below its root either.</summary>
+    internal bool ReadOnlyBelow { get; init; }
 
     /// <summary>There are mounts below the directory on the host, and <see cref="File"/> is without them.</summary>
     internal bool HidesMounts { get; init; }
 
     /// <summary>The container may connect to the host's sockets in this directory.</summary>
     internal bool ShowsSockets { get; init; }
+
+    /// <summary>The path in the virtio-fs device's root directory of a directory or file that is exported as <paramref name="name"/>.</summary>
+    internal static string PathOf(SafeFd file, string name)
+    {
+        Libc.statx_t stat = FileType.Describe(file, name);
+        return FsExportName.PathOf(stat.stx_dev_major, stat.stx_dev_minor, name);
+    }
 
     /// <summary>Opens a directory or a regular file for export.</summary>
     /// <param name="name">Its name in the virtio-fs root directory.</param>
@@ -53,22 +68,28 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
     /// The VMM is given a tree without parents: from an ordinary directory's descriptor it could go up to the host's root.
     /// It is private: whether a detached tree takes part in propagation depends on the kernel's version.
     /// </remarks>
+    /// <param name="name">Its name in the virtio-fs root directory.</param>
+    /// <param name="file">The directory or file; borrowed.</param>
+    /// <param name="type">S_IFDIR or S_IFREG.</param>
+    /// <param name="readOnly">Nothing can be changed through it.</param>
+    /// <param name="what">What messages call it.</param>
+    /// <param name="recursive">With the mounts below it.</param>
+    /// <param name="tree">MS_SLAVE or MS_PRIVATE for a <see cref="Tree"/>; 0 for none.</param>
     /// <exception cref="SandboxException">The kernel refused.</exception>
-    internal static Export Detach(string name, SafeFd file, uint type, bool readOnly, string what, bool recursive = true, bool follows = false, bool showsSockets = false)
+    internal static Export Detach(string name, SafeFd file, uint type, bool readOnly, string what, bool recursive = true, ulong tree = 0)
     {
-        SafeFd? slave = null;
+        SafeFd? below = null;
         try
         {
-            slave = follows ? DetachedMount.Clone(file, readOnly: false, what, recursive, Libc.MS_SLAVE) : null;
-            return new Export(name, DetachedMount.Clone(file, readOnly, what, recursive && !follows, Libc.MS_PRIVATE), readOnly, type == Libc.S_IFREG)
+            below = tree != 0 ? DetachedMount.Clone(file, readOnly: false, what, recursive, tree) : null;
+            return new Export(name, DetachedMount.Clone(file, readOnly, what, recursive && tree == 0, Libc.MS_PRIVATE), readOnly, type == Libc.S_IFREG)
             {
-                Follows = slave,
-                ShowsSockets = showsSockets,
+                Tree = below,
             };
         }
         catch (LinuxException e)
         {
-            slave?.Dispose();
+            below?.Dispose();
             throw new SandboxException($"{what} cannot be shown to the VM: {e.Message}", e);
         }
     }
@@ -76,6 +97,6 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
     public void Dispose()
     {
         File.Dispose();
-        Follows?.Dispose();
+        Tree?.Dispose();
     }
 }

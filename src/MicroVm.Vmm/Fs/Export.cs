@@ -6,7 +6,7 @@ namespace MicroVm.Vmm.Fs;
 internal sealed class Export
 {
     /// <summary>Makes export number <paramref name="index"/>; takes <paramref name="fd"/> over.</summary>
-    public Export(int index, string name, byte[] nameBytes, SafeFd fd, uint type, ExportRules rules)
+    public Export(int index, string name, byte[] nameBytes, SafeFd fd, uint type, ExportRules rules, int device)
     {
         Index = index;
         Name = name;
@@ -14,6 +14,7 @@ internal sealed class Export
         Fd = fd;
         FileType = type;
         Rules = rules;
+        Device = device;
     }
 
     /// <summary>Its number; never used again for another.</summary>
@@ -33,4 +34,7 @@ internal sealed class Export
 
     /// <summary>What the guest may do below it.</summary>
     public ExportRules Rules { get; }
+
+    /// <summary>Number of its file system's folder in <see cref="ExportTable"/>.</summary>
+    public int Device { get; }
 }

@@ -1,6 +1,7 @@
 using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Fs;
 
@@ -11,6 +12,7 @@ internal sealed class ExportTable : IDisposable
     private readonly SafeFd _procSelfFd;
     private Export?[] _byIndex = new Export?[4];
     private ExportRules[] _rules = [];
+    private ulong[] _devices = [];
     private int _count;
 
     /// <summary>Makes an empty table.</summary>
@@ -33,6 +35,29 @@ internal sealed class ExportTable : IDisposable
     /// <summary>The rules with a number that an inode's key holds.</summary>
     public ExportRules RulesOf(in InodeKey key) => Volatile.Read(ref _rules)[key.Rules];
 
+    /// <summary>The number of the folder for a host file system, by its name <c>major:minor</c>; -1 when no export has it.</summary>
+    public int FindDevice(ReadOnlySpan<byte> name)
+    {
+        Span<char> text = stackalloc char[FsExportName.LongestDevice];
+        ulong[] devices = Volatile.Read(ref _devices);
+        for (int i = 0; i < devices.Length; i++)
+        {
+            if (name.Length <= text.Length && FsExportName.TryFormatDevice(devices[i], text, out int length)
+                && Ascii.Equals(name, text[..length]))
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+
+    /// <summary>How many host file systems have a folder.</summary>
+    public int DeviceCount => Volatile.Read(ref _devices).Length;
+
+    /// <summary>The st_dev of a folder, as <see cref="InodeKey.DeviceOf"/> has it.</summary>
+    public ulong DeviceOf(int folder) => Volatile.Read(ref _devices)[folder];
+
     /// <summary>Adds an export; takes its descriptor over, also when it cannot be added.</summary>
     /// <param name="source">What to add.</param>
     /// <param name="error">Why not: a sentence for the user.</param>
@@ -41,8 +66,9 @@ internal sealed class ExportTable : IDisposable
         byte[] name = Encoding.UTF8.GetBytes(source.Name);
         SafeFd? path = null;
         uint type = 0;
+        ulong device = 0;
         using SafeFd given = source.Fd;
-        error = CheckName(source.Name, name) ?? TryOpenPath(given, source.Name, out path, out type);
+        error = CheckName(source.Name, name) ?? TryOpenPath(given, source.Name, out path, out type, out device);
         if (error is not null)
         {
             path?.Dispose();
@@ -58,6 +84,14 @@ internal sealed class ExportTable : IDisposable
                 return false;
             }
 
+            int folder = InternDevice(device);
+            if (folder < 0)
+            {
+                path.Dispose();
+                error = $"export '{source.Name}' is on another file system than all before, of which there were {InodeKey.MaxHomes} already: restart the VM";
+                return false;
+            }
+
             if (_count == _byIndex.Length)
             {
                 Export?[] larger = new Export?[_count * 2];
@@ -65,7 +99,7 @@ internal sealed class ExportTable : IDisposable
                 Volatile.Write(ref _byIndex, larger);
             }
 
-            _byIndex[_count] = new Export(_count, source.Name, name, path, type, InternRules(source));
+            _byIndex[_count] = new Export(_count, source.Name, name, path, type, InternRules(source), folder);
             Volatile.Write(ref _count, _count + 1);
             return true;
         }
@@ -150,25 +184,38 @@ internal sealed class ExportTable : IDisposable
         return rules;
     }
 
+    // A folder is never removed: the guest may know it.
+    private int InternDevice(ulong device)
+    {
+        int known = Array.IndexOf(_devices, device);
+        if (known < 0 && _devices.Length < InodeKey.MaxHomes)
+        {
+            known = _devices.Length;
+            Volatile.Write(ref _devices, [.. _devices, device]);
+        }
+
+        return known;
+    }
+
     private static string? CheckName(string name, byte[] bytes) =>
         bytes.Length is 0 or > FuseNames.MaxLength || name is "." or ".." || bytes.AsSpan().ContainsAny((byte)'/', (byte)0)
             ? $"export name '{name}' is not one path component of 1 to {FuseNames.MaxLength} bytes: rename it"
             : null;
 
-    private static unsafe uint TypeOf(SafeFd fd)
+    private static uint TypeOf(SafeFd fd, out ulong device)
     {
-        Libc.statx_t stat;
-        byte empty = 0;
-        return Libc.statx(fd.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_TYPE, &stat) == 0 ? stat.stx_mode & Libc.S_IFMT : 0;
+        bool known = FuseServer.StatOnHost(fd.Value, Libc.STATX_TYPE, out Libc.statx_t stat) == 0;
+        device = known ? InodeKey.DeviceOf(stat) : 0;
+        return known ? stat.stx_mode & Libc.S_IFMT : 0;
     }
 
     /// <summary>
     /// A descriptor that was opened for I/O would keep a mount writable or a lock held, so that an export keeps an O_PATH
     /// one of the same file.
     /// </summary>
-    private unsafe string? TryOpenPath(SafeFd given, string name, out SafeFd? path, out uint type)
+    private unsafe string? TryOpenPath(SafeFd given, string name, out SafeFd? path, out uint type, out ulong device)
     {
-        type = TypeOf(given);
+        type = TypeOf(given, out device);
         path = null;
         if (type != Libc.S_IFDIR && type != Libc.S_IFREG)
         {

@@ -91,6 +91,11 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         {
             _thread.Loop.Add(_lockTimer.Fd, Libc.EPOLLIN, this);
             _thread.Loop.Add(_server.Waiters.Wake.Fd, Libc.EPOLLIN, this);
+            if (_server.Events.Fd is { } events)
+            {
+                _thread.Loop.Add(events, Libc.EPOLLIN, this);
+                _thread.Loop.Add(_server.Events.Timer.Fd, Libc.EPOLLIN, this);
+            }
         }
 
         Serve();
@@ -102,6 +107,16 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         {
             _ = _queue.Kick.Drain();
             Serve();
+        }
+        else if (fd == _server.Events.Fd)
+        {
+            _server.Events.Collect();
+            TellEvents();
+        }
+        else if (fd == _server.Events.Timer.Fd)
+        {
+            _server.Events.EndPause();
+            TellEvents();
         }
         else
         {
@@ -123,6 +138,11 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         {
             _thread.Loop.Remove(_lockTimer.Fd);
             _thread.Loop.Remove(_server.Waiters.Wake.Fd);
+            if (_server.Events.Fd is { } events)
+            {
+                _thread.Loop.Remove(events);
+                _thread.Loop.Remove(_server.Events.Timer.Fd);
+            }
         }
     }
 
@@ -152,8 +172,12 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
             if (written == FuseServer.Deferred)
             {
                 // A lock that has just been taken may be given up at once: look again soon.
-                _waitMilliseconds = ShortestWaitMilliseconds;
-                _lockTimer!.Set(_waitMilliseconds);
+                if (_server.Waiters.Count > 0)
+                {
+                    _waitMilliseconds = ShortestWaitMilliseconds;
+                    _lockTimer!.Set(_waitMilliseconds);
+                }
+
                 continue;
             }
 
@@ -170,6 +194,11 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         if (waiting > 0)
         {
             Publish();
+        }
+
+        if (_lockTimer is not null)
+        {
+            TellEvents();
         }
 
         if (_server.LockReleases != _releasesSeen && _lockTimer is not null)
@@ -210,6 +239,15 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         {
             _waitMilliseconds = progress ? ShortestWaitMilliseconds : Math.Min(_waitMilliseconds * 2, LongestWaitMilliseconds);
             _lockTimer!.Set(Math.Max(_waitMilliseconds, ShortestWaitMilliseconds));
+        }
+    }
+
+    private void TellEvents()
+    {
+        if (!_queue.IsBroken && _server.Events.TryFinish(out ushort head, out uint written))
+        {
+            _queue.PushUsed(head, written);
+            Publish();
         }
     }
 

@@ -135,6 +135,20 @@ internal sealed unsafe class FuseRequest : IDisposable
         return result != 0 ? result : FuseNames.CheckComponent(new ReadOnlySpan<byte>(second, secondLength));
     }
 
+    /// <summary>The first or second name of the request, once it was read.</summary>
+    public ReadOnlySpan<byte> NameAt(int index)
+    {
+        ReadOnlySpan<byte> names = new(Names, NamesLength);
+        int length = names.IndexOf((byte)0);
+        if (index == 0 || length < 0)
+        {
+            return names[..Math.Max(length, 0)];
+        }
+
+        names = names[(length + 1)..];
+        return names[..Math.Max(names.IndexOf((byte)0), 0)];
+    }
+
     /// <summary>
     /// Takes the one or two strings, each ended by a NUL, that make up the rest of the request.
     /// </summary>

@@ -19,9 +19,9 @@ internal sealed unsafe partial class FuseServer
         blksize = 4096,
     };
 
-    private void FillAttributes(in Libc.statx_t stat, out fuse_attr attr) => attr = new fuse_attr
+    private void FillAttributes(in Libc.statx_t stat, int home, out fuse_attr attr) => attr = new fuse_attr
     {
-        ino = _numbers.Map(InodeKey.DeviceOf(stat), stat.stx_ino),
+        ino = NumberOf(home, stat),
         size = stat.stx_size,
         blocks = stat.stx_blocks,
         atime = (ulong)stat.stx_atime.tv_sec,
@@ -40,7 +40,7 @@ internal sealed unsafe partial class FuseServer
 
     private int GetAttributes(FuseRequest r)
     {
-        if (r.NodeId == Fuse.FUSE_ROOT_ID)
+        if (IsSynthesised(r.NodeId))
         {
             fuse_attr_out root = default;
             RootAttributes(out root.attr);
@@ -66,7 +66,7 @@ internal sealed unsafe partial class FuseServer
 
         _inodes.Refresh(inode, stat);
         fuse_attr_out reply = new() { attr_valid = ExportRules.ValidSeconds };
-        FillAttributes(stat, out reply.attr);
+        FillAttributes(stat, inode.Key.Home, out reply.attr);
         return r.Reply(reply);
     }
 
@@ -77,7 +77,7 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        if (r.NodeId == Fuse.FUSE_ROOT_ID)
+        if (IsSynthesised(r.NodeId))
         {
             fuse_statx_out root = default;
             root.stat.mask = Libc.STATX_BASIC_STATS;
@@ -110,7 +110,7 @@ internal sealed unsafe partial class FuseServer
             uid = stat.stx_uid,
             gid = stat.stx_gid,
             mode = stat.stx_mode,
-            ino = _numbers.Map(InodeKey.DeviceOf(stat), stat.stx_ino),
+            ino = NumberOf(inode.Key.Home, stat),
             size = stat.stx_size,
             blocks = stat.stx_blocks,
             atime = Time(stat.stx_atime),
@@ -242,7 +242,7 @@ internal sealed unsafe partial class FuseServer
     private int StatFs(FuseRequest r)
     {
         fuse_statfs_out reply = default;
-        if (r.NodeId == Fuse.FUSE_ROOT_ID)
+        if (IsSynthesised(r.NodeId))
         {
             (reply.st.bsize, reply.st.frsize, reply.st.namelen) = (4096, 4096, FuseNames.MaxLength);
             return r.Reply(reply);
@@ -278,7 +278,7 @@ internal sealed unsafe partial class FuseServer
     private int PinForChange(ulong nodeId, out InodePin inode)
     {
         inode = default;
-        if (nodeId == Fuse.FUSE_ROOT_ID)
+        if (IsSynthesised(nodeId))
         {
             return Fail(Errno.EROFS);
         }

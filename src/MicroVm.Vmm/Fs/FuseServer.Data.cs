@@ -142,7 +142,7 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        if (directory && r.NodeId == Fuse.FUSE_ROOT_ID)
+        if (directory && IsSynthesised(r.NodeId))
         {
             return 0;
         }
@@ -159,7 +159,7 @@ internal sealed unsafe partial class FuseServer
     /// <summary>Writes back the file systems that exports lie on: of one inode, or of all writable exports for the root.</summary>
     private int SyncFs(FuseRequest r)
     {
-        if (r.NodeId != Fuse.FUSE_ROOT_ID)
+        if (!IsSynthesised(r.NodeId))
         {
             if (!_inodes.TryPin(r.NodeId, out InodePin inode))
             {
@@ -174,7 +174,7 @@ internal sealed unsafe partial class FuseServer
         int result = 0;
         for (int i = 0; i < _exports.HighWater; i++)
         {
-            if (_exports[i] is { Rules.ReadOnly: false } export)
+            if (_exports[i] is { Rules.ReadOnly: false } export && IsIn(export, r.NodeId))
             {
                 int fd = _exports.Duplicate(export, out _);
                 if (fd >= 0)

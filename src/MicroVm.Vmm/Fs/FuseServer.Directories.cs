@@ -18,10 +18,10 @@ internal sealed unsafe partial class FuseServer
 
     private int OpenDirectory(FuseRequest r)
     {
-        if (r.NodeId == Fuse.FUSE_ROOT_ID)
+        if (IsSynthesised(r.NodeId))
         {
             return _handles.TryReserve()
-                ? r.Reply(new fuse_open_out { fh = _handles.Add(Fuse.FUSE_ROOT_ID, HandleKind.Root, -1, Libc.O_RDONLY) })
+                ? r.Reply(new fuse_open_out { fh = _handles.Add(r.NodeId, HandleKind.Root, -1, Libc.O_RDONLY) })
                 : Fail(Errno.ENFILE);
         }
 
@@ -59,7 +59,7 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.EINVAL);
         }
 
-        if (r.NodeId == Fuse.FUSE_ROOT_ID)
+        if (IsSynthesised(r.NodeId))
         {
             return ReadRoot(r, read, plus);
         }
@@ -89,6 +89,7 @@ internal sealed unsafe partial class FuseServer
 
         ulong used = 0;
         bool first = true;
+        bool mayHaveDevices = !plus && DeviceMark.IsFolder(handle.Fd);
         while (true)
         {
             // A batch that is larger than what fits is read again by the next request. Records of an answer are longer
@@ -106,6 +107,11 @@ internal sealed unsafe partial class FuseServer
             for (int at = 0; at + SmallestDirent <= n;)
             {
                 byte* record = r.Scratch + at;
+                if (mayHaveDevices && record[DirentType] == Libc.S_IFREG >> 12)
+                {
+                    record[DirentType] = TypeOfChild(inode, record + DirentName);
+                }
+
                 ulong length = EmitEntry(r, inode, rules, record, used, read.size, plus);
                 if (length == 0)
                 {
@@ -116,6 +122,23 @@ internal sealed unsafe partial class FuseServer
                 at += *(ushort*)(record + DirentLength);
             }
         }
+    }
+
+    /// <summary>The type of what getdents64(2) calls a regular file, which may be a marked one.</summary>
+    private static byte TypeOfChild(in InodePin directory, byte* name)
+    {
+        Libc.statx_t stat = default; // DT_UNKNOWN of what has just gone
+        if (Libc.statx(directory.Fd, name, StatFlags, Libc.STATX_BASIC_STATS, &stat) == 0 && DeviceMark.IsLikely(stat))
+        {
+            int fd = OpenBeneath(directory.Fd, name, Libc.O_PATH, 0);
+            if (fd >= 0)
+            {
+                DeviceMark.Apply(fd, ref stat);
+                _ = Libc.close(fd);
+            }
+        }
+
+        return (byte)((stat.stx_mode & Libc.S_IFMT) >> 12);
     }
 
     /// <summary>Puts one entry of getdents64(2) into the answer.</summary>
@@ -133,7 +156,7 @@ internal sealed unsafe partial class FuseServer
 
         fuse_dirent dirent = new()
         {
-            ino = _numbers.Map(directory.Key.Device, *(ulong*)record),
+            ino = NumberOf(directory.Key.Home, directory.Key.Device, *(ulong*)record),
             off = *(ulong*)(record + DirentOffset),
             namelen = (uint)length,
             type = record[DirentType],
@@ -167,10 +190,10 @@ internal sealed unsafe partial class FuseServer
         return total;
     }
 
-    /// <summary>Lists the synthesised root: ".", "..", then the exports, whose numbers give the offsets.</summary>
+    /// <summary>Lists a synthesised directory: ".", "..", then the exports, whose numbers give the offsets.</summary>
     private int ReadRoot(FuseRequest r, in fuse_read_in read, bool plus)
     {
-        if (!_handles.TryPin(read.fh, Fuse.FUSE_ROOT_ID, HandleKind.Root, out HandlePin handle))
+        if (!_handles.TryPin(read.fh, r.NodeId, HandleKind.Root, out HandlePin handle))
         {
             return Fail(Errno.EBADF);
         }
@@ -181,7 +204,7 @@ internal sealed unsafe partial class FuseServer
         for (ulong position = read.offset; position < FirstExport + (ulong)_exports.HighWater; position++)
         {
             Export? export = position < FirstExport ? null : _exports[(int)(position - FirstExport)];
-            if (position >= FirstExport && export is null)
+            if (position >= FirstExport && (export is null || !IsIn(export, r.NodeId)))
             {
                 continue;
             }

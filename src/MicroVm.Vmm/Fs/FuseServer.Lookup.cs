@@ -73,7 +73,7 @@ internal sealed unsafe partial class FuseServer
         }
 
         ReadOnlySpan<byte> text = new(name, length);
-        if (r.NodeId == Fuse.FUSE_ROOT_ID)
+        if (IsSynthesised(r.NodeId))
         {
             return LookupExport(r, text);
         }
@@ -88,7 +88,7 @@ internal sealed unsafe partial class FuseServer
         fuse_entry_out entry;
         if (FuseNames.IsDot(text) || (FuseNames.IsDotDot(text) && parent.IsExportRoot))
         {
-            error = LookupSelf(parent, rules, out entry);
+            error = LookupSelf(parent, out entry);
         }
         else
         {
@@ -128,15 +128,21 @@ internal sealed unsafe partial class FuseServer
         fuse_entry_out entry = default;
         if (FuseNames.IsDot(name) || FuseNames.IsDotDot(name))
         {
-            entry.nodeid = Fuse.FUSE_ROOT_ID;
+            entry.nodeid = r.NodeId;
             RootAttributes(out entry.attr);
             return r.Reply(entry);
+        }
+
+        int device = r.NodeId == Fuse.FUSE_ROOT_ID ? _exports.FindDevice(name) : -1;
+        if (device >= 0)
+        {
+            return r.Reply(DeviceEntry(device));
         }
 
         int error = FuseNames.CheckComponent(name);
         if (error == 0)
         {
-            error = _exports.Find(name) is { } export ? LookupExportRoot(export, out entry) : Fail(Errno.ENOENT);
+            error = _exports.Find(name) is { } export && IsIn(export, r.NodeId) ? LookupExportRoot(export, out entry) : Fail(Errno.ENOENT);
         }
 
         return error != 0 ? error : Entry(r, entry);
@@ -159,6 +165,7 @@ internal sealed unsafe partial class FuseServer
 
         byte none = 0;
         FreshInode fresh = new() { Fd = fd, Export = export.Index, Parent = InodeEntry.None, Name = &none };
+        fresh.Key = new InodeKey(0, 0, InodeKey.RightsOf(export.Rules.Index, false, _hasSubmounts ? export.Device : 0), 0);
         int error = Adopt(ref fresh, export.Rules, out ulong node);
         if (error != 0)
         {
@@ -174,7 +181,7 @@ internal sealed unsafe partial class FuseServer
         }
 
         // Exports come and go, and a name may come back for another tree: it is looked up each time.
-        FillEntry(node, export.Rules, fresh.Stat, out entry);
+        FillEntry(node, fresh.Key.Home, fresh.Stat, out entry);
         entry.entry_valid = 0;
         return 0;
     }
@@ -184,7 +191,7 @@ internal sealed unsafe partial class FuseServer
     {
         for (int i = 0; i < _exports.HighWater; i++)
         {
-            if (_exports[i] is { } export && export.Rules.Index == key.Rules)
+            if (_exports[i] is { } export && export.Rules.Index == key.Rules && (!_hasSubmounts || export.Device == key.Home))
             {
                 int fd = _exports.Duplicate(export, out _);
                 bool found = fd >= 0 && StatOnHost(fd, StatMask, out Libc.statx_t stat) == 0
@@ -200,13 +207,13 @@ internal sealed unsafe partial class FuseServer
         return InodeEntry.None;
     }
 
-    private int LookupSelf(in InodePin inode, ExportRules rules, out fuse_entry_out entry)
+    private int LookupSelf(in InodePin inode, out fuse_entry_out entry)
     {
         entry = default;
         int error = StatDescriptor(inode.Fd, StatMask, out Libc.statx_t stat);
         if (error == 0)
         {
-            FillEntry(_inodes.AddReference(inode), rules, stat, out entry);
+            FillEntry(_inodes.AddReference(inode), inode.Key.Home, stat, out entry);
         }
 
         return error;
@@ -240,7 +247,7 @@ internal sealed unsafe partial class FuseServer
             }
         }
 
-        FillEntry(node, rules, stat, out entry);
+        FillEntry(node, parent.Key.Home, stat, out entry);
         return 0;
     }
 
@@ -299,7 +306,7 @@ internal sealed unsafe partial class FuseServer
         if (error == 0 && (fresh.Export != InodeEntry.None || (fresh.MountId != 0 && fresh.MountId != mount)))
         {
             error = Result(Libc.fstatfs(fresh.Fd, &fileSystem));
-            rights = InodeKey.RightsOf(rules.Index, (fileSystem.f_flags & Libc.ST_RDONLY) != 0);
+            rights = InodeKey.RightsOf(rules.Index, (fileSystem.f_flags & Libc.ST_RDONLY) != 0, fresh.Key.Home);
             fresh.IsOverlay = fileSystem.f_type == Libc.OVERLAYFS_SUPER_MAGIC;
         }
 
@@ -331,7 +338,7 @@ internal sealed unsafe partial class FuseServer
         return links;
     }
 
-    private void FillEntry(ulong node, ExportRules rules, in Libc.statx_t stat, out fuse_entry_out entry)
+    private void FillEntry(ulong node, int home, in Libc.statx_t stat, out fuse_entry_out entry)
     {
         entry = new fuse_entry_out
         {
@@ -339,6 +346,6 @@ internal sealed unsafe partial class FuseServer
             entry_valid = ExportRules.ValidSeconds,
             attr_valid = ExportRules.ValidSeconds,
         };
-        FillAttributes(stat, out entry.attr);
+        FillAttributes(stat, home, out entry.attr);
     }
 }

@@ -11,7 +11,7 @@ internal sealed unsafe partial class FuseServer
     {
         if (!_inodes.TryPin(r.NodeId, out InodePin inode))
         {
-            return r.NodeId == Fuse.FUSE_ROOT_ID ? Fail(Errno.EINVAL) : Fail(Errno.ESTALE);
+            return IsSynthesised(r.NodeId) ? Fail(Errno.EINVAL) : Fail(Errno.ESTALE);
         }
 
         using InodePin pinned = inode;
@@ -102,6 +102,10 @@ internal sealed unsafe partial class FuseServer
         if (error != 0)
         {
             _ = Libc.unlinkat(parent.Fd, name, 0);
+        }
+        else
+        {
+            DeviceMark.WriteFolder(parent.Fd);
         }
 
         return ReplyNewEntry(r, parent, name, error);
@@ -228,12 +232,14 @@ internal sealed unsafe partial class FuseServer
         {
             _inodes.Rename(moved, to, newName);
             RefreshChanged(moved);
+            MarkFolder(moved, to);
         }
 
         if (knownNew)
         {
             _inodes.Rename(exchanged, from, oldName);
             RefreshChanged(exchanged);
+            MarkFolder(exchanged, from);
         }
 
         return 0;
@@ -259,6 +265,14 @@ internal sealed unsafe partial class FuseServer
         child = default;
         return Libc.statx(parent.Fd, name, StatFlags, StatMask, &stat) == 0 && IsOnMountOf(parent, stat)
             && _inodes.TryPinKnown(new InodeKey(stat, parent.Key.Rights), stat, parent, name, out child);
+    }
+
+    private static void MarkFolder(in InodePin inode, in InodePin folder)
+    {
+        if (inode.FileType is Libc.S_IFCHR or Libc.S_IFBLK)
+        {
+            DeviceMark.WriteFolder(folder.Fd);
+        }
     }
 
     /// <summary>A change may have copied an overlay's inode up.</summary>
@@ -306,6 +320,7 @@ internal sealed unsafe partial class FuseServer
         }
 
         RefreshChanged(inode);
+        MarkFolder(inode, parent);
         return ReplyNewEntry(r, parent, name, error);
     }
 

@@ -35,7 +35,7 @@ internal sealed unsafe partial class FuseServer
 
         if (!_inodes.TryPin(r.NodeId, out InodePin inode))
         {
-            return r.NodeId == Fuse.FUSE_ROOT_ID ? Fail(Errno.EISDIR) : Fail(Errno.ESTALE);
+            return IsSynthesised(r.NodeId) ? Fail(Errno.EISDIR) : Fail(Errno.ESTALE);
         }
 
         using InodePin pinned = inode;
@@ -221,7 +221,7 @@ internal sealed unsafe partial class FuseServer
         if (error == 0 && _inodes.TryPin(node, out InodePin inode))
         {
             using InodePin pinned = inode;
-            FillEntry(node, rules, stat, out fuse_entry_out entry);
+            FillEntry(node, parent.Key.Home, stat, out fuse_entry_out entry);
             error = AddHandle(inode, HandleKind.File, fd, flags, out fuse_open_out open);
             return ReplyEntryAndOpen(r, error, entry, open);
         }

@@ -26,14 +26,13 @@ internal sealed unsafe partial class FuseServer
     /// the host clears set-id bits, which saves the guest a request for each write. POSIX_ACL: the guest's kernel enforces the
     /// host's ACLs, which the host has no reason to do to this process. Not asked for: WRITEBACK_CACHE (data
     /// of a killed VM would be lost, and the guest's clock would set times), EXPORT_SUPPORT (node ids do not outlive the guest's references, so a file
-    /// handle that is not in its cache is stale anyway), SUBMOUNTS (one st_dev; <see cref="InodeNumbers"/> keeps inode
-    /// numbers apart).
+    /// handle that is not in its cache is stale anyway).
     /// </summary>
     private const uint WantedFlags =
         Fuse.FUSE_ASYNC_READ | Fuse.FUSE_ATOMIC_O_TRUNC | Fuse.FUSE_BIG_WRITES | Fuse.FUSE_DONT_MASK
         | Fuse.FUSE_AUTO_INVAL_DATA | Fuse.FUSE_DO_READDIRPLUS | Fuse.FUSE_READDIRPLUS_AUTO | Fuse.FUSE_ASYNC_DIO
         | Fuse.FUSE_PARALLEL_DIROPS | Fuse.FUSE_MAX_PAGES | Fuse.FUSE_CACHE_SYMLINKS | Fuse.FUSE_HANDLE_KILLPRIV_V2
-        | Fuse.FUSE_INIT_EXT | Fuse.FUSE_POSIX_LOCKS | Fuse.FUSE_FLOCK_LOCKS
+        | Fuse.FUSE_SUBMOUNTS | Fuse.FUSE_INIT_EXT | Fuse.FUSE_POSIX_LOCKS | Fuse.FUSE_FLOCK_LOCKS
         | Fuse.FUSE_POSIX_ACL | Fuse.FUSE_SETXATTR_EXT;
 
     /// <summary>
@@ -76,9 +75,10 @@ internal sealed unsafe partial class FuseServer
         reply.minor = Math.Min(init.minor, NewestMinor);
         reply.max_readahead = init.max_readahead;
         reply.flags = WantedFlags & init.flags;
+        _hasSubmounts = (reply.flags & Fuse.FUSE_SUBMOUNTS) != 0;
         bool extended = (init.flags & Fuse.FUSE_INIT_EXT) != 0;
-        reply.flags2 = extended ? init.flags2 & NoFlushLocalLocks : 0;
-        _locksStayInGuest = reply.flags2 != 0;
+        reply.flags2 = extended ? init.flags2 & (NoFlushLocalLocks | (Events.Fd is null ? 0 : HostEventsFlag)) : 0;
+        _locksStayInGuest = (reply.flags2 & NoFlushLocalLocks) != 0;
         _setXattrIsLong = (reply.flags & Fuse.FUSE_SETXATTR_EXT) != 0;
         _guestStripsSetGid = reply.minor >= StrippingMinor;
         reply.max_background = MaxBackground;

@@ -35,7 +35,7 @@ internal sealed unsafe partial class FuseServer
 
         if (!_inodes.TryPin(r.NodeId, out InodePin inode))
         {
-            return Fail(r.NodeId == Fuse.FUSE_ROOT_ID ? Errno.ENODATA : Errno.ESTALE);
+            return Fail(IsSynthesised(r.NodeId) ? Errno.ENODATA : Errno.ESTALE);
         }
 
         using InodePin pinned = inode;
@@ -58,7 +58,7 @@ internal sealed unsafe partial class FuseServer
 
         if (!_inodes.TryPin(r.NodeId, out InodePin inode))
         {
-            return r.NodeId == Fuse.FUSE_ROOT_ID ? ReplyXattr(r, list.size, 0) : Fail(Errno.ESTALE);
+            return IsSynthesised(r.NodeId) ? ReplyXattr(r, list.size, 0) : Fail(Errno.ESTALE);
         }
 
         using InodePin pinned = inode;

@@ -36,7 +36,6 @@ internal sealed unsafe partial class FuseServer : IDisposable
     private readonly InodeTable _inodes;
     private readonly HandleTable _handles;
     private readonly LockTable _locks;
-    private readonly InodeNumbers _numbers = new();
     private readonly bool _stripSetId;
     private volatile bool _initialised;
 
@@ -128,7 +127,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
             return request.Finish(-(int)Errno.EIO);
         }
 
-        int result = Dispatch(request, opcode);
+        int result = Events.Watched == 0 ? Dispatch(request, opcode) : DispatchWatched(request, opcode);
         return result == FuseRequest.Deferred ? Deferred : request.Finish(result);
     }
 
@@ -137,6 +136,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
     {
         _initialised = false;
         Waiters.InterruptAll();
+        Events.Clear(dropRequest: false);
         _locks.Clear();
         _handles.Clear();
         _inodes.Clear();
@@ -147,6 +147,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
     {
         EndSession();
         Waiters.Dispose();
+        Events.Dispose();
         _locks.Dispose();
         _handles.Dispose();
         _inodes.Dispose();
@@ -223,6 +224,8 @@ internal sealed unsafe partial class FuseServer : IDisposable
         FuseOpcode.FUSE_GETLK => GetLock(r),
         FuseOpcode.FUSE_SETLK => SetLock(r, wait: false),
         FuseOpcode.FUSE_SETLKW => SetLock(r, wait: true),
+        FuseOpcode.FUSE_WATCH => Watch(r),
+        FuseOpcode.FUSE_EVENTS => WaitForEvents(r),
 
         // ACCESS: the kernel checks permissions itself.
         // POLL, BMAP: it falls back. What is unknown is answered the same way, as the protocol wants.

@@ -59,6 +59,9 @@ internal unsafe struct InodeEntry
     /// <summary>Whether other names of its number are this inode.</summary>
     public LinkKind Links;
 
+    /// <summary>The guest is told of what others do to it.</summary>
+    public bool IsWatched;
+
     /// <summary>The table of keys leads to it.</summary>
     public bool IsHashed;
 

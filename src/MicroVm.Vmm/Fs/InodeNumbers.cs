@@ -1,61 +1,24 @@
 namespace MicroVm.Vmm.Fs;
 
 /// <summary>
-/// Turns the host's (device, inode number) into the one inode number that the guest sees, since all exports and what is
-/// mounted beneath them are one file system to it. The first device's numbers stay as they are; another device's get
-/// its index in their upper 16 bits. Numbers that need those bits themselves are hashed to 63 bits with bit 63 set.
+/// Turns the host's (device, inode number) into the inode number that the guest sees. In a file system of the guest, the inodes of
+/// its own host file system keep their numbers. Those of others, which are mounted below on the host, get a hash of device and
+/// number with bit 63 set. So a number depends on nothing but its inode and its file system: it is the same after a restart and
+/// in whatever order things were mounted.
 /// </summary>
-/// <remarks>Any thread. Allocates only when it meets a device for the first time.</remarks>
-internal sealed class InodeNumbers
+internal static class InodeNumbers
 {
-    /// <summary>The inode number of the synthesised root directory.</summary>
-    public const ulong Root = (0x7FFFul << NumberBits) | 1;
-
-    private const int NumberBits = 48;
-    private const int MaxDevices = 0x7FFF;
-    private readonly Lock _lock = new();
-    private readonly Dictionary<ulong, uint> _devices = [];
-    private readonly ulong _secret = (ulong)Random.Shared.NextInt64() | 1;
-    private ulong _lastDevice = ulong.MaxValue;
-    private uint _lastIndex;
+    /// <summary>The inode number of the synthesised directories.</summary>
+    public const ulong Root = (0x7FFFul << 48) | 1;
 
     /// <summary>The guest's number for inode <paramref name="number"/> of <paramref name="device"/>.</summary>
-    public ulong Map(ulong device, ulong number)
-    {
-        uint index = IndexOf(device);
-        return index < MaxDevices && number >> NumberBits == 0
-            ? ((ulong)index << NumberBits) | number
-            : Hash(device, number) | (1ul << 63);
-    }
+    /// <param name="home">The device of the guest's file system.</param>
+    /// <param name="device">The inode's device.</param>
+    /// <param name="number">The host's number.</param>
+    public static ulong Map(ulong home, ulong device, ulong number) =>
+        device == home ? number : Mix(Mix(number) + device) | (1ul << 63);
 
-    private uint IndexOf(ulong device)
-    {
-        lock (_lock)
-        {
-            if (device == _lastDevice)
-            {
-                return _lastIndex;
-            }
-
-            if (!_devices.TryGetValue(device, out uint index))
-            {
-                index = (uint)_devices.Count;
-                if (index >= MaxDevices)
-                {
-                    return MaxDevices;
-                }
-
-                _devices.Add(device, index);
-            }
-
-            (_lastDevice, _lastIndex) = (device, index);
-            return index;
-        }
-    }
-
-    // Two rounds of splitmix64's finaliser: equal inputs give equal numbers, others collide with probability 2^-63.
-    private ulong Hash(ulong device, ulong number) => Mix(Mix(number ^ _secret) + device);
-
+    // splitmix64's finaliser, a bijection: two rounds of it collide for different inodes with probability 2^-63.
     private static ulong Mix(ulong x)
     {
         x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;

@@ -70,6 +70,21 @@ internal sealed unsafe partial class InodeTable
         }
     }
 
+    /// <summary>Keeps an inode in a full table, or no more; false when there is none.</summary>
+    public bool SetWatched(ulong nodeId, bool watched)
+    {
+        lock (Gate)
+        {
+            int index = Slots.Find(nodeId);
+            if (index >= 0)
+            {
+                Slots.Entry(index)->IsWatched = watched;
+            }
+
+            return index >= 0;
+        }
+    }
+
     /// <summary>A handle was closed.</summary>
     public void RemoveOpen(ulong nodeId)
     {
@@ -345,7 +360,7 @@ internal sealed unsafe partial class InodeTable
         {
             _evictionHand = _evictionHand + 1 < Slots.HighWater ? _evictionHand + 1 : 0;
             InodeEntry* e = Slots.At(_evictionHand);
-            if (e is null || e->Pins > 0 || e->Opens > 0 || e->Children > 0 || e->Export != None || _evictionHand == kept)
+            if (e is null || e->Pins > 0 || e->Opens > 0 || e->Children > 0 || e->Export != None || e->IsWatched || _evictionHand == kept)
             {
                 continue;
             }

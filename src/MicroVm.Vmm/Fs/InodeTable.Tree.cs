@@ -10,6 +10,21 @@ internal sealed unsafe partial class InodeTable
     private const int MostBetween = 256;
     private const int MostDepth = 1 << 16;
 
+    /// <summary>Copies the name that led to an inode last.</summary>
+    /// <param name="nodeId">The guest's id of it.</param>
+    /// <param name="name">Room for <see cref="FuseNames.MaxLength"/> bytes and a NUL.</param>
+    /// <returns>The name's length; 0 when there is none.</returns>
+    public int CopyNameOf(ulong nodeId, byte* name)
+    {
+        lock (Gate)
+        {
+            int index = Slots.Find(nodeId);
+            CopyName(index < 0 ? null : Slots.Entry(index)->Name, name);
+        }
+
+        return new ReadOnlySpan<byte>(name, FuseNames.MaxLength + 1).IndexOf((byte)0);
+    }
+
     /// <summary>The guest renamed a pinned inode.</summary>
     public void Rename(in InodePin pin, in InodePin parent, byte* name)
     {

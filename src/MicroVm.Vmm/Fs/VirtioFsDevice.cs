@@ -142,6 +142,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         _timer = null;
         _server.EndSession();
         _server.Waiters.Clear();
+        _server.Events.Clear(dropRequest: true);
     }
 
     /// <inheritdoc/>
@@ -153,6 +154,8 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         add(Name + ".handles", _server.HandleCount);
         add(Name + ".idle_descriptors", _server.IdleCount);
         add(Name + ".locks", _server.LockCount);
+        add(Name + ".watched", _server.Events.Watched);
+        add(Name + ".events_lost", _server.Events.Lost);
     }
 
     /// <inheritdoc/>

@@ -84,6 +84,8 @@ public enum SystemCall
     epoll_wait = 232,
     epoll_ctl = 233,
     tgkill = 234,
+    inotify_add_watch = 254,
+    inotify_rm_watch = 255,
     openat = 257,
     mkdirat = 258,
     mknodat = 259,

@@ -85,6 +85,9 @@ public static class SystemCallSets
         SystemCall.geteuid, SystemCall.getegid, SystemCall.getuid, SystemCall.setresuid, SystemCall.setresgid, SystemCall.setgroups,
         SystemCall.capget, SystemCall.capset, SystemCall.umask, SystemCall.fchdir, SystemCall.faccessat,
         SystemCall.faccessat2, SystemCall.timerfd_settime,
+
+        // What others change of the files that the guest watches.
+        SystemCall.inotify_add_watch, SystemCall.inotify_rm_watch,
     ];
 
     private static readonly SystemCall[] Network = [SystemCall.readv, SystemCall.writev, SystemCall.timerfd_settime];

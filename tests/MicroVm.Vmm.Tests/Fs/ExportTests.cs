@@ -198,10 +198,31 @@ public sealed class ExportTests : IDisposable
     }
 
     [SkippableFact]
+    public void Each_file_system_is_a_folder_that_the_guest_mounts_by_itself()
+    {
+        Skip.IfNot(Directory.Exists("/proc/self"), "needs procfs");
+        using FuseClient fs = new(FuseClient.Export("a", "/proc/sys"), FuseClient.Export("c", _tree.Share));
+        Libc.statx_t stat = TempTree.Stat(_tree.Share);
+        string name = $"{stat.stx_dev_major}:{stat.stx_dev_minor}";
+        fuse_entry_out folder = fs.Lookup(1, name);
+        Assert.Equal(Fuse.FUSE_ATTR_SUBMOUNT, folder.attr.flags);
+        fuse_entry_out c = fs.Lookup(folder.nodeid, "c");
+        Assert.Equal((fs.Lookup(1, "c").nodeid, stat.stx_ino), (c.nodeid, c.attr.ino));
+        Assert.Equal(Errno.ENOENT, fs.LookupError(folder.nodeid, "a"));
+        Assert.Equal(Errno.ENOENT, fs.LookupError(folder.nodeid, name));
+        Assert.Equal([".", "..", "c"], fs.List(folder.nodeid, plus: false).Select(e => e.Name));
+        Assert.Equal(Errno.EROFS, fs.Error(FuseOpcode.FUSE_MKDIR, folder.nodeid, FuseClient.Join(new byte[8], FuseClient.Text("n"))));
+        Assert.Equal(Errno.ESTALE, fs.LookupError(folder.nodeid + 7, "c"));
+        fs.Init(flags: FuseClient.AllFlags & ~Fuse.FUSE_SUBMOUNTS);
+        Assert.Equal(0u, fs.Lookup(1, name).attr.flags);
+    }
+
+    [SkippableFact]
     public void Inode_numbers_of_different_file_systems_do_not_collide()
     {
         Skip.IfNot(Directory.Exists("/proc/self") && Directory.Exists("/sys/kernel"), "needs procfs and sysfs");
         using FuseClient fs = new(FuseClient.Export("a", "/proc/sys/kernel"), FuseClient.Export("b", "/sys"), FuseClient.Export("c", _tree.Share));
+        fs.Init(flags: FuseClient.AllFlags & ~Fuse.FUSE_SUBMOUNTS);
         fuse_entry_out[] roots = [fs.Lookup(1, "a"), fs.Lookup(1, "b"), fs.Lookup(1, "c")];
         Assert.Equal(3, roots.Select(r => r.attr.ino >> 48).Distinct().Count());
         Assert.Equal(4, roots.Select(r => r.attr.ino).Append(fs.GetAttr(1).ino).Distinct().Count());

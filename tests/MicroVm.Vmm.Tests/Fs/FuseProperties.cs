@@ -11,7 +11,7 @@ namespace MicroVm.Vmm.Tests.Fs;
 public sealed class FuseProperties
 {
     private static readonly FuseOpcode[] Opcodes =
-        [.. Enum.GetValues<FuseOpcode>().Where(o => o is not (FuseOpcode.FUSE_INIT or FuseOpcode.FUSE_DESTROY or FuseOpcode.FUSE_SETLKW))];
+        [.. Enum.GetValues<FuseOpcode>().Where(o => o is not (FuseOpcode.FUSE_INIT or FuseOpcode.FUSE_DESTROY or FuseOpcode.FUSE_SETLKW or FuseOpcode.FUSE_EVENTS))];
 
     private static readonly byte[][] Names =
     [
@@ -50,7 +50,7 @@ public sealed class FuseProperties
             from node in Gen.Elements<ulong>(0ul, 1, 2, 3, 4, 5, 6, 7, ulong.MaxValue)
             from body in args
             from room in Gen.Elements(1, 8, 104, 128, 144, 4096)
-            where opcode is not (FuseOpcode.FUSE_INIT or FuseOpcode.FUSE_DESTROY or FuseOpcode.FUSE_SETLKW)
+            where opcode is not (FuseOpcode.FUSE_INIT or FuseOpcode.FUSE_DESTROY or FuseOpcode.FUSE_SETLKW or FuseOpcode.FUSE_EVENTS)
             select (opcode, node, body, room);
 
         Prop.ForAll(request.ToArbitrary(), r =>

@@ -102,6 +102,11 @@ public sealed class NameOperationTests : IDisposable
             Assert.Equal(Errno.OK, _fs.Rename(_fs.Root, name, _fs.Root, name + "2"));
             Assert.Equal(changed.mode, _fs.Lookup(_fs.Root, name + "2").attr.mode);
             Assert.Equal((mode & Libc.S_IFMT) >> 12, _fs.List(_fs.Root, plus: true).Single(e => e.Name == name + "2").Dirent.type);
+            Assert.Equal((mode & Libc.S_IFMT) >> 12, _fs.List(_fs.Root, plus: false).Single(e => e.Name == name + "2").Dirent.type);
+            ulong other = _fs.MakeDirectory(_fs.Root, name + "d").nodeid;
+            Assert.Equal(Errno.OK, _fs.Rename(_fs.Root, name + "2", other, "moved"));
+            Assert.Equal((mode & Libc.S_IFMT) >> 12, _fs.List(other, plus: false).Single(e => e.Name == "moved").Dirent.type);
+            Assert.Equal(Errno.OK, _fs.Rename(other, "moved", _fs.Root, name + "2"));
             Assert.Equal(FileAttributes.Normal, File.GetAttributes(_tree.At(name + "2")) & (FileAttributes.Normal | FileAttributes.Device));
             Assert.Equal(Errno.EEXIST, _fs.Error(FuseOpcode.FUSE_MKNOD, _fs.Root, FuseClient.NodeArgs(name + "2", mode, device)));
         }

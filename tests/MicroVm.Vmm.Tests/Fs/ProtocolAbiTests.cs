@@ -21,9 +21,9 @@ public class ProtocolAbiTests
     {
         Skip.If(AbiOracle.Missing is not null, AbiOracle.Missing);
 
-        // STATX came with Linux 6.6: older headers do not have it.
+        // STATX came with Linux 6.6: older headers do not have it. WATCH and EVENTS are this project's kernel's.
         List<string> differences = AbiOracle.CompareConstants(typeof(FuseOpcode), Headers);
-        differences.RemoveAll(d => d == "FUSE_STATX: no header declares it");
+        differences.RemoveAll(d => d is "FUSE_STATX: no header declares it" or "FUSE_WATCH: no header declares it" or "FUSE_EVENTS: no header declares it");
         Assert.Empty(differences);
     }
 
@@ -35,7 +35,8 @@ public class ProtocolAbiTests
         foreach (Type type in AbiOracle.Structs(typeof(Fuse).Assembly, typeof(Fuse).Namespace!))
         {
             List<string> found = AbiOracle.CompareStruct(type, Headers);
-            bool newer = type.Name.StartsWith("fuse_statx", StringComparison.Ordinal) || type == typeof(fuse_sx_time);
+            bool newer = type.Name.StartsWith("fuse_statx", StringComparison.Ordinal) || type == typeof(fuse_sx_time)
+                || type == typeof(fuse_watch_in) || type == typeof(fuse_event);
             if (!newer || !found.All(d => d.EndsWith("no header declares it", StringComparison.Ordinal)))
             {
                 differences.AddRange(found);
@@ -48,4 +49,8 @@ public class ProtocolAbiTests
     [Fact]
     public unsafe void Statx_structs_have_the_protocol_documents_sizes() =>
         Assert.Equal((16, 256, 24, 288), (sizeof(fuse_sx_time), sizeof(fuse_statx), sizeof(fuse_statx_in), sizeof(fuse_statx_out)));
+
+    // kernel-config/patches/0019.
+    [Fact]
+    public unsafe void Structs_of_events_have_the_patchs_sizes() => Assert.Equal((8, 24), (sizeof(fuse_watch_in), sizeof(fuse_event)));
 }

@@ -55,4 +55,10 @@ public enum FuseOpcode : uint
     FUSE_TMPFILE = 51,
     FUSE_STATX = 52,
 #pragma warning restore CS1591
+
+    /// <summary>This project's guest kernel (kernel-config/patches): which events of an inode the guest's processes watch.</summary>
+    FUSE_WATCH = 60,
+
+    /// <summary>Of the same kernel: answered with what others did to watched inodes, when they do.</summary>
+    FUSE_EVENTS = 61,
 }

@@ -404,3 +404,21 @@ public struct fuse_copy_file_range_in
     public ulong len;
     public ulong flags;
 }
+
+/// <summary>WATCH, of this project's guest kernel.</summary>
+public struct fuse_watch_in
+{
+    /// <summary>IN_* of inotify(7) that are to be told of the node; 0 for none.</summary>
+    public uint mask;
+    public uint padding;
+}
+
+/// <summary>A record of EVENTS' answer without the name, which follows and ends at a multiple of 8 bytes.</summary>
+public struct fuse_event
+{
+    public ulong nodeid;
+    public uint mask;
+    public uint cookie;
+    public uint namelen;
+    public uint padding;
+}
