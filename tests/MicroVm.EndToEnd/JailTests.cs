@@ -144,6 +144,24 @@ public sealed partial class JailTests
         }
     }
 
+    /// <summary>Who learns where a VMM's code lies learns nothing of another's.</summary>
+    [SkippableFact]
+    public void TheAddressesOfEachVmmAreItsOwn()
+    {
+        Installation.RequireKvm();
+        Skip.If(File.ReadAllText("/proc/sys/kernel/randomize_va_space").Trim() == "0", "this host randomises no addresses");
+        string[] starts = [.. Enumerable.Range(0, 2).Select(_ => StartOfCode())];
+        Assert.NotEqual(starts[0], starts[1]);
+
+        static string StartOfCode()
+        {
+            using BareVm vm = BareVm.StartApart(
+                _ => new() { Kernel = VmmControl.FileReference.FromPath(Installation.GuestProgram("endings.kernel")), CommandLine = "idle", MemoryMiB = 64 }, out int id);
+            TakenOverThread.WaitUntilFiltered(id, "vcpu0");
+            return File.ReadLines($"/proc/{id}/maps").First(l => l.EndsWith("/microvm-vmm", StringComparison.Ordinal)).Split('-')[0];
+        }
+    }
+
     /// <summary>What a file of a process's cgroup holds: in version 1 the controller's own, in version 2 the only one's.</summary>
     internal static string OfCgroup(string proc, string controller, string v1, string v2)
     {
