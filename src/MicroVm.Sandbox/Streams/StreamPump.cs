@@ -68,6 +68,27 @@ internal sealed unsafe class StreamPump : IDisposable
         return true;
     }
 
+    /// <summary>
+    /// Waits until everything was copied, as long as the copying goes on: gives up when the guest sends nothing for <paramref name="quiet"/>,
+    /// when the host's reader takes nothing for <paramref name="blocked"/>, or when more comes than an ended process can have left.
+    /// </summary>
+    /// <returns>False when it gave up.</returns>
+    internal bool Settle(TimeSpan quiet, TimeSpan blocked)
+    {
+        Interlocked.Exchange(ref _progress, Environment.TickCount64);
+        long most = Interlocked.Read(ref _copied) + MaxAfterEnd;
+        while (!_thread.Join(TimeSpan.FromMilliseconds(20)))
+        {
+            if (Interlocked.Read(ref _copied) > most
+                || Environment.TickCount64 - Interlocked.Read(ref _progress) > (_writing ? blocked : quiet).TotalMilliseconds)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     /// <summary>Ends the copying; what was read is written first.</summary>
     public void Dispose()
     {
