@@ -12,7 +12,7 @@ public sealed class WallTests
     private static readonly string[] Projects =
     [
         "MicroVm.Protocol.Generator", "MicroVm.Json", "MicroVm.Linux", "MicroVm.Kvm", "MicroVm.Ttrpc", "MicroVm.Protocol", "MicroVm.Oci", "MicroVm.VmmControl",
-        "MicroVm.Vmm", "MicroVm.Agent", "MicroVm.Sandbox", "MicroVm.Cli",
+        "MicroVm.Vmm", "MicroVm.Agent", "MicroVm.Sandbox", "MicroVm.Cli", "MicroVm.Shim",
     ];
 
     // The VMM and the agent are exposed to the guest: what they do not need is not in them.
