@@ -11,8 +11,8 @@ public sealed class VmShapeTests
     private const int HostCpus = 4;
 
     [Theory]
-    [InlineData(null, 256)]
-    [InlineData(-1L, 256)]
+    [InlineData(null, 1024)]
+    [InlineData(-1L, 1024)]
     [InlineData(16L << 20, 128)]
     [InlineData(64L << 20, 128)]
     [InlineData((64L << 20) + 1, 129)]

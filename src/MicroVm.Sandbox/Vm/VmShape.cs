@@ -18,10 +18,10 @@ namespace MicroVm.Sandbox.Vm;
 public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, string KernelArguments, IReadOnlyList<int> HostCpus)
 {
     /// <summary>
-    /// Memory of a VM whose container has no limit, in MiB: the most that costs no measurable start and less than 3 MiB of the host's
-    /// memory (docs/CALLERS.md, "Size").
+    /// Memory of a VM whose container has no limit, in MiB: a JVM, MySQL or a build fits, and an idle VM has 13 MB more of the host's
+    /// memory than one of 256 (docs/CALLERS.md, "Size"). No more than half of the host's.
     /// </summary>
-    public const int DefaultMemoryMiB = 256;
+    public const int DefaultMemoryMiB = 1024;
 
     /// <summary>Least memory of a VM whose container has a limit, in MiB.</summary>
     public const int LeastLimitedMemoryMiB = 128;
@@ -87,7 +87,7 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
     {
         if (limit is null or <= 0)
         {
-            return without ?? DefaultMemoryMiB;
+            return without ?? (int)Math.Clamp(hostMemoryMiB / 2, LeastLimitedMemoryMiB, DefaultMemoryMiB);
         }
 
         // A limit above the host's memory is legal, as on the host, and then limits nothing.
