@@ -74,6 +74,16 @@ public sealed unsafe class ContainerCgroup : IDisposable
             $"{Path}/{inner}", SafeFd.From(Libc.openat(Directory.Value, inner, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", inner));
     }
 
+    /// <summary>A cgroup of the container's own making, by its path below this one.</summary>
+    /// <exception cref="SetupException">There is none.</exception>
+    public ContainerCgroup Below(string path)
+    {
+        SafeFd directory = new(Libc.openat(Directory.Value, path, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0));
+        return directory.IsInvalid
+            ? throw new SetupException($"error adding the process to cgroup {path} of the container", new LinuxException(Check.LastErrno, "open"))
+            : new ContainerCgroup($"{Path}/{path}", directory);
+    }
+
     /// <summary>Gives the cgroup to a user, who may then make cgroups below it (cgroup v2, "Delegation").</summary>
     /// <exception cref="SetupException">The kernel refused.</exception>
     public void Delegate(uint owner)

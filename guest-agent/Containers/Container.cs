@@ -6,6 +6,9 @@ namespace MicroVm.Agent.Containers;
 /// <summary>A container: its specification, cgroup and processes. Lives on the loop's thread.</summary>
 public sealed class Container : IDisposable
 {
+    private const int MaxEnded = 64;
+    private readonly Queue<ContainerProcess> _ended = [];
+
     /// <summary>Creates the record of a container that is about to be set up.</summary>
     public Container(string id, ContainerSpec spec)
     {
@@ -25,7 +28,7 @@ public sealed class Container : IDisposable
     /// <summary>Its init; null until it is being set up.</summary>
     public ContainerProcess? Init { get; set; }
 
-    /// <summary>Its other processes, by exec id; those that ended, too.</summary>
+    /// <summary>Its other processes, by exec id; of those that ended, the last ones.</summary>
     public Dictionary<string, ContainerProcess> Execs { get; } = [];
 
     /// <summary>OOM kills seen so far.</summary>
@@ -42,6 +45,23 @@ public sealed class Container : IDisposable
 
     /// <summary>True when the plan has a namespace of <paramref name="kind"/>, new or joined.</summary>
     public bool Has(Namespace.Types.Kind kind) => Spec.Namespaces.Any(n => n.Kind == kind);
+
+    /// <summary>
+    /// Keeps the record of an exec that ended for who asks how, and lets go of older ones: a container that is looked at by an exec every
+    /// few seconds lives for months. What such a process left running goes on writing to its streams.
+    /// </summary>
+    public void Retire(ContainerProcess exec)
+    {
+        _ended.Enqueue(exec);
+        if (_ended.Count > MaxEnded)
+        {
+            ContainerProcess oldest = _ended.Dequeue();
+            if (Execs.TryGetValue(oldest.ExecId, out ContainerProcess? known) && known == oldest)
+            {
+                Execs.Remove(oldest.ExecId);
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public void Dispose()

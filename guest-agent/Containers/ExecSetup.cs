@@ -15,17 +15,20 @@ public sealed unsafe class ExecSetup
     private readonly ContainerProcess _process;
     private readonly ContainerSpec _spec;
     private readonly SafeFd _init;
+    private readonly string _cgroup;
 
     /// <summary>Prepares to start <paramref name="process"/>.</summary>
     /// <param name="context">The agent.</param>
     /// <param name="process">The process.</param>
     /// <param name="init">A pidfd of the container's init, which stays open until the work is done.</param>
-    public ExecSetup(SetupContext context, ContainerProcess process, SafeFd init)
+    /// <param name="cgroup">A cgroup below the container's; empty for the container's own.</param>
+    public ExecSetup(SetupContext context, ContainerProcess process, SafeFd init, string cgroup)
     {
         ArgumentNullException.ThrowIfNull(process);
         _context = context;
         _process = process;
         _init = init;
+        _cgroup = cgroup;
         _spec = process.Container.Spec;
     }
 
@@ -69,6 +72,14 @@ public sealed unsafe class ExecSetup
     private void Spawn(ClonedChild child)
     {
         ContainerCgroup? cgroup = _process.Container.Cgroup;
+        if (_cgroup.Length > 0 && cgroup is not null)
+        {
+            // As runc: where one is named, no other is tried.
+            using ContainerCgroup below = cgroup.Below(_cgroup);
+            _context.Processes.Spawn(_process, () => child.Spawn(0, below));
+            return;
+        }
+
         try
         {
             _context.Processes.Spawn(_process, () => child.Spawn(0, cgroup));

@@ -150,7 +150,7 @@ public sealed unsafe class RootDirectory : IDisposable
             nint n = Libc.readlinkat(parent.Value, p, target, size);
             if (n <= 0 || links == 0)
             {
-                throw new LinuxException(links == 0 ? Errno.ELOOP : Errno.ENOTDIR, "follow link", path);
+                throw links == 0 ? new LinuxException(Errno.ELOOP, "follow link", path) : new LinuxException(Errno.ENOTDIR, "mkdir", path);
             }
 
             string to = Encoding.UTF8.GetString(target, (int)n);

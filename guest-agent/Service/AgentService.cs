@@ -18,6 +18,7 @@ public sealed partial class AgentService : AgentServiceBase
     private readonly StreamTable _streams;
     private readonly OomWatch _oom;
     private readonly GuestSockets _sockets;
+    private readonly ReadinessSockets _readiness;
     private readonly Action _powerOff;
     private Task _mountChanges = Task.CompletedTask;
 
@@ -37,6 +38,7 @@ public sealed partial class AgentService : AgentServiceBase
         _powerOff = powerOff;
         _oom = oom;
         _sockets = new GuestSockets(loop, context.FileSystems);
+        _readiness = new ReadinessSockets(loop, context.FileSystems);
     }
 
     /// <summary>Records the end of a child; ids that are none of the agent's children are ignored.</summary>
@@ -74,6 +76,11 @@ public sealed partial class AgentService : AgentServiceBase
 
         AbortStart(process);
         process.SetExited(status, oomKilled);
+        if (process.ExecId.Length > 0)
+        {
+            container.Retire(process);
+        }
+
         if (process.ExecId.Length == 0 && container.Cgroup is not null && !container.Has(Namespace.Types.Kind.Pid))
         {
             // Without a PID namespace nothing else ends what the init leaves behind.

@@ -84,6 +84,9 @@ public sealed partial class AgentService
             case Mount.Types.Kind.Export:
                 _context.FileSystems.Need(mount.FsTag, mount.Source);
                 break;
+            case Mount.Types.Kind.Socket when mount.Socket?.Readiness == true:
+                _readiness.Need(mount.Socket);
+                break;
             case Mount.Types.Kind.Socket:
                 _sockets.Need(mount.Socket ?? throw new SetupException($"the mount at \"{mount.Destination}\" names no socket"));
                 break;

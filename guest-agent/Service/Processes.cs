@@ -55,7 +55,7 @@ public sealed partial class AgentService
 
         container.Execs.Add(request.ExecId, process);
         SafeFd init = container.Init.Child!.PidFd!.Duplicate();
-        ExecSetup setup = new(_context, process, init);
+        ExecSetup setup = new(_context, process, init, request.Cgroup);
         RunThread("exec", () =>
         {
             Exception? failure = Attempt(setup.Run);
@@ -136,12 +136,31 @@ public sealed partial class AgentService
         try
         {
             process.Stdio.Resize(request.Width, request.Height);
+            if (request.HasPlainNewlines)
+            {
+                process.Stdio.SetNewlines(request.PlainNewlines);
+            }
         }
         catch (Exception e) when (e is SetupException or LinuxException)
         {
             throw WrongState(e.Message);
         }
 
+        call.Complete(new Empty());
+    }
+
+    /// <inheritdoc/>
+    protected override void TtyHangUp(ProcessId request, TtrpcCall call)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(call);
+        ContainerProcess process = FindProcess(request.ContainerId, request.ExecId);
+        if (process.State == ProcessState.Creating)
+        {
+            throw WrongState("the process is being created");
+        }
+
+        process.Stdio.HangUp();
         call.Complete(new Empty());
     }
 

@@ -57,6 +57,14 @@ public sealed partial class AgentService
     protected override void ResumeContainer(ContainerId request, TtrpcCall call) => SetFrozen(request, call, frozen: false);
 
     /// <inheritdoc/>
+    protected override void AwaitReadiness(ReadinessRequest request, TtrpcCall call)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(call);
+        _readiness.Await(request.Port, call);
+    }
+
+    /// <inheritdoc/>
     protected override void GetOomEvent(GetOomEventRequest request, TtrpcCall call)
     {
         ArgumentNullException.ThrowIfNull(request);

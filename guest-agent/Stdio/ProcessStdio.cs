@@ -18,6 +18,7 @@ public sealed unsafe class ProcessStdio : IDisposable
     private readonly SafeFd?[] _agentEnds = new SafeFd?[3];
     private readonly List<Relay> _relays = [];
     private readonly bool _terminal;
+    private bool _ended;
     private SafeFd? _master;
     private Relay? _input;
 
@@ -87,6 +88,11 @@ public sealed unsafe class ProcessStdio : IDisposable
                 Resize(process.ConsoleWidth, process.ConsoleHeight);
             }
 
+            if (process.PlainNewlines)
+            {
+                SetNewlines(plain: true);
+            }
+
             if (owner != 0)
             {
                 _ = Libc.fchown(_childEnds[0]!.Value, owner, uint.MaxValue);
@@ -143,8 +149,25 @@ public sealed unsafe class ProcessStdio : IDisposable
         }
     }
 
-    /// <summary>Takes no more input: the process has ended. Output goes on until its end.</summary>
-    public void CloseInput() => _input?.Dispose();
+    /// <summary>Takes no more input and no more sizes: the process has ended. Output goes on until its end.</summary>
+    public void CloseInput()
+    {
+        _ended = true;
+        _input?.Dispose();
+        _master?.Dispose();
+        _master = null;
+        _relays.ForEach(r => r.Resume());
+    }
+
+    /// <summary>Closes the terminal's master: the kernel hangs up the session of the process. Without a terminal nothing happens.</summary>
+    public void HangUp()
+    {
+        if (_terminal)
+        {
+            CloseInput();
+            _relays.ForEach(r => r.Dispose());
+        }
+    }
 
     /// <summary>Sets the terminal's size in characters.</summary>
     /// <exception cref="SetupException">There is no terminal.</exception>
@@ -161,6 +184,22 @@ public sealed unsafe class ProcessStdio : IDisposable
         size[1] = (ushort)Math.Min(width, ushort.MaxValue);
         size[2] = size[3] = 0;
         Check.Result(Libc.ioctl(_master.Value, Libc.TIOCSWINSZ, size), "ioctl(TIOCSWINSZ)");
+    }
+
+    /// <summary>Whether the terminal leaves \n as it is (ONLCR off), or makes \r\n of it.</summary>
+    /// <exception cref="SetupException">There is no terminal.</exception>
+    /// <exception cref="LinuxException">The terminal is gone.</exception>
+    public void SetNewlines(bool plain)
+    {
+        if (_master is null)
+        {
+            throw new SetupException("the process has no terminal");
+        }
+
+        Libc.termios settings;
+        Check.Result(Libc.tcgetattr(_master.Value, &settings), "tcgetattr");
+        settings.c_oflag = plain ? settings.c_oflag & ~Libc.ONLCR : settings.c_oflag | Libc.ONLCR;
+        Check.Result(Libc.tcsetattr(_master.Value, Libc.TCSANOW, &settings), "tcsetattr");
     }
 
     /// <inheritdoc/>
@@ -195,15 +234,21 @@ public sealed unsafe class ProcessStdio : IDisposable
 
     private void StartTerminal(EventLoop loop)
     {
+        if (_master is null)
+        {
+            return;
+        }
+
         // One watch for each direction, so each has a descriptor of its own. Output that nobody wants is read all the same:
         // a full terminal would stop the process.
         SafeFd output = _streams[1] is not null
             ? Give(_streams, 1)
             : SafeFd.From(Libc.open("/dev/null", Libc.O_WRONLY | Libc.O_CLOEXEC, 0), "open", "/dev/null");
-        _relays.Add(new Relay(loop, _master!.Duplicate(), output, targetIsSocket: true));
+        // While the process lives, who closed its terminal may open it again, as systemd does with /dev/console.
+        _relays.Add(new Relay(loop, _master.Duplicate(), output, targetIsSocket: true, () => !_ended));
         if (_streams[0] is not null)
         {
-            _input = new Relay(loop, Give(_streams, 0), _master!.Duplicate(), targetIsSocket: false);
+            _input = new Relay(loop, Give(_streams, 0), _master.Duplicate(), targetIsSocket: false);
         }
     }
 

@@ -14,10 +14,15 @@ public sealed unsafe class Relay : IEventHandler, IDisposable
     private const int BufferSize = 64 << 10;
     // How many buffers one wake-up moves before other descriptors get their turn.
     private const int Burst = 8;
+    // Milliseconds between looks at a terminal that nobody has open.
+    private const int LongestPause = 100;
     private readonly EventLoop _loop;
     private readonly SafeFd _source;
     private readonly SafeFd _target;
     private readonly bool _targetIsSocket;
+    private readonly Func<bool>? _mayReopen;
+    private TimerFd? _retry;
+    private int _pause = 1;
     private byte* _buffer;
     private int _start;
     private int _end;
@@ -28,13 +33,17 @@ public sealed unsafe class Relay : IEventHandler, IDisposable
     /// <param name="source">Non-blocking; taken over.</param>
     /// <param name="target">Non-blocking; taken over.</param>
     /// <param name="targetIsSocket">The target is a socket, whose reader closes it after the end of file.</param>
-    public Relay(EventLoop loop, SafeFd source, SafeFd target, bool targetIsSocket)
+    /// <param name="mayReopen">
+    /// Whether a source that says EIO, a terminal that nobody has open, may be opened again; then it is asked for later. Null: never.
+    /// </param>
+    public Relay(EventLoop loop, SafeFd source, SafeFd target, bool targetIsSocket, Func<bool>? mayReopen = null)
     {
         ArgumentNullException.ThrowIfNull(loop);
         _loop = loop;
         _source = source;
         _target = target;
         _targetIsSocket = targetIsSocket;
+        _mayReopen = mayReopen;
         loop.Add(source, Libc.EPOLLIN, this);
     }
 
@@ -42,6 +51,7 @@ public sealed unsafe class Relay : IEventHandler, IDisposable
     {
         Reading,
         Writing,
+        Paused,
         AwaitingClose,
         Done,
     }
@@ -58,6 +68,7 @@ public sealed unsafe class Relay : IEventHandler, IDisposable
             return;
         }
 
+        Resume();
         for (int i = 0; i < Burst && _state is (State.Reading or State.Writing); i++)
         {
             if (_start == _end && !Fill())
@@ -69,6 +80,17 @@ public sealed unsafe class Relay : IEventHandler, IDisposable
             {
                 return;
             }
+        }
+    }
+
+    /// <summary>Asks a source that nobody had open again, now.</summary>
+    public void Resume()
+    {
+        if (_state == State.Paused)
+        {
+            _state = State.Reading;
+            _loop.Remove(_retry!.Fd);
+            _loop.Add(_source, Libc.EPOLLIN, this);
         }
     }
 
@@ -85,6 +107,8 @@ public sealed unsafe class Relay : IEventHandler, IDisposable
         {
             _loop.Remove(_source);
         }
+
+        EndTimer();
 
         _loop.Remove(_target);
         _source.Dispose();
@@ -104,12 +128,18 @@ public sealed unsafe class Relay : IEventHandler, IDisposable
         nint n = Libc.read(_source.Value, _buffer, BufferSize);
         if (n > 0)
         {
-            (_start, _end) = (0, (int)n);
+            (_start, _end, _pause) = (0, (int)n, 1);
             return true;
         }
 
         if (n < 0 && Check.LastErrno is (Errno.EAGAIN or Errno.EINTR))
         {
+            return false;
+        }
+
+        if (n < 0 && Check.LastErrno == Errno.EIO && _mayReopen?.Invoke() == true)
+        {
+            Pause();
             return false;
         }
 
@@ -163,8 +193,30 @@ public sealed unsafe class Relay : IEventHandler, IDisposable
         return true;
     }
 
+    /// <summary>A hang-up is reported without end: the source is left alone for a while, longer each time.</summary>
+    private void Pause()
+    {
+        _state = State.Paused;
+        _loop.Remove(_source);
+        _retry ??= new TimerFd();
+        _retry.Set(_pause);
+        _pause = Math.Min(_pause * 2, LongestPause);
+        _loop.Add(_retry.Fd, Libc.EPOLLIN, this);
+    }
+
+    private void EndTimer()
+    {
+        if (_retry is not null)
+        {
+            _loop.Remove(_retry.Fd);
+            _retry.Dispose();
+            _retry = null;
+        }
+    }
+
     private void EndOfSource()
     {
+        EndTimer();
         if (!_targetIsSocket || Libc.shutdown(_target.Value, Libc.SHUT_WR) < 0)
         {
             Dispose();

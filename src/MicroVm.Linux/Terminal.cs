@@ -2,7 +2,10 @@ using MicroVm.Linux.Native;
 
 namespace MicroVm.Linux;
 
-/// <summary>A terminal in raw mode; put back as it was when disposed. Any thread may call.</summary>
+/// <summary>
+/// A terminal in raw mode but for its output, which it goes on to process (\n to \r\n); put back as it was when disposed. Any thread
+/// may call.
+/// </summary>
 public sealed unsafe class Terminal : IDisposable
 {
     private readonly Lock _lock = new();
@@ -28,17 +31,6 @@ public sealed unsafe class Terminal : IDisposable
         return Libc.isatty(fd.Value) == 1;
     }
 
-    /// <summary>Columns and rows; zeros when the terminal does not know.</summary>
-    public (int Width, int Height) Size
-    {
-        get
-        {
-            Libc.winsize size = default;
-            _ = Libc.ioctl(_fd.Value, Libc.TIOCGWINSZ, &size);
-            return (size.ws_col, size.ws_row);
-        }
-    }
-
     /// <summary>Raw mode once more, after a shell may have changed it while this process was stopped.</summary>
     public void MakeRaw()
     {
@@ -48,6 +40,7 @@ public sealed unsafe class Terminal : IDisposable
             {
                 Libc.termios raw = _saved;
                 Libc.cfmakeraw(&raw);
+                raw.c_oflag |= Libc.OPOST;
                 Set(Libc.TCSANOW, &raw);
             }
         }

@@ -109,7 +109,7 @@ internal sealed unsafe class ContainerFixture : IDisposable
         StdioPorts ports = Connect(out SafeFd stdin, out SafeFd stdout);
         ContainerProcess exec = new(container, "e" + container.Execs.Count, process, new ProcessStdio(_streams, ports, process.Terminal));
         container.Execs.Add(exec.ExecId, exec);
-        OnThread(new ExecSetup(_context, exec, container.Init!.Child!.PidFd!).Run, before: () => { });
+        OnThread(new ExecSetup(_context, exec, container.Init!.Child!.PidFd!, cgroup: "").Run, before: () => { });
         return Finish(exec, start: false, stdin, stdout, null);
     }
 

@@ -181,6 +181,31 @@ public sealed class ExecViewTests(ExecViewFixture fixture) : IClassFixture<ExecV
     }
 
     [SkippableFact]
+    public void ACgroupBelowTheContainersMayBeNamed()
+    {
+        // On the host the cgroups of a container without a VM may be of version 1.
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("mkdir /sys/fs/cgroup/inner && sleep 1000");
+        foreach (System.Text.Json.Nodes.JsonNode? mount in bundle.Config["mounts"]!.AsArray())
+        {
+            if (mount!["type"]!.GetValue<string>().StartsWith("cgroup", StringComparison.Ordinal))
+            {
+                mount["options"]!.AsArray().RemoveAll(o => o!.GetValue<string>() == "ro");
+            }
+        }
+
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        c.Call("start").EnsureSuccess();
+        c.Raw("exec", c.Id, "sh", "-c", "until [ -d /sys/fs/cgroup/inner ]; do sleep 0.05; done").EnsureSuccess();
+        Assert.Equal("0::/inner\n", c.Raw("exec", "--cgroup", "inner", c.Id, "cat", "/proc/self/cgroup").EnsureSuccess().StandardOutput);
+        Assert.Equal("0::/\n", c.Raw("exec", "--cgroup", "/", c.Id, "cat", "/proc/self/cgroup").EnsureSuccess().StandardOutput);
+        CommandResult missing = c.Raw("exec", "--cgroup", "none/such", c.Id, "true");
+        Assert.Equal(255, missing.ExitCode);
+        Assert.Contains("error adding the process to cgroup none/such of the container: no such file or directory", missing.StandardError, StringComparison.Ordinal);
+    }
+
+    [SkippableFact]
     public void KillingAllEndsTheContainer()
     {
         Installation.RequireRuntime();

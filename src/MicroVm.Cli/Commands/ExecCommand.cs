@@ -35,7 +35,7 @@ internal static class ExecCommand
             new("preserve-fds", "N", "refused: descriptors cannot be passed into a VM") { Kind = FlagKind.Number },
             new("process-label", "LABEL", "refused: the guest kernel has no SELinux"),
             new("apparmor", "PROFILE", "refused: the guest kernel has no AppArmor"),
-            new("cgroup", "PATH", "refused: processes are in the container's cgroup"),
+            new("cgroup", "[CONTROLLER:]CGROUP", "run the process in an (existing) sub-cgroup of the container's"),
             new("pidfd-socket", "SOCKET", "path to an AF_UNIX socket which will receive a pidfd of the process on the host"),
             new("no-subreaper", null, "accepted for callers of runc; has no effect"),
         ],
@@ -45,7 +45,6 @@ internal static class ExecCommand
             flags.RefusePreservedDescriptors();
             flags.Refuse("process-label", GuestKernel.NoSelinux);
             flags.Refuse("apparmor", GuestKernel.NoAppArmor);
-            flags.Refuse("cgroup", "processes are in the container's cgroup");
             return call.Runtime.Exec(new ExecRequest
             {
                 Id = call.Id,
@@ -62,6 +61,7 @@ internal static class ExecCommand
                 PidFile = flags.Text("pid-file"),
                 ConsoleSocket = flags.Text("console-socket"),
                 PidfdSocket = flags.Text("pidfd-socket"),
+                Cgroup = SubCgroup.Parse(flags.All("cgroup")),
                 IgnorePaused = flags.On("ignore-paused"),
             });
         },

@@ -6,6 +6,8 @@ public static unsafe partial class Libc
 {
 #pragma warning disable CS1591 // named and documented by termios.h and asm-generic/termios.h
     public const nuint TIOCGWINSZ = 0x5413;
+    public const uint OPOST = 1;
+    public const uint ONLCR = 4;
     public const int TCSANOW = 0;
     public const int TCSADRAIN = 1;
 

@@ -27,7 +27,7 @@ internal static class PlanBuilder
         MountSources sources = new(spec);
         try
         {
-            sources.Exports.Add(Export.Open(Export.Rootfs, rootfs, ReadOnlyRoot.Suffices(spec, rootfs), "rootfs"));
+            sources.Exports.Add(Export.Open(Export.Rootfs, rootfs, ReadOnlyRoot.Suffices(spec, rootfs) && ReadinessSocket.OfCaller is null, "rootfs"));
             Oci.Config.Linux linux = spec.Linux ?? new Oci.Config.Linux();
             Proto.ContainerSpec plan = new()
             {
@@ -46,6 +46,7 @@ internal static class PlanBuilder
             HomeDirectory.Add(plan.Process, rootfs);
             Namespaces(plan, linux);
             plan.Mounts.AddRange(MountPlan.Build(spec.Mounts, linux, bundle, sources, warnings));
+            ReadinessSocket.AddTo(plan);
             plan.Devices.AddRange(Devices(linux, spec.Mounts));
             plan.Sysctls.AddRange(Sysctls.Resolve(linux.Sysctl, t => SpecValidator.HasNamespace(linux, t))
                 .Select(s => new Proto.Sysctl { Path = s.Path, Value = MountOwner.MapGroupRange(s, linux) }));

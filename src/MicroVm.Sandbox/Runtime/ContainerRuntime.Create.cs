@@ -29,6 +29,7 @@ public sealed partial class ContainerRuntime
             return RunForeground(request);
         }
 
+        using ReadinessRelay? readiness = ReadinessRelay.Open(_log);
         using StandInProcess process = Launch(request, foreground: false);
         ProcessHandles handles = new();
         ContainerState state = Establish(process, request, handles, out _);
@@ -43,6 +44,7 @@ public sealed partial class ContainerRuntime
             throw;
         }
 
+        readiness?.PassOn(_store.VsockOf(state.Id), state.Init.Pid);
         return 0;
     }
 
@@ -132,7 +134,9 @@ public sealed partial class ContainerRuntime
             using StandInProcess owned = process;
             state = Establish(process, request, new ProcessHandles(), out bool hasTerminal);
             using Terminal? terminal = hasTerminal ? RawTerminal() : null;
+            using ReadinessRelay? readiness = ReadinessRelay.Open(_log);
             StartCreated(state);
+            PassOnBeside(readiness, state);
             return Attend(process, signals, terminal);
         }
         catch (SandboxException e) when (signals.AbortedBy != 0)
@@ -149,23 +153,42 @@ public sealed partial class ContainerRuntime
         }
     }
 
+    /// <summary>The command itself waits for the container's end; the process to watch is its own.</summary>
+    private void PassOnBeside(ReadinessRelay? readiness, ContainerState state)
+    {
+        if (readiness is null)
+        {
+            return;
+        }
+
+        string vsock = _store.VsockOf(state.Id);
+        new Thread(() => WarnOnly(() => readiness.PassOn(vsock, null)), 256 << 10) { IsBackground = true, Name = "readiness" }.Start();
+    }
+
     /// <summary>Hands signals on until the stand-in ends; the result is an exit status as shells have it.</summary>
     private static int Attend(StandInProcess process, SignalRelay signals, Terminal? terminal)
     {
-        signals.Start(signal =>
-        {
-            if (signal == Libc.SIGCONT)
-            {
-                terminal?.MakeRaw();
-            }
+        HandOn(process, signals, terminal);
+        return Await(process);
+    }
 
-            process.Process.Signal(signal);
-        });
+    private static void HandOn(StandInProcess process, SignalRelay signals, Terminal? terminal) => signals.Start(signal =>
+    {
+        if (signal == Libc.SIGCONT)
+        {
+            terminal?.MakeRaw();
+        }
+
+        process.Process.Signal(signal);
+    });
+
+    private static int Await(StandInProcess process)
+    {
         (ExitStatus exit, string? failure) = process.WaitForEnd();
         return failure is not null ? throw new SandboxException(failure)
             : exit.Signal != 0 ? SignalBase + exit.Signal
             : exit.Status;
     }
 
-    private static Terminal RawTerminal() => new(Terminal.Is(HostStreams.Input) ? HostStreams.Input : HostStreams.Output);
+    private static Terminal RawTerminal() => new(CallerTerminal.Find() ?? throw CallerTerminal.Missing);
 }

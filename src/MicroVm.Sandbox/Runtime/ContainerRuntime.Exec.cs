@@ -36,6 +36,7 @@ public sealed partial class ContainerRuntime
         {
             Process = process,
             Configuration = configuration,
+            Cgroup = request.Cgroup,
             Foreground = !request.Detach,
             ConsoleSocket = request.ConsoleSocket is null ? null : Path.GetFullPath(request.ConsoleSocket),
         };
@@ -50,10 +51,16 @@ public sealed partial class ContainerRuntime
             _ = child.Expect(StandInMessageKind.Created);
             handles.Tell(child.Process, request.PidFile, request.PidfdSocket, ProcessHandles.OfExec);
             terminal = process.Terminal == true && !request.Detach ? RawTerminal() : null;
+            if (!request.Detach)
+            {
+                // The process runs: what comes from now on is for it.
+                HandOn(child, signals, terminal);
+            }
+
             child.Proceed();
             _ = child.Expect(StandInMessageKind.Ready);
             Done("the process runs");
-            return request.Detach ? 0 : Attend(child, signals, terminal);
+            return request.Detach ? 0 : Await(child);
         }
         catch
         {
@@ -78,9 +85,9 @@ public sealed partial class ContainerRuntime
             throw new SandboxException("cannot use console socket if runc will not detach or allocate tty");
         }
 
-        if (terminal && !request.Detach && !(Terminal.Is(HostStreams.Input) || Terminal.Is(HostStreams.Output)))
+        if (terminal && !request.Detach && !CallerTerminal.Exists)
         {
-            throw new SandboxException("cannot allocate tty: neither standard input nor standard output is a terminal");
+            throw CallerTerminal.Missing;
         }
     }
 }

@@ -72,7 +72,9 @@ public sealed partial class ContainerRuntime
                 throw new SandboxException($"cannot start a container in the {Name(status)} state");
         }
 
+        using ReadinessRelay? readiness = ReadinessRelay.Open(_log);
         StartCreated(state);
+        readiness?.PassOn(_store.VsockOf(id), state.Init.Pid);
     }
 
     /// <summary>Freezes a running container's processes.</summary>

@@ -45,6 +45,9 @@ public sealed record ExecRequest
     /// <summary>Socket that wants a pidfd of the process that stands for it.</summary>
     public string? PidfdSocket { get; init; }
 
+    /// <summary>A cgroup below the container's, which exists; null for the container's own.</summary>
+    public string? Cgroup { get; init; }
+
     /// <summary>A paused container is no error.</summary>
     public bool IgnorePaused { get; init; }
 }

@@ -20,6 +20,7 @@ internal sealed class ContainerCommands : IDisposable
     private readonly Guest _guest;
     private readonly Vmm _vmm;
     private readonly VmNetwork _network;
+    private readonly GuestProcess _process;
     private readonly StandInCaller _caller;
     private readonly TimeSpan _startTimeout;
     private readonly OutOfMemoryKills _kills;
@@ -37,12 +38,14 @@ internal sealed class ContainerCommands : IDisposable
     /// <param name="guest">Its agent.</param>
     /// <param name="vmm">Its VMM.</param>
     /// <param name="network">Its network.</param>
+    /// <param name="process">Its first process.</param>
     /// <param name="caller">Takes log lines.</param>
     /// <param name="startTimeout">How long the guest may take to start it.</param>
     internal ContainerCommands(
-        string vsock, ContainerRecord record, KeptConfiguration configuration, Guest guest, Vmm vmm, VmNetwork network, StandInCaller caller, TimeSpan startTimeout)
+        string vsock, ContainerRecord record, KeptConfiguration configuration, Guest guest, Vmm vmm, VmNetwork network, GuestProcess process, StandInCaller caller, TimeSpan startTimeout)
     {
-        (_vsock, _record, _configuration, _guest, _vmm, _network, _caller, _startTimeout) = (vsock, record, configuration, guest, vmm, network, caller, startTimeout);
+        (_vsock, _record, _configuration, _guest, _vmm) = (vsock, record, configuration, guest, vmm);
+        (_network, _process, _caller, _startTimeout) = (network, process, caller, startTimeout);
         _kills = new OutOfMemoryKills(guest.Agent, record.State.Id);
     }
 
@@ -162,6 +165,7 @@ internal sealed class ContainerCommands : IDisposable
 
         _caller.Log(LogLevel.Debug, "the start was asked for");
 
+        _process.FollowTerminal();
         HostLimits.ApplyAtStart(new HostCgroup(state.Cgroups!), _configuration.Spec.Linux?.Resources);
         Call(agent =>
         {

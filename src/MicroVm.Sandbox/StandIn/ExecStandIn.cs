@@ -86,6 +86,7 @@ internal sealed class ExecStandIn : IDisposable
 
             // Whether a paused container may be executed in was decided by the command.
             IgnorePaused = true,
+            Cgroup = _request.Cgroup ?? "",
         };
         CallerLimits.Add(exec.Process);
         ContainerState state = _store.Get(_request.Id);
@@ -103,7 +104,7 @@ internal sealed class ExecStandIn : IDisposable
         _agent.ExecProcess(exec, GuestPatience.Exec);
         _caller.Log(LogLevel.Debug, "the guest has started the process");
         _process.Attach(_agent);
-        _process.StartStreams();
+        _signals.Start(signal => _process.Deliver(signal));
         Show(state.Init.Pid);
         bool told = _caller.Send(new StandInMessage { Kind = StandInMessageKind.Created });
         Confinement.ForExec();
@@ -113,10 +114,11 @@ internal sealed class ExecStandIn : IDisposable
             return false;
         }
 
-        _signals.Start(signal => _process.Deliver(signal));
+        // A terminal in the foreground has been made raw by now.
+        _process.StartStreams();
 
         // The terminal's new owner may have set its size before.
-        _ = _process.Deliver(Libc.SIGWINCH);
+        _process.FollowTerminal();
         _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
         if (_request.Foreground)
         {

@@ -17,9 +17,13 @@ internal sealed unsafe class GuestProcess : IDisposable
     private readonly StandInRequest _request;
     private readonly string _execId;
     private readonly StandInCaller _caller;
+    private readonly Lock _following = new();
     private HostConsole? _console;
     private ContainerStreams? _streams;
     private SafeFd? _terminal;
+    private (int Width, int Height) _size;
+    private bool _plainNewlines;
+    private bool _hungUp;
     private AgentClient? _agent;
 
     internal GuestProcess(StandInRequest request, string execId, StandInCaller caller)
@@ -45,12 +49,17 @@ internal sealed unsafe class GuestProcess : IDisposable
 
         if (process.Terminal)
         {
-            _terminal = _console?.Slave ?? (Terminal.Is(HostStreams.Input) ? HostStreams.Input : HostStreams.Output);
+            _terminal = _console?.Slave ?? CallerTerminal.OfStreams()
+                ?? (_request.HasTerminalFd ? new SafeFd(StandInHandshake.TerminalFd) : throw CallerTerminal.Missing);
             (int width, int height) = Size();
             if (width > 0 && height > 0)
             {
                 (process.ConsoleWidth, process.ConsoleHeight) = ((uint)width, (uint)height);
             }
+
+            // As runc: in the foreground the caller's terminal makes \r\n of \n, and what is no terminal gets \n.
+            process.PlainNewlines = _plainNewlines = _console?.PlainNewlines ?? true;
+            _size = ((int)process.ConsoleWidth, (int)process.ConsoleHeight);
         }
 
         _streams = ContainerStreams.Connect(vsockPath, process.Terminal, host, _request.Vm?.StartTimeout ?? GuestPatience.Call);
@@ -71,13 +80,15 @@ internal sealed unsafe class GuestProcess : IDisposable
         {
             if (signal == Libc.SIGWINCH)
             {
-                if (_terminal is not null && Size() is ( > 0, > 0) size)
-                {
-                    _agent!.TtyWinResize(
-                        new TtyWinResizeRequest { ContainerId = _request.Id, ExecId = _execId, Width = (uint)size.Width, Height = (uint)size.Height },
-                        GuestPatience.Call);
-                }
+                FollowTerminal();
+                return true;
+            }
 
+            if (signal == Libc.SIGHUP && !_hungUp && _console?.IsHungUp == true)
+            {
+                // The guest's kernel signals the session, and ends what reads.
+                _hungUp = true;
+                _agent!.TtyHangUp(new ProcessId { ContainerId = _request.Id, ExecId = _execId }, GuestPatience.Call);
                 return true;
             }
 
@@ -90,6 +101,41 @@ internal sealed unsafe class GuestProcess : IDisposable
             // The process has ended, or the VM: who waits for it says so.
             _caller.Log(LogLevel.Debug, $"signal {signal} was not delivered: {e.Message}");
             return false;
+        }
+    }
+
+    /// <summary>Tells the guest what has changed of the terminal on the host: its size, and ONLCR of a caller's console.</summary>
+    internal void FollowTerminal()
+    {
+        if (_terminal is null)
+        {
+            return;
+        }
+
+        lock (_following)
+        {
+            (int Width, int Height) size = Size();
+            bool plain = _console is { IsHungUp: false } ? _console.PlainNewlines : _plainNewlines;
+            if (size == _size && plain == _plainNewlines)
+            {
+                return;
+            }
+
+            TtyWinResizeRequest request = new() { ContainerId = _request.Id, ExecId = _execId, Width = (uint)size.Width, Height = (uint)size.Height };
+            if (plain != _plainNewlines)
+            {
+                request.PlainNewlines = plain;
+            }
+
+            (_size, _plainNewlines) = (size, plain);
+            try
+            {
+                _agent!.TtyWinResize(request, GuestPatience.Call);
+            }
+            catch (Exception e) when (e is TtrpcException or ObjectDisposedException)
+            {
+                _caller.Log(LogLevel.Debug, $"the terminal's size was not passed on: {e.Message}");
+            }
         }
     }
 
@@ -114,7 +160,6 @@ internal sealed unsafe class GuestProcess : IDisposable
     private (int Width, int Height) Size()
     {
         Libc.winsize size = default;
-        _ = Libc.ioctl(_terminal!.Value, Libc.TIOCGWINSZ, &size);
-        return (size.ws_col, size.ws_row);
+        return Libc.ioctl(_terminal!.Value, Libc.TIOCGWINSZ, &size) < 0 ? _size : (size.ws_col, size.ws_row);
     }
 }

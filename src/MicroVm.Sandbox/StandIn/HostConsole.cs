@@ -6,7 +6,7 @@ namespace MicroVm.Sandbox.StandIn;
 
 /// <summary>
 /// A pseudo-terminal of the host whose master the caller gets by a console socket. The slave stays here, raw: the line
-/// discipline that works is the guest's.
+/// discipline that works is the guest's. Of the caller's settings ONLCR counts, which callers turn off and on (runc, conmon).
 /// </summary>
 internal sealed unsafe class HostConsole : IDisposable
 {
@@ -53,6 +53,26 @@ internal sealed unsafe class HostConsole : IDisposable
         if (Libc.ioctl(Slave.Value, Libc.TIOCSCTTY, (nint)0) < 0)
         {
             throw new SandboxException($"the console cannot be made the controlling terminal: {LinuxException.Text(Check.LastErrno)}");
+        }
+    }
+
+    /// <summary>Whether the caller wants \n as it is (ONLCR off).</summary>
+    internal bool PlainNewlines
+    {
+        get
+        {
+            Libc.termios settings;
+            return Libc.tcgetattr(Slave.Value, &settings) == 0 && (settings.c_oflag & Libc.ONLCR) == 0;
+        }
+    }
+
+    /// <summary>Whether the caller, and everybody it gave the master to, has closed it.</summary>
+    internal bool IsHungUp
+    {
+        get
+        {
+            Libc.pollfd poll = new() { fd = Slave.Value };
+            return Libc.poll(&poll, 1, 0) > 0 && (poll.revents & Libc.POLLHUP) != 0;
         }
     }
 

@@ -161,7 +161,7 @@ internal sealed class InitStandIn : IDisposable
         _first.Do(view.AttachVolumes);
         Show(view);
         _guest.Agent.DefaultTimeout = GuestPatience.Call;
-        _commands = new ContainerCommands(vsock, _record, configuration, _guest, vmm, network, _caller, _request.Vm.StartTimeout);
+        _commands = new ContainerCommands(vsock, _record, configuration, _guest, vmm, network, _process, _caller, _request.Vm.StartTimeout);
         _control = ControlServer.Start(_store.FolderOf(_request.Id), _commands.Answer);
         return HandOver(terminal);
     }
@@ -183,9 +183,9 @@ internal sealed class InitStandIn : IDisposable
     {
         if (_request.Foreground)
         {
-            if (terminal && !(Terminal.Is(HostStreams.Input) || Terminal.Is(HostStreams.Output)))
+            if (terminal && !_request.HasTerminalFd && CallerTerminal.OfStreams() is null)
             {
-                throw new SandboxException("cannot allocate tty: process.terminal is true in config.json, but neither standard input nor standard output is a terminal");
+                throw CallerTerminal.Missing;
             }
         }
         else if (terminal && _request.ConsoleSocket is null)
@@ -255,7 +255,7 @@ internal sealed class InitStandIn : IDisposable
         _signals.Start(signal => _process.Deliver(signal));
 
         // The terminal's new owner may have set its size before.
-        _ = _process.Deliver(Libc.SIGWINCH);
+        _process.FollowTerminal();
         _caller.Log(LogLevel.Debug, "created");
         _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
         if (_request.Foreground)

@@ -62,7 +62,13 @@ public static unsafe class StandInMain
         using SafeFd configuration = new(StandInHandshake.ConfigurationFd);
         _ = Libc.fcntl(StandInHandshake.CallerFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
         byte[] bytes = HostFile.ReadToEnd(configuration, Oci.SpecReader.MaxBytes, "configuration");
-        return HandJson.Read<StandInRequest>(HostFile.ReadToEnd(pipe, MaxRequest, "request")) with { Configuration = bytes };
+        StandInRequest request = HandJson.Read<StandInRequest>(HostFile.ReadToEnd(pipe, MaxRequest, "request")) with { Configuration = bytes };
+        if (request.HasTerminalFd)
+        {
+            _ = Libc.fcntl(StandInHandshake.TerminalFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
+        }
+
+        return request;
     }
 
     /// <summary>Ends by a signal, so that who waits for this process is told what ended the one in the guest.</summary>

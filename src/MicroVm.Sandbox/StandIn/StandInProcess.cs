@@ -2,6 +2,7 @@ using System.Collections;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Streams;
 
 namespace MicroVm.Sandbox.StandIn;
 
@@ -30,6 +31,9 @@ internal sealed class StandInProcess : IDisposable
     {
         try
         {
+            // Only this process can reach the terminal of its session.
+            using SafeFd? terminal = request.Foreground && CallerTerminal.OfStreams() is null ? CallerTerminal.Find() : null;
+            request.HasTerminalFd = terminal is not null;
             (SafeFd read, SafeFd write) = Pipe.Create();
             using SafeFd itsRequest = read, ourRequest = write;
             (SafeFd mine, SafeFd other) = UnixSocket.Pair();
@@ -44,12 +48,17 @@ internal sealed class StandInProcess : IDisposable
                 NewSession = true,
                 WorkingDirectory = "/",
             };
-            spawn.Add(Streams.HostStreams.Input);
-            spawn.Add(Streams.HostStreams.Output);
-            spawn.Add(Streams.HostStreams.Error);
+            spawn.Add(HostStreams.Input);
+            spawn.Add(HostStreams.Output);
+            spawn.Add(HostStreams.Error);
             spawn.Add(itsRequest);
             spawn.Add(its);
             spawn.Add(configuration);
+            if (terminal is not null)
+            {
+                spawn.Add(terminal);
+            }
+
             StandInProcess process = new(spawn.Start(), new LineChannel(mine), log);
             itsRequest.Dispose();
 

@@ -26,8 +26,10 @@ internal sealed partial record StandInRequest
             writer.WriteBase64String("process"u8, WriterExtensions.Document(Process, ProcessWriter.Write));
         }
 
+        writer.WriteOptional("cgroup"u8, Cgroup);
         writer.WriteBoolean("foreground"u8, Foreground);
         writer.WriteBoolean("transient"u8, Transient);
+        writer.WriteBoolean("hasTerminalFd"u8, HasTerminalFd);
         writer.WriteOptional("consoleSocket"u8, ConsoleSocket);
         writer.WriteBoolean("systemdCgroup"u8, SystemdCgroup);
         writer.WriteOptional("logFile"u8, LogFile);
@@ -69,6 +71,14 @@ internal sealed partial record StandInRequest
             else if (HandJson.Is(ref reader, "transient"u8))
             {
                 request.Transient = reader.GetBoolean();
+            }
+            else if (HandJson.Is(ref reader, "cgroup"u8))
+            {
+                request.Cgroup = reader.GetString();
+            }
+            else if (HandJson.Is(ref reader, "hasTerminalFd"u8))
+            {
+                request.HasTerminalFd = reader.GetBoolean();
             }
             else if (HandJson.Is(ref reader, "consoleSocket"u8))
             {

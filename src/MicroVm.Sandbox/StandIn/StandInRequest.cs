@@ -27,11 +27,17 @@ internal sealed partial record StandInRequest : IHandJson<StandInRequest>
     /// <summary>For exec: the process.</summary>
     public Process? Process { get; set; }
 
+    /// <summary>For exec: a cgroup below the container's, which exists; null for the container's own.</summary>
+    public string? Cgroup { get; set; }
+
     /// <summary>The caller stays, and the container ends with it.</summary>
     public bool Foreground { get; set; }
 
     /// <summary>Nothing is left of the container once it has ended.</summary>
     public bool Transient { get; set; }
+
+    /// <summary>The caller's terminal is <see cref="StandInHandshake.TerminalFd"/>: no standard stream is one.</summary>
+    public bool HasTerminalFd { get; set; }
 
     /// <summary>Socket that wants the pseudo-terminal's master.</summary>
     public string? ConsoleSocket { get; set; }

@@ -10,7 +10,7 @@ internal sealed unsafe class PseudoTerminal : IDisposable
 {
     private const uint ICANON = 2, ECHO = 8;
     private readonly SafeFd _master;
-    private readonly StringBuilder _output = new();
+    private readonly StringBuilder _bytes = new();
 
     public PseudoTerminal(int rows, int columns)
     {
@@ -31,6 +31,9 @@ internal sealed unsafe class PseudoTerminal : IDisposable
 
     /// <summary>Path of the slave.</summary>
     public string Slave { get; }
+
+    /// <summary>What was read so far, byte for byte.</summary>
+    public string Bytes => _bytes.ToString();
 
     /// <summary>Whether the slave edits lines and echoes, as a person's terminal does.</summary>
     public bool IsCooked
@@ -67,25 +70,44 @@ internal sealed unsafe class PseudoTerminal : IDisposable
         Check.Result(Libc.ioctl(_master.Value, Libc.TIOCSWINSZ, &size), "ioctl(TIOCSWINSZ)");
     }
 
+    /// <summary>Turns ONLCR off, as runc and others do on a master that they were sent.</summary>
+    public void KeepNewlines()
+    {
+        Libc.termios settings;
+        Check.Result(Libc.tcgetattr(_master.Value, &settings), "tcgetattr");
+        settings.c_oflag &= ~Libc.ONLCR;
+        Check.Result(Libc.tcsetattr(_master.Value, Libc.TCSANOW, &settings), "tcsetattr");
+    }
+
     /// <summary>Types.</summary>
     public void Type(string text) => HostFile.WriteAll(_master, Encoding.UTF8.GetBytes(text), "terminal");
 
     /// <summary>Reads until the output, without carriage returns, holds <paramref name="text"/>.</summary>
-    public string ReadUntil(string text)
+    /// <param name="text">What is waited for.</param>
+    /// <param name="patient">Nobody may have the terminal open for a while.</param>
+    public string ReadUntil(string text, bool patient = false)
     {
         byte* buffer = stackalloc byte[1024];
         long deadline = Environment.TickCount64 + (long)Installation.RunDeadline.TotalMilliseconds;
-        while (!_output.ToString().Contains(text, StringComparison.Ordinal))
+        while (!Output.Contains(text, StringComparison.Ordinal))
         {
             Libc.pollfd pfd = new() { fd = _master.Value, events = Libc.POLLIN };
-            Assert.True(Libc.poll(&pfd, 1, (int)Math.Max(0, deadline - Environment.TickCount64)) > 0, $"no \"{text}\" on the terminal: {_output}");
+            Assert.True(Libc.poll(&pfd, 1, (int)Math.Max(0, deadline - Environment.TickCount64)) > 0, $"no \"{text}\" on the terminal: {Output}");
             nint n = Libc.read(_master.Value, buffer, 1024);
-            Assert.True(n > 0, $"no \"{text}\" on the terminal, which was closed: {_output}");
-            _output.Append(Encoding.UTF8.GetString(buffer, (int)n).Replace("\r", "", StringComparison.Ordinal));
+            if (n < 0 && patient && Environment.TickCount64 < deadline)
+            {
+                Thread.Sleep(20);
+                continue;
+            }
+
+            Assert.True(n > 0, $"no \"{text}\" on the terminal, which was closed: {Output}");
+            _bytes.Append(Encoding.UTF8.GetString(buffer, (int)n));
         }
 
-        return _output.ToString();
+        return Output;
     }
 
     public void Dispose() => _master.Dispose();
+
+    private string Output => Bytes.Replace("\r", "", StringComparison.Ordinal);
 }
