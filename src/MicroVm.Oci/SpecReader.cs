@@ -39,7 +39,7 @@ public static class SpecReader
     /// <summary>Parses a whole document. <paramref name="name"/> is what errors call it.</summary>
     /// <exception cref="SpecException">The text is malformed or a member has a wrong type.</exception>
     public static T Parse<T>(ReadOnlySpan<byte> json, string name, TableDocument<T> document)
-        where T : class, new()
+        where T : class, IJsonRecord, new()
     {
         if (json.StartsWith("\uFEFF"u8))
         {

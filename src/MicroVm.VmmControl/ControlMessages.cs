@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using MicroVm.Json;
 
 namespace MicroVm.VmmControl;
 
@@ -6,8 +7,11 @@ namespace MicroVm.VmmControl;
 /// A request on the VMM's control socket: one JSON object on a line, answered by one <see cref="ControlResponse"/> on a
 /// line, in order. Descriptors travel beside the line that names them, by SCM_RIGHTS.
 /// </summary>
-public sealed record ControlRequest
+public sealed record ControlRequest : IJsonRecord
 {
+    /// <summary>What a request has before its operation is read.</summary>
+    internal const ControlOperation NoOperation = (ControlOperation)(-1);
+
     /// <summary>What to do.</summary>
     public required ControlOperation Operation { get; set; }
 
@@ -37,6 +41,22 @@ public sealed record ControlRequest
 
     /// <summary>For SetNetLink: the interface's MTU, where it is another now.</summary>
     public int? Mtu { get; set; }
+
+    bool IJsonRecord.IsWhole => Operation != NoOperation;
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Operation = members.Named("operation"u8, Operation, EnumNames.ControlOperation);
+        Tag = members.Text("tag"u8, Tag);
+        Name = members.Text("name"u8, Name);
+        ReadOnly = members.Flag("readOnly"u8, ReadOnly);
+        Cache = members.Named("cache"u8, Cache, EnumNames.FsCache);
+        Index = members.Number("index"u8, Index);
+        Interface = members.Object("interface"u8, Interface, static () => new NetAttachment { Mac = null! });
+        Up = members.Flag("up"u8, Up);
+        Mac = members.Text("mac"u8, Mac);
+        Mtu = members.Number("mtu"u8, Mtu);
+    }
 }
 
 /// <summary>The operations of the control socket.</summary>

@@ -1,22 +1,27 @@
+using MicroVm.Json;
+
 namespace MicroVm.VmmControl;
 
-/// <summary>Names in JSON, in the order of each enumeration: its own names would be looked up by reflection.</summary>
+/// <summary>The names of enumerations in JSON.</summary>
 internal static class EnumNames
 {
-    internal static readonly string[] MachineTables = [nameof(VmmControl.MachineTables.Both), nameof(VmmControl.MachineTables.MpTable), nameof(VmmControl.MachineTables.Acpi)];
+    internal static readonly NamedValues<MachineTables> MachineTables = new(
+        (VmmControl.MachineTables.Both, "Both"),
+        (VmmControl.MachineTables.MpTable, "MpTable"),
+        (VmmControl.MachineTables.Acpi, "Acpi"));
 
-    internal static readonly string[] FsCache = [nameof(VmmControl.FsCache.Exclusive), nameof(VmmControl.FsCache.Shared)];
+    internal static readonly NamedValues<FsCache> FsCache = new(
+        (VmmControl.FsCache.Exclusive, "Exclusive"),
+        (VmmControl.FsCache.Shared, "Shared"));
 
-    internal static readonly string[] ControlOperation =
-    [
-        nameof(VmmControl.ControlOperation.Info),
-        nameof(VmmControl.ControlOperation.Pause),
-        nameof(VmmControl.ControlOperation.Resume),
-        nameof(VmmControl.ControlOperation.Stop),
-        nameof(VmmControl.ControlOperation.AddExport),
-        nameof(VmmControl.ControlOperation.RemoveExport),
-        nameof(VmmControl.ControlOperation.AttachNet),
-        nameof(VmmControl.ControlOperation.SetNetLink),
-        nameof(VmmControl.ControlOperation.DetachNet),
-    ];
+    internal static readonly NamedValues<ControlOperation> ControlOperation = new(
+        (VmmControl.ControlOperation.Info, "Info"),
+        (VmmControl.ControlOperation.Pause, "Pause"),
+        (VmmControl.ControlOperation.Resume, "Resume"),
+        (VmmControl.ControlOperation.Stop, "Stop"),
+        (VmmControl.ControlOperation.AddExport, "AddExport"),
+        (VmmControl.ControlOperation.RemoveExport, "RemoveExport"),
+        (VmmControl.ControlOperation.AttachNet, "AttachNet"),
+        (VmmControl.ControlOperation.SetNetLink, "SetNetLink"),
+        (VmmControl.ControlOperation.DetachNet, "DetachNet"));
 }

@@ -1,7 +1,9 @@
+using MicroVm.Json;
+
 namespace MicroVm.VmmControl;
 
 /// <summary>A virtio-net device, or a window for one.</summary>
-public sealed record NetConfig
+public sealed record NetConfig : IJsonRecord
 {
     /// <summary>Most queue pairs, 1 to 8.</summary>
     public int QueuePairs { get; set; } = 1;
@@ -11,10 +13,16 @@ public sealed record NetConfig
     /// <see cref="ControlOperation.AttachNet"/>.
     /// </summary>
     public NetAttachment? Interface { get; set; }
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        QueuePairs = members.Number("queuePairs"u8, QueuePairs);
+        Interface = members.Object("interface"u8, Interface, static () => new NetAttachment { Mac = null! });
+    }
 }
 
 /// <summary>The interface behind a virtio-net device.</summary>
-public sealed record NetAttachment
+public sealed record NetAttachment : IJsonRecord
 {
     /// <summary>
     /// Descriptors of the tap (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR), one for each queue pair in use. Empty in an AttachNet
@@ -39,10 +47,22 @@ public sealed record NetAttachment
 
     /// <summary>Limits what the guest sends.</summary>
     public RateLimit? Transmit { get; set; }
+
+    bool IJsonRecord.IsWhole => Mac is not null;
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Taps = members.Objects("taps"u8, Taps, static () => new FileReference());
+        Mac = members.NonNullText("mac"u8, Mac);
+        Mtu = members.Number("mtu"u8, Mtu);
+        MtuMayChange = members.Flag("mtuMayChange"u8, MtuMayChange);
+        Receive = members.Object("receive"u8, Receive);
+        Transmit = members.Object("transmit"u8, Transmit);
+    }
 }
 
 /// <summary>A token-bucket rate limit of one direction; 0 is no limit.</summary>
-public sealed record RateLimit
+public sealed record RateLimit : IJsonRecord
 {
     /// <summary>Bytes of frames a second.</summary>
     public long BytesPerSecond { get; set; }
@@ -55,4 +75,12 @@ public sealed record RateLimit
 
     /// <summary>Most packets at once; 0 for a tenth of a second's.</summary>
     public long BurstPackets { get; set; }
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        BytesPerSecond = members.Number("bytesPerSecond"u8, BytesPerSecond);
+        BurstBytes = members.Number("burstBytes"u8, BurstBytes);
+        PacketsPerSecond = members.Number("packetsPerSecond"u8, PacketsPerSecond);
+        BurstPackets = members.Number("burstPackets"u8, BurstPackets);
+    }
 }

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using MicroVm.Json;
 
 namespace MicroVm.VmmControl;
 
@@ -10,7 +11,7 @@ namespace MicroVm.VmmControl;
 /// Optional members are settable, not init-only: the JSON source generator assigns every init-only member, absent ones
 /// too, and their defaults would be lost.
 /// </remarks>
-public sealed record VmmConfig
+public sealed record VmmConfig : IJsonRecord
 {
     /// <summary>The KVM device; /dev/kvm when null.</summary>
     public FileReference? Kvm { get; set; }
@@ -80,10 +81,38 @@ public sealed record VmmConfig
 
     /// <summary>End with SIGKILL when the process that started the VMM ends.</summary>
     public bool DieWithParent { get; set; }
+
+    bool IJsonRecord.IsWhole => (Kernel ?? PvmKernel) is not null;
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Kvm = members.Object("kvm"u8, Kvm);
+        ProcSelfFd = members.Object("procSelfFd"u8, ProcSelfFd);
+        Kernel = members.Object("kernel"u8, Kernel);
+        PvmKernel = members.Object("pvmKernel"u8, PvmKernel);
+        Initrd = members.Object("initrd"u8, Initrd);
+        CommandLine = members.NonNullText("commandLine"u8, CommandLine);
+        MemoryMiB = members.Number("memoryMiB"u8, MemoryMiB);
+        HugePages = members.Flag("hugePages"u8, HugePages);
+        Vcpus = members.Number("vcpus"u8, Vcpus);
+        CpuTemplate = members.NonNullText("cpuTemplate"u8, CpuTemplate);
+        Tables = members.Named("tables"u8, Tables, EnumNames.MachineTables);
+        Serial = members.Object("serial"u8, Serial);
+        Console = members.Object("console"u8, Console);
+        Vsock = members.Object("vsock"u8, Vsock, static () => new VsockConfig { SocketPath = null! });
+        Entropy = members.Flag("entropy"u8, Entropy);
+        Block = members.Objects("block"u8, Block, static () => new BlockConfig { File = null! });
+        Pmem = members.Objects("pmem"u8, Pmem, static () => new FileReference());
+        Fs = members.Objects("fs"u8, Fs, static () => new FsConfig { Tag = null! });
+        Net = members.Objects("net"u8, Net, static () => new NetConfig());
+        Control = members.Object("control"u8, Control);
+        FilterSystemCalls = members.Flag("filterSystemCalls"u8, FilterSystemCalls);
+        DieWithParent = members.Flag("dieWithParent"u8, DieWithParent);
+    }
 }
 
 /// <summary>A file by inherited descriptor or by path; exactly one of the two.</summary>
-public sealed record FileReference
+public sealed record FileReference : IJsonRecord
 {
     /// <summary>Number of an inherited descriptor.</summary>
     public int? Fd { get; set; }
@@ -96,6 +125,12 @@ public sealed record FileReference
 
     /// <summary>Refers to a path.</summary>
     public static FileReference FromPath(string path) => new() { Path = path };
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Fd = members.Number("fd"u8, Fd);
+        Path = members.Text("path"u8, Path);
+    }
 }
 
 /// <summary>Which tables describe the machine to the kernel.</summary>
@@ -113,7 +148,7 @@ public enum MachineTables
 }
 
 /// <summary>A virtio-vsock device, in the hybrid form: the host's side is Unix sockets.</summary>
-public sealed record VsockConfig
+public sealed record VsockConfig : IJsonRecord
 {
     /// <summary>The guest's context id, 3 or more.</summary>
     public uint Cid { get; set; } = 3;
@@ -126,20 +161,35 @@ public sealed record VsockConfig
 
     /// <summary>A listening socket that stands for the one at <see cref="SocketPath"/>; the VMM makes its own when null.</summary>
     public FileReference? Listener { get; set; }
+
+    bool IJsonRecord.IsWhole => SocketPath is not null;
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Cid = members.Number("cid"u8, Cid);
+        SocketPath = members.NonNullText("socketPath"u8, SocketPath);
+        Listener = members.Object("listener"u8, Listener);
+    }
 }
 
 /// <summary>A virtio-console device with one port.</summary>
-public sealed record ConsoleConfig
+public sealed record ConsoleConfig : IJsonRecord
 {
     /// <summary>Read for the guest's input; no input when null.</summary>
     public FileReference? Input { get; set; }
 
     /// <summary>Written with the guest's output.</summary>
     public FileReference? Output { get; set; }
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Input = members.Object("input"u8, Input);
+        Output = members.Object("output"u8, Output);
+    }
 }
 
 /// <summary>A virtio-blk disk.</summary>
-public sealed record BlockConfig
+public sealed record BlockConfig : IJsonRecord
 {
     /// <summary>Image file or block device.</summary>
     public required FileReference File { get; set; }
@@ -149,10 +199,19 @@ public sealed record BlockConfig
 
     /// <summary>Serial number that the guest reads, at most 20 bytes.</summary>
     public string Id { get; set; } = "";
+
+    bool IJsonRecord.IsWhole => File is not null;
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        File = members.Object("file"u8, File)!;
+        ReadOnly = members.Flag("readOnly"u8, ReadOnly);
+        Id = members.NonNullText("id"u8, Id);
+    }
 }
 
 /// <summary>A virtio-fs device: a virtual root directory whose entries are the exports.</summary>
-public sealed record FsConfig
+public sealed record FsConfig : IJsonRecord
 {
     /// <summary>Mount tag, at most 36 bytes.</summary>
     public required string Tag { get; set; }
@@ -162,10 +221,19 @@ public sealed record FsConfig
 
     /// <summary>Directories and single files, each an entry of the root directory.</summary>
     public IReadOnlyList<FsExport> Exports { get; set; } = [];
+
+    bool IJsonRecord.IsWhole => Tag is not null;
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Tag = members.NonNullText("tag"u8, Tag);
+        StripSetId = members.Flag("stripSetId"u8, StripSetId);
+        Exports = members.Objects("exports"u8, Exports, static () => new FsExport { Name = null!, File = null! });
+    }
 }
 
 /// <summary>A host directory (or single file) shown in a virtio-fs root directory.</summary>
-public sealed record FsExport
+public sealed record FsExport : IJsonRecord
 {
     /// <summary>The entry's name: one path component.</summary>
     public required string Name { get; set; }
@@ -181,6 +249,17 @@ public sealed record FsExport
 
     /// <summary>How long the guest may believe what it was told of this export.</summary>
     public FsCache Cache { get; set; } = FsCache.Exclusive;
+
+    bool IJsonRecord.IsWhole => Name is not null && File is not null;
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Name = members.NonNullText("name"u8, Name);
+        File = members.Object("file"u8, File)!;
+        ReadOnly = members.Flag("readOnly"u8, ReadOnly);
+        HidesMounts = members.Flag("hidesMounts"u8, HidesMounts);
+        Cache = members.Named("cache"u8, Cache, EnumNames.FsCache);
+    }
 }
 
 /// <summary>How a guest may cache what it reads from a virtio-fs export.</summary>

@@ -3,7 +3,6 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using MicroVm.Json;
 using MicroVm.Oci.Config;
-using MicroVm.Oci.Config.Writing;
 using MicroVm.Tests.Shared;
 
 namespace MicroVm.Oci.Tests;
@@ -63,7 +62,7 @@ public sealed class SpecDocumentTests
             System.Buffers.ArrayBufferWriter<byte> buffer = new();
             using (Utf8JsonWriter writer = new(buffer, new JsonWriterOptions { Indented = true, IndentCharacter = '\t', IndentSize = 1, NewLine = "\n" }))
             {
-                ProcessWriter.Write(writer, process);
+                JsonMembers.Write(writer, process);
             }
 
             Assert.Equal(Written(process, SpecJson.Default.Process), Encoding.UTF8.GetString(buffer.WrittenSpan));
@@ -73,7 +72,7 @@ public sealed class SpecDocumentTests
     private static string Written<T>(T value, JsonTypeInfo<T> type) => JsonSerializer.Serialize(value, type);
 
     private static void ReadsWhatIsWritten<T>(TableDocument<T> document, JsonTypeInfo<T> type)
-        where T : class, new()
+        where T : class, IJsonRecord, new()
     {
         string json = Written(new Filler().Fill<T>(), type);
         T? read = document.TryRead(Encoding.UTF8.GetBytes(json));

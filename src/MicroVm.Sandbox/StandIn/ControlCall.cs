@@ -39,7 +39,7 @@ internal sealed record ControlCall : IHandJson<ControlCall>
         if (Change is not null)
         {
             writer.WritePropertyName("change"u8);
-            JsonSerializer.Serialize(writer, Change, SpecJson.Default.Resources);
+            JsonMembers.Write(writer, Change);
         }
     }
 
@@ -71,7 +71,7 @@ internal sealed record ControlCall : IHandJson<ControlCall>
             }
             else if (HandJson.Is(ref reader, "change"u8))
             {
-                call.Change = JsonSerializer.Deserialize(ref reader, SpecJson.Default.Resources);
+                call.Change = JsonMembers.Read<Resources>(ref reader, passOthers: true);
             }
             else
             {

@@ -1,7 +1,6 @@
 using System.Text.Json;
 using MicroVm.Json;
-using MicroVm.Oci;
-using MicroVm.Oci.Config.Writing;
+using MicroVm.Oci.Config;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
 
@@ -22,8 +21,8 @@ internal sealed partial record StandInRequest
 
         if (Process is not null)
         {
-            // As text of its own, which is read by the tables.
-            writer.WriteBase64String("process"u8, WriterExtensions.Document(Process, ProcessWriter.Write));
+            writer.WritePropertyName("process"u8);
+            JsonMembers.Write(writer, Process);
         }
 
         writer.WriteOptional("cgroup"u8, Cgroup);
@@ -62,7 +61,7 @@ internal sealed partial record StandInRequest
             }
             else if (HandJson.Is(ref reader, "process"u8))
             {
-                request.Process = SpecDocument.Process.Read(reader.GetBytesFromBase64());
+                request.Process = JsonMembers.Read<Process>(ref reader, passOthers: true);
             }
             else if (HandJson.Is(ref reader, "foreground"u8))
             {

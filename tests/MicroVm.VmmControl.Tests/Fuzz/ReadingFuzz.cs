@@ -18,7 +18,7 @@ public sealed class ReadingFuzz
     public void Requests() => ReadsAlike("vmm-request-reading", ConfigDocument.Request, VmmJson.Default.ControlRequest);
 
     private static void ReadsAlike<T>(string target, TableDocument<T> document, JsonTypeInfo<T> type)
-        where T : class
+        where T : class, IJsonRecord
     {
         string good = JsonSerializer.Serialize(new Filler().Fill<T>(), type);
         Fuzzing.Run(target, random =>

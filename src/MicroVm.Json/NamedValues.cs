@@ -1,0 +1,37 @@
+namespace MicroVm.Json;
+
+/// <summary>The names of an enumeration's values in JSON; its own would be looked up by reflection.</summary>
+/// <typeparam name="T">The enumeration.</typeparam>
+/// <param name="names">Each value with its name.</param>
+public sealed class NamedValues<T>(params (T Value, string Name)[] names)
+    where T : struct, Enum
+{
+    /// <summary>The value with this name; null when there is none.</summary>
+    public T? Find(string? name)
+    {
+        foreach ((T value, string known) in names)
+        {
+            if (known == name)
+            {
+                return value;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>The name of a value.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">It has none.</exception>
+    public string Name(T value)
+    {
+        foreach ((T known, string name) in names)
+        {
+            if (EqualityComparer<T>.Default.Equals(known, value))
+            {
+                return name;
+            }
+        }
+
+        throw new ArgumentOutOfRangeException(nameof(value), value, "the value has no name in JSON");
+    }
+}
