@@ -63,6 +63,9 @@ public sealed class Container : IDisposable
         }
     }
 
+    /// <summary>True when the plan has a new namespace of <paramref name="kind"/>.</summary>
+    public bool HasOwn(Namespace.Types.Kind kind) => Spec.Namespaces.Any(n => n.Kind == kind && n.JoinContainerId.Length == 0);
+
     /// <inheritdoc/>
     public void Dispose()
     {

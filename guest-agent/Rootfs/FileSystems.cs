@@ -17,6 +17,9 @@ public sealed unsafe class FileSystems
     private readonly HashSet<string> _mounted = [];
     private readonly HashSet<string> _growing = [];
     private readonly HashSet<string> _entered = [];
+
+    // How many containers have each.
+    private readonly Dictionary<string, int> _shared = [];
     private readonly string _root;
     private readonly string _own;
     private readonly TagMounter _mounter;
@@ -139,6 +142,58 @@ public sealed unsafe class FileSystems
         }
     }
 
+    /// <summary>Unmounts what <see cref="NeedGrowing"/> mounted, once its container is gone.</summary>
+    public void DropGrowing(string tag, string export)
+    {
+        string path = GrowingPathOf(tag, export);
+        if (_growing.Remove(path))
+        {
+            Unmount(path);
+        }
+    }
+
+    /// <summary>Where a tmpfs is that containers share.</summary>
+    public string SharedPathOf(string name)
+    {
+        CheckComponent(name);
+        return $"{_own}/shared.{name}";
+    }
+
+    /// <summary>Mounts a tmpfs at <see cref="SharedPathOf"/> unless it is mounted, for one more container.</summary>
+    /// <exception cref="SetupException">It cannot be mounted.</exception>
+    public void NeedShared(string name, string data)
+    {
+        string path = SharedPathOf(name);
+        if (!_shared.TryGetValue(name, out int users))
+        {
+            try
+            {
+                NeedOwn();
+                MakeDirectory(path);
+                Check.Result(Libc.mount("tmpfs", path, "tmpfs", (nuint)(Libc.MS_NOSUID | Libc.MS_NODEV | Libc.MS_NOEXEC), data), "mount", path);
+            }
+            catch (LinuxException e)
+            {
+                throw new SetupException("making a tmpfs for containers to share", e);
+            }
+        }
+
+        _shared[name] = users + 1;
+    }
+
+    /// <summary>Unmounts what <see cref="NeedShared"/> mounted, when its last container is gone.</summary>
+    public void DropShared(string name)
+    {
+        if (_shared.TryGetValue(name, out int users) && users > 1)
+        {
+            _shared[name] = users - 1;
+        }
+        else if (_shared.Remove(name))
+        {
+            Unmount(SharedPathOf(name));
+        }
+    }
+
     /// <summary>Mounts the tmpfs of <see cref="AgentPaths.Own"/> unless it is mounted.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     public void NeedOwn()
@@ -160,6 +215,15 @@ public sealed unsafe class FileSystems
 
         _mounted.Clear();
         _entered.Clear();
+    }
+
+    private static void Unmount(string path)
+    {
+        _ = Libc.umount2(path, Libc.MNT_DETACH);
+        fixed (byte* p = Encoding.UTF8.GetBytes(path + '\0'))
+        {
+            _ = Libc.unlinkat(Libc.AT_FDCWD, p, Libc.AT_REMOVEDIR);
+        }
     }
 
     private static void MakeDirectory(string path)

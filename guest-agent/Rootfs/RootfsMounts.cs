@@ -28,6 +28,7 @@ public sealed partial class RootfsBuilder
                     break;
                 case Mount.Types.Kind.Device:
                 case Mount.Types.Kind.Socket:
+                case Mount.Types.Kind.Shared:
                     MountBind(mount);
                     break;
                 case Mount.Types.Kind.GuestBind:
@@ -119,6 +120,8 @@ public sealed partial class RootfsBuilder
                 return OpenPath(_fileSystems.GrowingPathOf(mount.FsTag, mount.Source));
             case Mount.Types.Kind.Export:
                 return OpenExport(mount.FsTag, mount.Source);
+            case Mount.Types.Kind.Shared:
+                return OpenPath(_fileSystems.SharedPathOf(mount.Source));
             case Mount.Types.Kind.Socket:
                 return OpenPath(_fileSystems.SocketPathOf(mount.Socket.Port));
             case Mount.Types.Kind.Device:

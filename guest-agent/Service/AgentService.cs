@@ -81,9 +81,9 @@ public sealed partial class AgentService : AgentServiceBase
             container.Retire(process);
         }
 
-        if (process.ExecId.Length == 0 && container.Cgroup is not null && !container.Has(Namespace.Types.Kind.Pid))
+        if (process.ExecId.Length == 0 && container.Cgroup is not null && !container.HasOwn(Namespace.Types.Kind.Pid))
         {
-            // Without a PID namespace nothing else ends what the init leaves behind.
+            // Without a PID namespace of its own nothing else ends what the init leaves behind.
             TryDo(container.Cgroup.Kill);
         }
     }

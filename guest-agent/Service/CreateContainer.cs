@@ -84,6 +84,9 @@ public sealed partial class AgentService
             case Mount.Types.Kind.Export:
                 _context.FileSystems.Need(mount.FsTag, mount.Source);
                 break;
+            case Mount.Types.Kind.Shared:
+                _context.FileSystems.NeedShared(mount.Source, mount.Data);
+                break;
             case Mount.Types.Kind.Socket when mount.Socket?.Readiness == true:
                 _readiness.Need(mount.Socket);
                 break;

@@ -48,6 +48,24 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
         }
     }
 
+    /// <summary>Takes the socket for a port away, once its container is gone; connections go on.</summary>
+    internal void Drop(uint port)
+    {
+        if (!_ports.Remove(port))
+        {
+            return;
+        }
+
+        (int number, (SafeFd listener, _)) = _listeners.First(l => l.Value.Port == port);
+        _listeners.Remove(number);
+        loop.Remove(listener);
+        listener.Dispose();
+        fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(fileSystems.SocketPathOf(port) + '\0'))
+        {
+            _ = Libc.unlinkat(Libc.AT_FDCWD, p, 0);
+        }
+    }
+
     /// <inheritdoc/>
     public void OnReady(SafeFd fd, uint events)
     {

@@ -123,6 +123,24 @@ public sealed unsafe partial class AgentService
 
         _oomWaiters.Where(w => w.Container == container).ToList()
             .ForEach(w => w.Call.Fail(StatusCode.NotFound, $"container \"{container.Id}\" was removed"));
+        foreach (Mount mount in container.Spec.Mounts)
+        {
+            if (mount.Grows)
+            {
+                _context.FileSystems.DropGrowing(mount.FsTag, mount.Source);
+            }
+
+            if (mount.Kind == Mount.Types.Kind.Shared)
+            {
+                _context.FileSystems.DropShared(mount.Source);
+            }
+
+            if (mount.Socket is not null)
+            {
+                _sockets.Drop(mount.Socket.Port);
+            }
+        }
+
         container.Dispose();
         call.Complete(new Empty());
     }

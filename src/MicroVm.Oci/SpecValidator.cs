@@ -137,8 +137,8 @@ public static class SpecValidator
                 throw new SpecException($"malformed spec file: duplicated ns \"{type}\"");
             }
 
-            // Callers hand a prepared network namespace to every container: it is the VM that is connected to it.
-            if (!string.IsNullOrEmpty(ns!.Path) && type != NamespaceTypes.Network)
+            // A network namespace that a caller has prepared is connected to the VM; the others may be those of another container in it.
+            if (!string.IsNullOrEmpty(ns!.Path) && type is not (NamespaceTypes.Network or NamespaceTypes.Ipc or NamespaceTypes.Uts or NamespaceTypes.Pid))
             {
                 throw SpecException.Unsupported($"linux.namespaces: path {ns.Path} of type {type}", "a namespace of the host cannot be joined from inside a VM");
             }

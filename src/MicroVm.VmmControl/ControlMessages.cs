@@ -24,6 +24,9 @@ public sealed record ControlRequest : IJsonRecord
     /// <summary>For AddExport.</summary>
     public bool ReadOnly { get; set; }
 
+    /// <summary>For AddExport: as <see cref="FsExport.HidesMounts"/>.</summary>
+    public bool HidesMounts { get; set; }
+
     /// <summary>For AddExport: how the guest may cache it.</summary>
     public FsCache Cache { get; set; } = FsCache.Exclusive;
 
@@ -50,6 +53,7 @@ public sealed record ControlRequest : IJsonRecord
         Tag = members.Text("tag"u8, Tag);
         Name = members.Text("name"u8, Name);
         ReadOnly = members.Flag("readOnly"u8, ReadOnly);
+        HidesMounts = members.Flag("hidesMounts"u8, HidesMounts);
         Cache = members.Named("cache"u8, Cache, EnumNames.FsCache);
         Index = members.Number("index"u8, Index);
         Interface = members.Object("interface"u8, Interface, static () => new NetAttachment { Mac = null! });

@@ -1,5 +1,6 @@
 using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
+using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.StandIn;
 
 namespace MicroVm.Sandbox.Tests;
@@ -33,35 +34,19 @@ public sealed class ContainerViewTests
         };
         string[] entries = [];
         string data = "";
-        Exception? refused = null, failure = null;
-        Thread thread = new(() =>
+        Exception? refused = null;
+        using NamespaceThread first = new();
+        using ContainerView view = ContainerView.Open(spec, folder.Path, rootfs);
+        first.Do(view.Enter);
+        first.Do(view.AttachVolumes);
+        first.Do(() =>
         {
-            try
-            {
-                FirstThread.Run(first =>
-                {
-                    using ContainerView view = ContainerView.Open(spec, folder.Path, rootfs);
-                    first.Do(view.Enter);
-                    first.Do(view.AttachVolumes);
-                    first.Do(() =>
-                    {
-                        entries = [.. Directory.EnumerateFileSystemEntries("/").Order(StringComparer.Ordinal)];
-                        data = File.ReadAllText("/data/given");
-                        File.WriteAllText("/data/made", "from the caller");
-                        refused = Record.Exception(() => File.WriteAllText("/kept/other", ""));
-                    });
-                    Assert.True(Directory.Exists(rootfs), "the work goes on in the host's namespace");
-                    return true;
-                });
-            }
-            catch (Exception e)
-            {
-                failure = e;
-            }
+            entries = [.. Directory.EnumerateFileSystemEntries("/").Order(StringComparer.Ordinal)];
+            data = File.ReadAllText("/data/given");
+            File.WriteAllText("/data/made", "from the caller");
+            refused = Record.Exception(() => File.WriteAllText("/kept/other", ""));
         });
-        thread.Start();
-        thread.Join();
-        Assert.Null(failure);
+        Assert.True(Directory.Exists(rootfs), "the work goes on in the host's namespace");
         Assert.Equal(["/data", "/kept", "/led", "/marker"], entries);
         Assert.Equal("of the volume", data);
         Assert.Equal("from the caller", File.ReadAllText(Path.Combine(volume, "made")));
@@ -75,23 +60,19 @@ public sealed class ContainerViewTests
         using TempFolder folder = new();
         string rootfs = Folder(folder, "rootfs");
         string? error = null;
-        Thread thread = new(() => FirstThread.Run(first =>
+        using NamespaceThread first = new();
+
+        // As dockerd has its folder: a mount of itself, shared.
+        first.Do(() =>
         {
-            // As dockerd has its folder: a mount of itself, shared.
-            first.Do(() =>
-            {
-                Assert.Equal(0, Libc.unshare(Libc.CLONE_NEWNS));
-                Assert.Equal(0, Libc.mount(null, "/", null, (nuint)(Libc.MS_REC | Libc.MS_PRIVATE), null));
-                Assert.Equal(0, Libc.mount(rootfs, rootfs, null, (nuint)Libc.MS_BIND, null));
-                Assert.Equal(0, Libc.mount(null, rootfs, null, (nuint)Libc.MS_SHARED, null));
-                File.WriteAllText(Path.Combine(rootfs, "marker"), "");
-                using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, folder.Path, rootfs);
-                error = Record.Exception(view.Enter)?.Message ?? (File.Exists("/marker") ? null : "not entered");
-            });
-            return true;
-        }));
-        thread.Start();
-        thread.Join();
+            Assert.Equal(0, Libc.unshare(Libc.CLONE_NEWNS));
+            Assert.Equal(0, Libc.mount(null, "/", null, (nuint)(Libc.MS_REC | Libc.MS_PRIVATE), null));
+            Assert.Equal(0, Libc.mount(rootfs, rootfs, null, (nuint)Libc.MS_BIND, null));
+            Assert.Equal(0, Libc.mount(null, rootfs, null, (nuint)Libc.MS_SHARED, null));
+            File.WriteAllText(Path.Combine(rootfs, "marker"), "");
+            using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, folder.Path, rootfs);
+            error = Record.Exception(view.Enter)?.Message ?? (File.Exists("/marker") ? null : "not entered");
+        });
         Assert.Null(error);
     }
 
@@ -144,33 +125,24 @@ public sealed class ContainerViewTests
     [Fact]
     public void FailuresReachTheOneWhoAsked()
     {
-        string said = FirstThread.Run(first =>
-            Assert.Throws<InvalidOperationException>(() => first.Do(() => throw new InvalidOperationException("asked"))).Message);
-        Assert.Equal("asked", said);
-        Assert.Throws<NotSupportedException>(() => FirstThread.Run<int>(_ => throw new NotSupportedException()));
+        using NamespaceThread first = new();
+        Assert.Equal("asked", Assert.Throws<InvalidOperationException>(() => first.Do(() => throw new InvalidOperationException("asked"))).Message);
     }
 
-    /// <summary>Runs what an exec's process does, which finds the view by the first thread of the container's.</summary>
-    private static void InView(string rootfs, Action<FirstThread, ProcessFiles, int> work)
+    /// <summary>Runs what an exec's process does, which finds the view by the container's process.</summary>
+    private static void InView(string rootfs, Action<NamespaceThread, ProcessFiles, int> work)
     {
-        Exception? failure = null;
-        Thread thread = new(() => failure = Record.Exception(() => FirstThread.Run(first =>
+        using NamespaceThread first = new();
+        using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, rootfs, rootfs);
+        using ProcessFiles own = ProcessFiles.Open(Environment.ProcessId, first: true), other = ProcessFiles.Open(Environment.ProcessId, first: false);
+        nint tid = 0;
+        first.Do(() =>
         {
-            using ContainerView view = ContainerView.Open(new Spec { Root = new Root { Path = rootfs } }, rootfs, rootfs);
-            using ProcessFiles other = ProcessFiles.Open(first: false);
-            nint tid = 0;
-            first.Do(() =>
-            {
-                view.Enter();
-                view.ShowProcess();
-                tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
-            });
-            work(first, other, (int)tid);
-            return true;
-        })));
-        thread.Start();
-        thread.Join();
-        Assert.Null(failure);
+            view.Enter();
+            own.Begin();
+            tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
+        });
+        work(first, other, (int)tid);
     }
 
     private static string Folder(TempFolder top, string name) => Directory.CreateDirectory(Path.Combine(top.Path, name)).FullName;

@@ -92,7 +92,7 @@ public sealed class PlanTests : IDisposable
             spec.Mounts = [new() { Destination = "/dev/shm", Type = "bind", Source = shm, Options = ["bind", "nosuid", "rprivate"] }, new() { Destination = "/other", Type = "bind", Source = shm }];
             using ContainerPlan plan = Build(spec);
             Proto.Mount mount = plan.Spec.Mounts[0];
-            Assert.Equal((Proto.Mount.Types.Kind.Filesystem, "tmpfs", MountFlags.MS_NOSUID), (mount.Kind, mount.Type, mount.Flags));
+            Assert.Equal((Proto.Mount.Types.Kind.Shared, "tmpfs", MountFlags.MS_NOSUID), (mount.Kind, mount.Type, mount.Flags));
             Assert.Matches("^mode=1777,size=[1-9][0-9]*$", mount.Data);
             Assert.Equal(Proto.Mount.Types.Kind.Export, plan.Spec.Mounts[1].Kind);
         }

@@ -53,6 +53,8 @@ public sealed class StoreTests : IDisposable
             Bundle = "/b\"\\\u00e4\n",
             Owner = uint.MaxValue,
             Vmm = new ProcessIdentity(7, ulong.MaxValue),
+            Sandbox = new ProcessIdentity(9, 3),
+            VmFolder = "9-3",
             Status = ContainerStatus.Paused,
             NetworkNamespace = "/n",
             Annotations = new() { ["k"] = "", ["\u20ac"] = "v" },

@@ -109,6 +109,26 @@ public sealed class VmShapeTests
         }
     }
 
+    [Fact]
+    public void AFirstContainerOfAPodIsSizedForThePod()
+    {
+        SortedDictionary<string, string> pod = new()
+        {
+            ["io.kubernetes.cri.container-type"] = "sandbox",
+            ["io.kubernetes.cri.sandbox-memory"] = $"{400L << 20}",
+            ["io.kubernetes.cri.sandbox-cpu-quota"] = "250000",
+            ["io.kubernetes.cri.sandbox-cpu-period"] = "100000",
+        };
+        Spec spec = new() { Annotations = pod, Linux = new() { Resources = new() { Memory = new() { Limit = 100L << 20 } } } };
+        VmShape shape = VmShape.Resolve(spec, new VmOptions(), HostMemory, HostCpus);
+        Assert.Equal((464, 3), (shape.MemoryMiB, shape.Vcpus));
+        pod["io.kubernetes.cri.container-type"] = "container";
+        Assert.Equal(164, VmShape.Resolve(spec, new VmOptions(), HostMemory, HostCpus).MemoryMiB);
+        pod["io.kubernetes.cri.container-type"] = "sandbox";
+        pod["io.kubernetes.cri.sandbox-memory"] = "much";
+        Assert.Contains("sandbox-memory", Assert.Throws<SpecException>(() => VmShape.Resolve(spec, new VmOptions(), HostMemory, HostCpus)).Message, StringComparison.Ordinal);
+    }
+
     private static VmShape Resolve(Resources resources) =>
         VmShape.Resolve(new Spec { Linux = new() { Resources = resources } }, new VmOptions(), HostMemory, HostCpus);
 

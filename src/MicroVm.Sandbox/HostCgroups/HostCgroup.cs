@@ -15,7 +15,7 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
     private const int RemoveAttempts = 100, MaxFile = 1 << 20;
 
     /// <summary>Where version 2 is mounted; null when it is not.</summary>
-    private string? UnifiedMount { get; init; }
+    internal string? UnifiedMount { get; init; }
 
     /// <summary>The cgroup of a container, of which nothing is made yet, and the one that this process is in.</summary>
     /// <exception cref="Oci.SpecException">The path is malformed.</exception>
@@ -130,13 +130,20 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
 
     /// <summary>Moves this process there.</summary>
     /// <exception cref="SandboxException">The kernel refuses.</exception>
-    internal void Join()
+    internal void Join() => Move(Environment.ProcessId);
+
+    /// <summary>Moves a process there; one that has ended is left where it is.</summary>
+    /// <exception cref="SandboxException">The kernel refuses.</exception>
+    internal void Move(int pid)
     {
         foreach ((string controllers, string folder) in Folders)
         {
             try
             {
-                Write(folder, "cgroup.procs", Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
+                Write(folder, "cgroup.procs", pid.ToString(CultureInfo.InvariantCulture));
+            }
+            catch (LinuxException e) when (e.Errno == Errno.ESRCH)
+            {
             }
             catch (LinuxException e)
             {

@@ -37,12 +37,38 @@ internal static class HostLimits
     internal static void ApplyAtCreation(HostCgroup cgroup, Resources? resources, int vmMemoryMiB, Action<string> warn)
     {
         int overhead = resources?.Memory?.Limit > 0 ? OverheadMiB : UnlimitedOverheadMiB;
-        string bytes = Text((long)(vmMemoryMiB + overhead) << MiBShift), threads = Text(MaxThreads);
-        _ = cgroup.TryWrite("memory", "memory.limit_in_bytes", bytes, "memory.max", bytes);
+        string threads = Text(MaxThreads);
+        SetMemory(cgroup, vmMemoryMiB + overhead);
         _ = cgroup.TryWrite("pids", "pids.max", threads, "pids.max", threads);
 
         ApplyWeights(cgroup, resources, warn);
     }
+
+    /// <summary>Limits of a container that joins a VM: the guest bounds its processes, on the host there is its proxy and those of `exec`.</summary>
+    /// <exception cref="SandboxException">The kernel refuses one.</exception>
+    internal static void ApplyToMember(HostCgroup cgroup, Resources? resources, Action<string> warn)
+    {
+        if (resources?.Memory?.Limit > 0)
+        {
+            // For callers that watch the cgroup (OutOfMemoryVictim).
+            SetMemory(cgroup, OverheadMiB);
+        }
+
+        _ = cgroup.TryWrite("pids", "pids.max", Text(MaxThreads), "pids.max", Text(MaxThreads));
+        ApplyWeights(cgroup, resources, warn);
+    }
+
+    /// <summary>Makes room for a VM in the cgroup of a container that joined it.</summary>
+    /// <exception cref="SandboxException">The kernel refuses.</exception>
+    internal static void ApplyToVm(HostCgroup cgroup, int vmMemoryMiB)
+    {
+        SetMemory(cgroup, vmMemoryMiB + UnlimitedOverheadMiB);
+        LiftBandwidth(cgroup);
+    }
+
+    /// <summary>Takes the limit of CPU time away.</summary>
+    /// <exception cref="SandboxException">The kernel refuses.</exception>
+    internal static void LiftBandwidth(HostCgroup cgroup) => _ = cgroup.TryWrite("cpu", "cpu.cfs_quota_us", "-1", "cpu.max", "max");
 
     /// <summary>What may be updated while the container runs.</summary>
     /// <exception cref="SandboxException">The kernel refuses a limit.</exception>
@@ -81,6 +107,12 @@ internal static class HostLimits
         {
             WritePeriod();
         }
+    }
+
+    private static void SetMemory(HostCgroup cgroup, int mebibytes)
+    {
+        string bytes = Text((long)mebibytes << MiBShift);
+        _ = cgroup.TryWrite("memory", "memory.limit_in_bytes", bytes, "memory.max", bytes);
     }
 
     private static void ApplyWeights(HostCgroup cgroup, Resources? resources, Action<string> warn)

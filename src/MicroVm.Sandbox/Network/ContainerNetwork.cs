@@ -40,22 +40,14 @@ internal sealed class ContainerNetwork : IDisposable
 
     private ContainerNetwork(NetworkNamespace ns) => _namespace = ns;
 
-    /// <summary>The container's namespace: the one at <paramref name="path"/>, or a new one.</summary>
-    /// <exception cref="SandboxException">There is none.</exception>
-    internal static ContainerNetwork Open(string? path)
+    /// <summary>The namespace at <paramref name="path"/>, which a caller made for the container.</summary>
+    /// <exception cref="SandboxException">There is none, or it is the host's own.</exception>
+    internal static ContainerNetwork Open(string path)
     {
-        NetworkNamespace ns;
-        try
-        {
-            ns = string.IsNullOrEmpty(path) ? Create() : NetworkNamespace.Open(path);
-        }
-        catch (LinuxException e)
-        {
-            throw new SandboxException(e.Message, e);
-        }
+        NetworkNamespace ns = OpenNamespace(path);
 
         // Its interfaces would be taken from the host and from everybody on it.
-        if (!string.IsNullOrEmpty(path) && ns.IsCurrent())
+        if (ns.IsCurrent())
         {
             ns.Dispose();
             throw new SandboxException($"network namespace {path} is the host's own; a VM has a network of its own: use a bridge network with published ports, or none");
@@ -64,11 +56,20 @@ internal sealed class ContainerNetwork : IDisposable
         return new ContainerNetwork(ns);
     }
 
+    /// <summary>A new namespace. As runc does in one that it makes: its loopback interface is up.</summary>
+    /// <param name="path">Where it is, when it was made already.</param>
+    /// <exception cref="SandboxException">There is none at <paramref name="path"/>, or none can be made.</exception>
+    internal static ContainerNetwork New(string? path)
+    {
+        NetworkNamespace ns = OpenNamespace(path);
+
+        // The first of its interfaces.
+        _ = ns.Netlink(socket => socket.TryExecute(NetlinkLinks.Change(1, Libc.IFF_UP, Libc.IFF_UP), out _));
+        return new ContainerNetwork(ns);
+    }
+
     /// <summary>A namespace that is open already; taken over.</summary>
     internal static ContainerNetwork Of(NetworkNamespace ns) => new(ns);
-
-    /// <summary>Moves the calling thread into the namespace, for good: who stands for the container is seen in its network.</summary>
-    internal void Enter() => _namespace.Enter();
 
     /// <summary>Connects the interfaces that are not connected yet.</summary>
     /// <param name="most">How many more the VM has room for.</param>
@@ -224,12 +225,16 @@ internal sealed class ContainerNetwork : IDisposable
         }
     }
 
-    // As runc does in a namespace that it makes: its loopback interface is up. It is the first of its interfaces.
-    private static NetworkNamespace Create()
+    private static NetworkNamespace OpenNamespace(string? path)
     {
-        NetworkNamespace ns = NetworkNamespace.Create();
-        _ = ns.Netlink(socket => socket.TryExecute(NetlinkLinks.Change(1, Libc.IFF_UP, Libc.IFF_UP), out _));
-        return ns;
+        try
+        {
+            return path is null ? NetworkNamespace.Create() : NetworkNamespace.Open(path);
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException(e.Message, e);
+        }
     }
 
     private void Abandon(NetlinkSocket socket, ConnectedLink link)

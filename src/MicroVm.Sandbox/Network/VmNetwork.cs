@@ -48,15 +48,16 @@ internal sealed class VmNetwork : IDisposable
     /// <summary>Opens the container's network namespace and connects what is in it.</summary>
     /// <param name="spec">The container's.</param>
     /// <param name="vcpus">Of the VM: one queue pair for each, as far as that helps.</param>
+    /// <param name="own">Path of a new namespace, for a container with one of its own; null: one is made.</param>
     /// <exception cref="SpecException">The bundle asks for the host's network.</exception>
     /// <exception cref="SandboxException">The namespace cannot be opened, or an interface cannot be connected.</exception>
-    internal static VmNetwork Prepare(Spec spec, int vcpus)
+    internal static VmNetwork Prepare(Spec spec, int vcpus, string? own = null)
     {
         Oci.Config.Namespace? ns = spec.Linux?.Namespaces?.Find(n => n?.Type == NamespaceTypes.Network)
             ?? throw SpecException.Unsupported(
                 "the host's network (linux.namespaces without one of type network)",
                 "a VM has a network of its own; use a bridge network with published ports, or none");
-        ContainerNetwork network = ContainerNetwork.Open(ns.Path);
+        ContainerNetwork network = string.IsNullOrEmpty(ns.Path) ? ContainerNetwork.New(own) : ContainerNetwork.Open(ns.Path);
         VmNetwork made = new(network, NetworkLimits.FromAnnotations(spec.Annotations), Math.Clamp(vcpus, 1, MaxQueuePairs))
         {
             Path = string.IsNullOrEmpty(ns.Path) ? null : ns.Path,
@@ -72,10 +73,6 @@ internal sealed class VmNetwork : IDisposable
             throw;
         }
     }
-
-    /// <summary>Moves the calling thread into the namespace, for good: callers look at the network of who stands for the container.</summary>
-    /// <exception cref="LinuxException">The kernel refused.</exception>
-    internal void Enter() => _network.Enter();
 
     /// <summary>The VMM's devices. <paramref name="add"/> has it inherit a descriptor.</summary>
     internal IReadOnlyList<NetConfig> Configure(Func<SafeFd, int> add)

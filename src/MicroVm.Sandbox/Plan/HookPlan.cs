@@ -15,15 +15,15 @@ namespace MicroVm.Sandbox.Plan;
 /// </summary>
 internal static class HookPlan
 {
-    /// <summary>Adds the hooks to <paramref name="plan"/>, and their programs to <paramref name="exports"/>.</summary>
+    /// <summary>Adds the hooks to <paramref name="plan"/>, and their programs to <paramref name="exports"/>, under names that begin with <paramref name="prefix"/>.</summary>
     /// <exception cref="SpecException">A hook is malformed, or its program cannot run in the VM.</exception>
     /// <exception cref="SandboxException">A program cannot be opened.</exception>
-    internal static void Add(Proto.ContainerSpec plan, Spec spec, string id, string bundle, List<Export> exports)
+    internal static void Add(Proto.ContainerSpec plan, Spec spec, string id, string bundle, List<Export> exports, string prefix)
     {
         foreach ((Hook hook, string where) in All(spec.Hooks?.CreateContainer, "createContainer"))
         {
             Export export = Export.Open(
-                string.Create(CultureInfo.InvariantCulture, $"hook{exports.Count}"), hook.Path!, readOnly: true, $"{where}.path");
+                string.Create(CultureInfo.InvariantCulture, $"{prefix}hook{exports.Count}"), hook.Path!, readOnly: true, $"{where}.path");
             exports.Add(export);
             if (StaticExecutable.Needs(hook.Path!) is { } interpreter)
             {

@@ -56,11 +56,12 @@ internal static class MountPlan
             Tmpcopyup = options.TmpCopyUp,
         };
         plan.Propagation.AddRange(options.Propagation);
-        if (SharedMemory.Size(mount, destination, bundle) is { } size)
+        if (SharedMemory.Find(mount, destination, bundle) is var (size, name))
         {
-            // Between the processes of the container, who are all in the VM; the host's page cache is not shared with it.
-            plan.Kind = Proto.Mount.Types.Kind.Filesystem;
-            plan.Type = plan.Source = "tmpfs";
+            // Between the containers of the VM; the host's page cache is not shared with it.
+            plan.Kind = Proto.Mount.Types.Kind.Shared;
+            plan.Type = "tmpfs";
+            plan.Source = name;
             plan.Flags &= ~(MountFlags.MS_BIND | MountFlags.MS_REC);
             plan.Data = string.Create(CultureInfo.InvariantCulture, $"mode=1777,size={size}");
         }

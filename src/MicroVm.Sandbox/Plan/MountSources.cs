@@ -26,8 +26,16 @@ internal sealed class MountSources : IDisposable
     // that follows the host's mounts.
     private const ulong DescriptorsPerMount = 5, OtherDescriptors = 512;
 
-    internal MountSources(Spec spec)
+    private readonly string _prefix;
+    private readonly uint _firstPort;
+
+    /// <summary>For the mounts of a bundle.</summary>
+    /// <param name="spec">Its configuration.</param>
+    /// <param name="prefix">Begins the names of its exports.</param>
+    /// <param name="firstPort">The port of its first socket.</param>
+    internal MountSources(Spec spec, string prefix, uint firstPort)
     {
+        (_prefix, _firstPort) = (prefix, firstPort);
         OpenFileLimit.Need(((ulong)(spec.Mounts?.Count ?? 0) * DescriptorsPerMount) + OtherDescriptors);
         _rootfsPropagation = spec.Linux?.RootfsPropagation;
         _allSockets = spec.Annotations?.GetValueOrDefault(VmAnnotations.HostSockets) switch
@@ -82,7 +90,7 @@ internal sealed class MountSources : IDisposable
     {
         bool readOnly = IsReadOnly(options);
         Export export = new(
-            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), OverlayMount.Make(options.Data, readOnly, where), readOnly, IsFile: false);
+            string.Create(CultureInfo.InvariantCulture, $"{_prefix}mount{Exports.Count}"), OverlayMount.Make(options.Data, readOnly, where), readOnly, IsFile: false);
         Exports.Add(export);
         plan.Flags |= MountFlags.MS_BIND;
         plan.Data = "";
@@ -107,7 +115,7 @@ internal sealed class MountSources : IDisposable
         // The sockets of a directory are looked for with the mounts below it in place.
         ulong tree = follows ? Libc.MS_SLAVE : recursive && anyBelow && !sockets ? Libc.MS_PRIVATE : 0;
         Export export = Export.Detach(
-            string.Create(CultureInfo.InvariantCulture, $"mount{Exports.Count}"), file, type, readOnly, what, recursive, tree) with
+            string.Create(CultureInfo.InvariantCulture, $"{_prefix}mount{Exports.Count}"), file, type, readOnly, what, recursive, tree) with
         {
             HidesMounts = anyBelow && (tree != 0 || !recursive),
             ReadOnlyBelow = (options.RecursiveSet & MountFlags.MOUNT_ATTR_RDONLY) != 0,
@@ -171,7 +179,7 @@ internal sealed class MountSources : IDisposable
             throw new SandboxException($"{what} {path} is a socket, and a VM reaches sockets of the host only where it is told to: add the mount option \"{SocketsOption}\" or the annotation {VmAnnotations.HostSockets}=true");
         }
 
-        HostSocket socket = new(HostSocket.FirstPort + (uint)Sockets.Count, file.Duplicate(), path);
+        HostSocket socket = new(_firstPort + (uint)Sockets.Count, file.Duplicate(), path);
         Sockets.Add(socket);
         plan.Kind = Proto.Mount.Types.Kind.Socket;
         plan.Source = path;

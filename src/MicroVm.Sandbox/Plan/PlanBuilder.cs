@@ -6,7 +6,9 @@ using MicroVm.Oci.Config;
 using MicroVm.Oci.Devices;
 using MicroVm.Oci.Mounts;
 using MicroVm.Oci.Processes;
+using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.Vm;
+using HostSocket = MicroVm.Sandbox.Vm.HostSocket;
 using Proto = MicroVm.Protocol.Agent;
 
 namespace MicroVm.Sandbox.Plan;
@@ -20,14 +22,16 @@ internal static class PlanBuilder
     /// <param name="bundle">Absolute path of the bundle: relative bind sources are below it.</param>
     /// <param name="rootfs">Absolute path of the root file system.</param>
     /// <param name="warnings">Takes a line for everything that is left out.</param>
+    /// <param name="target">The VM that the container joins; null for one of its own.</param>
+    /// <param name="prefix">Begins the names of its exports, which no other container of the VM may have.</param>
     /// <exception cref="SpecException">Something cannot be resolved.</exception>
     /// <exception cref="SandboxException">A host path cannot be opened.</exception>
-    internal static ContainerPlan Build(Spec spec, string id, string bundle, string rootfs, ICollection<string> warnings)
+    internal static ContainerPlan Build(Spec spec, string id, string bundle, string rootfs, ICollection<string> warnings, JoinTarget? target = null, string prefix = "")
     {
-        MountSources sources = new(spec);
+        MountSources sources = new(spec, prefix, target is null ? HostSocket.FirstPort : 0);
         try
         {
-            sources.Exports.Add(Export.Open(Export.Rootfs, rootfs, ReadOnlyRoot.Suffices(spec, rootfs) && ReadinessSocket.OfCaller is null, "rootfs"));
+            sources.Exports.Add(Export.Open(prefix + Export.Rootfs, rootfs, ReadOnlyRoot.Suffices(spec, rootfs) && ReadinessSocket.OfCaller is null, "rootfs"));
             Oci.Config.Linux linux = spec.Linux ?? new Oci.Config.Linux();
             Proto.ContainerSpec plan = new()
             {
@@ -44,7 +48,7 @@ internal static class PlanBuilder
                 Cgroup = Cgroup(linux, spec.Mounts, id, warnings),
             };
             HomeDirectory.Add(plan.Process, rootfs);
-            Namespaces(plan, linux);
+            Namespaces(plan, linux, target);
             plan.Mounts.AddRange(MountPlan.Build(spec.Mounts, linux, bundle, sources, warnings));
             ReadinessSocket.AddTo(plan);
             plan.Devices.AddRange(Devices(linux, spec.Mounts));
@@ -53,7 +57,7 @@ internal static class PlanBuilder
             OpenFiles(plan);
             plan.MaskedPaths.AddRange(Absolute(linux.MaskedPaths, "linux.maskedPaths"));
             plan.ReadonlyPaths.AddRange(Absolute(linux.ReadonlyPaths, "linux.readonlyPaths"));
-            HookPlan.Add(plan, spec, id, bundle, sources.Exports);
+            HookPlan.Add(plan, spec, id, bundle, sources.Exports, prefix);
             return new ContainerPlan { Spec = plan, Sources = sources };
         }
         catch
@@ -63,14 +67,14 @@ internal static class PlanBuilder
         }
     }
 
-    private static void Namespaces(Proto.ContainerSpec plan, Oci.Config.Linux linux)
+    private static void Namespaces(Proto.ContainerSpec plan, Oci.Config.Linux linux, JoinTarget? target)
     {
         foreach (Namespace ns in linux.Namespaces ?? [])
         {
-            // The VM's own network namespace is the container's: no other container is in it, and it has the VM's interfaces.
-            if (ns.Type != NamespaceTypes.Network)
+            // The VM's own network namespace is its containers': it has the VM's interfaces.
+            if (ns.Type != NamespaceTypes.Network || target is { SharesNetwork: false })
             {
-                plan.Namespaces.Add(new Proto.Namespace { Kind = Kind(ns.Type!) });
+                plan.Namespaces.Add(new Proto.Namespace { Kind = Kind(ns.Type!), JoinContainerId = target?.Joins.GetValueOrDefault(ns.Type!) ?? "" });
             }
         }
 
@@ -101,6 +105,7 @@ internal static class PlanBuilder
         NamespaceTypes.Uts => Proto.Namespace.Types.Kind.Uts,
         NamespaceTypes.User => Proto.Namespace.Types.Kind.User,
         NamespaceTypes.Cgroup => Proto.Namespace.Types.Kind.Cgroup,
+        NamespaceTypes.Network => Proto.Namespace.Types.Kind.Network,
         _ => Proto.Namespace.Types.Kind.Time,
     };
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
@@ -5,15 +6,15 @@ using MicroVm.Oci.Config;
 namespace MicroVm.Sandbox.Plan;
 
 /// <summary>
-/// The tmpfs of the host that callers (Podman, Kubernetes) bind to /dev/shm, for containers to share. Containers of other VMs
-/// share no memory, so the container gets a tmpfs of the guest of the same size, at memory's speed.
+/// The tmpfs of the host that callers (Podman, Kubernetes) bind to /dev/shm, for containers to share. VMs share no memory, so a tmpfs of
+/// the guest of the same size stands for it, at memory's speed, for all containers of one VM that are given the same one.
 /// </summary>
 internal static unsafe class SharedMemory
 {
     private const long TMPFS_MAGIC = 0x01021994;
 
-    /// <summary>Bytes of the tmpfs that stands in for a bind; null for any other mount.</summary>
-    internal static ulong? Size(Mount mount, string destination, string bundle)
+    /// <summary>The tmpfs that is bound: its size in bytes, and a name that no other has on the host; null for any other mount.</summary>
+    internal static (ulong Size, string Name)? Find(Mount mount, string destination, string bundle)
     {
         if (destination != "/dev/shm" || !MountPlan.IsBind(mount) || string.IsNullOrEmpty(mount.Source))
         {
@@ -28,6 +29,9 @@ internal static unsafe class SharedMemory
 
         using SafeFd source = new(fd);
         Libc.statfs_t stat;
-        return Libc.fstatfs(source.Value, &stat) == 0 && stat.f_type == TMPFS_MAGIC ? (ulong)stat.f_blocks * (ulong)stat.f_bsize : null;
+        Libc.statx_t status = Vm.FileType.Describe(source, mount.Source);
+        return Libc.fstatfs(source.Value, &stat) == 0 && stat.f_type == TMPFS_MAGIC
+            ? ((ulong)stat.f_blocks * (ulong)stat.f_bsize, string.Create(CultureInfo.InvariantCulture, $"{status.stx_dev_major}:{status.stx_dev_minor}.{status.stx_ino}"))
+            : null;
     }
 }

@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Oci;
+using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
@@ -44,7 +45,7 @@ public sealed partial class ContainerRuntime
             throw;
         }
 
-        readiness?.PassOn(_store.VsockOf(state.Id), state.Init.Pid);
+        readiness?.PassOn(_store.VsockOf(state), state.Init.Pid);
         return 0;
     }
 
@@ -69,7 +70,10 @@ public sealed partial class ContainerRuntime
             Transient = foreground && !request.Keep,
             ConsoleSocket = request.ConsoleSocket is null ? null : Path.GetFullPath(request.ConsoleSocket),
         };
-        StandInProcess process = StandInProcess.Start(standIn, _log);
+        Oci.Config.Spec spec = SpecReader.ParseBundle(configuration);
+        StandInProcess process = SandboxFinder.Find(spec, _store) is { } target
+            ? StandInProcess.Join(standIn, spec, target, _store.FolderOf(target.Member.Id), _log)
+            : StandInProcess.Create(standIn, spec, _log);
         Done("the container's process is started");
         return process;
     }
@@ -90,6 +94,7 @@ public sealed partial class ContainerRuntime
         {
             StandInMessage created = process.Expect(StandInMessageKind.Created);
             (state, hasTerminal) = (created.State!, created.Terminal);
+            process.CompleteView();
             OciState document = state.ToOci(ContainerStatus.Creating);
             HookRunner.Run("prestart", state.Hooks?.Prestart, document);
             HookRunner.Run("createRuntime", state.Hooks?.CreateRuntime, document);
@@ -113,7 +118,7 @@ public sealed partial class ContainerRuntime
     /// </summary>
     private void Forget(string id, StandInProcess process, ContainerState? state)
     {
-        if (_store.Find(id) is { } left && left.Init.Pid == process.Process.Pid && !left.Init.IsAlive())
+        if (_store.Find(id) is { } left && left.Init.Pid == process.Process?.Pid && !left.Init.IsAlive())
         {
             Destroy(left);
         }
@@ -126,7 +131,7 @@ public sealed partial class ContainerRuntime
     private int RunForeground(RunRequest request)
     {
         StandInProcess? process = null;
-        using SignalRelay signals = new(() => process?.Process.Signal(Libc.SIGTERM));
+        using SignalRelay signals = new(() => process?.Interrupt());
         ContainerState? state = null;
         try
         {
@@ -161,7 +166,7 @@ public sealed partial class ContainerRuntime
             return;
         }
 
-        string vsock = _store.VsockOf(state.Id);
+        string vsock = _store.VsockOf(state);
         new Thread(() => WarnOnly(() => readiness.PassOn(vsock, null)), 256 << 10) { IsBackground = true, Name = "readiness" }.Start();
     }
 

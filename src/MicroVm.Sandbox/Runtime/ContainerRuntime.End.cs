@@ -8,6 +8,7 @@ namespace MicroVm.Sandbox.Runtime;
 
 public sealed partial class ContainerRuntime
 {
+    private const int PollMilliseconds = 10;
     private static readonly TimeSpan EndTimeout = TimeSpan.FromSeconds(10);
 
     /// <summary>Sends a signal to the container's init, or to all of its processes.</summary>
@@ -112,14 +113,14 @@ public sealed partial class ContainerRuntime
 
     private void End(ContainerState state)
     {
-        string folder = _store.FolderOf(state.Id);
-        state.Init.Signal(Libc.SIGKILL);
-        List<ProcessIdentity> processes = [state.Init, .. ExecRecords.Alive(folder)];
-
         // One that was being created may have got its VMM since.
-        if ((_store.Find(state.Id) is { } last && last.Init == state.Init ? last.Vmm : state.Vmm) is { } vmm)
+        state = _store.Find(state.Id) is { } last && last.Init == state.Init ? last : state;
+        bool alone = _store.Companions(state).Count == 0 || !EndOne(state);
+        List<ProcessIdentity> processes = [.. ExecRecords.Alive(_store.FolderOf(state.Id)), state.Init];
+        if (alone)
         {
-            processes.Insert(0, vmm);
+            // The proxy last: it ends with the sandbox process.
+            processes.InsertRange(0, new[] { state.Vmm, state.Sandbox }.OfType<ProcessIdentity>());
         }
 
         processes.ForEach(p => p.Signal(Libc.SIGKILL));
@@ -131,5 +132,25 @@ public sealed partial class ContainerRuntime
                 throw new SandboxException($"container {state.Id}: process {process.Pid} does not end after SIGKILL");
             }
         }
+    }
+
+    /// <summary>Ends one of several containers of a VM: the sandbox process ends it when its proxy is gone, and says so in its state.</summary>
+    /// <returns>False when it did not in time: then only the end of the VM ends the container.</returns>
+    private bool EndOne(ContainerState state)
+    {
+        state.Init.Signal(Libc.SIGKILL);
+        long deadline = Environment.TickCount64 + (long)EndTimeout.TotalMilliseconds;
+        while (Environment.TickCount64 < deadline)
+        {
+            if (_store.Find(state.Id) is not { } now || now.Init != state.Init || now.Status == ContainerStatus.Stopped || !state.Sandbox!.IsAlive())
+            {
+                return true;
+            }
+
+            Thread.Sleep(PollMilliseconds);
+        }
+
+        _log.Write(LogLevel.Warning, $"container {state.Id} does not end: its VM is ended, and with it the VM's other containers");
+        return false;
     }
 }

@@ -40,22 +40,28 @@ internal static unsafe class Confinement
         "vfork", "execve", "wait4", "waitid", "kill", "tgkill", "pidfd_open", "pidfd_send_signal", "setsid",
     ];
 
-    /// <summary>For the process of a container's init: it follows the network (taps, namespace) and writes cgroups and the state folder.</summary>
-    /// <param name="more">System calls beside the usual ones: what follows the host's mounts and sockets (<see cref="MountFollower.SystemCalls"/>, <see cref="SocketFollower.SystemCalls"/>).</param>
+    /// <summary>
+    /// For the process that owns a VM: it follows the network (taps, namespace), writes cgroups and the state folder, and takes further
+    /// containers, whose mounts and sockets of the host it follows (<see cref="MountFollower"/>, <see cref="SocketFollower"/>).
+    /// </summary>
     /// <exception cref="SandboxException">The kernel refuses.</exception>
-    internal static void ForInit(params string[] more) => Enter([Libc.CAP_DAC_OVERRIDE, Libc.CAP_NET_ADMIN, Libc.CAP_SYS_ADMIN], [Libc.CLONE_NEWNET], more);
+    internal static void ForSandbox() => Enter([Libc.CAP_DAC_OVERRIDE, Libc.CAP_NET_ADMIN, Libc.CAP_SYS_ADMIN], OfSandbox);
+
+    /// <summary>The profile of <see cref="ForSandbox"/>.</summary>
+    internal static SeccompProfile OfSandbox =>
+        Profile([Libc.CLONE_NEWNET], ["kcmp", .. MountFollower.SystemCalls, .. SocketFollower.SystemCalls], Libc.CLONE_FS | Libc.CLONE_NEWNS);
 
     /// <summary>For the process of an exec: in the end it takes itself out of the container's /proc on the host.</summary>
     /// <exception cref="SandboxException">The kernel refuses.</exception>
-    internal static void ForExec() => Enter([Libc.CAP_SYS_ADMIN, Libc.CAP_SYS_CHROOT], [Libc.CLONE_NEWNS], ["umount2"]);
+    internal static void ForExec() => Enter([Libc.CAP_SYS_ADMIN, Libc.CAP_SYS_CHROOT], Profile([Libc.CLONE_NEWNS], ["umount2"]));
 
-    private static void Enter(ReadOnlySpan<int> capabilities, ulong[] namespaces, string[] more)
+    private static void Enter(ReadOnlySpan<int> capabilities, SeccompProfile profile)
     {
         try
         {
             ProcessCapabilities.Keep(capabilities);
             Check.Result(Libc.prctl(Libc.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)");
-            Filter(SeccompCompiler.Compile(Profile(namespaces, more)));
+            Filter(SeccompCompiler.Compile(profile));
         }
         catch (LinuxException e)
         {
@@ -63,8 +69,8 @@ internal static unsafe class Confinement
         }
     }
 
-    /// <summary>The profile of a process that may enter namespaces of these kinds, and make these calls beside the usual ones.</summary>
-    internal static SeccompProfile Profile(ulong[] namespaces, string[] more)
+    /// <summary>The profile of a process that may enter namespaces of these kinds, make these calls beside the usual ones, and unshare these.</summary>
+    internal static SeccompProfile Profile(ulong[] namespaces, string[] more, params ulong[] made)
     {
         const uint refused = SeccompAbi.SECCOMP_RET_ERRNO | (uint)Errno.EPERM;
         SortedDictionary<int, SyscallRules> calls = [];
@@ -74,7 +80,7 @@ internal static unsafe class Confinement
         }
 
         Allow("setns", 1, namespaces);
-        Allow("unshare", 0, [Libc.CLONE_FS]);
+        Allow("unshare", 0, [Libc.CLONE_FS, .. made]);
         Allow("socket", 0, Families);
         return new SeccompProfile
         {

@@ -3,7 +3,7 @@ using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.Network;
+using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.Runtime;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
@@ -11,43 +11,33 @@ using MicroVm.Ttrpc;
 
 namespace MicroVm.Sandbox.StandIn;
 
-/// <summary>What commands ask of a container that is there, by its stand-in's control socket. Any thread.</summary>
-internal sealed class ContainerCommands : IDisposable
+/// <summary>What commands ask of a container that is there, by its control socket. Any thread.</summary>
+internal sealed class ContainerCommands
 {
-    private readonly string _vsock;
+    private readonly PodSandbox _sandbox;
     private readonly ContainerRecord _record;
     private readonly KeptConfiguration _configuration;
-    private readonly Guest _guest;
-    private readonly Vmm _vmm;
-    private readonly VmNetwork _network;
     private readonly GuestProcess _process;
-    private readonly StandInCaller _caller;
     private readonly TimeSpan _startTimeout;
-    private readonly OutOfMemoryKills _kills;
+    private readonly Action<LogLevel, string> _log;
 
     // Held by start and by update: each reads and writes the configuration and the limits that follow from it.
     private readonly Lock _lock = new();
-    private NetworkWatch? _watch;
+    private OutOfMemoryKills? _kills;
     private int _killed;
     private volatile bool _ended;
 
     /// <summary>For the container of <paramref name="record"/>. Owns none of its arguments.</summary>
-    /// <param name="vsock">The VMM's vsock socket.</param>
+    /// <param name="sandbox">Its VM.</param>
     /// <param name="record">Its state.</param>
     /// <param name="configuration">Its configuration.</param>
-    /// <param name="guest">Its agent.</param>
-    /// <param name="vmm">Its VMM.</param>
-    /// <param name="network">Its network.</param>
     /// <param name="process">Its first process.</param>
-    /// <param name="caller">Takes log lines.</param>
     /// <param name="startTimeout">How long the guest may take to start it.</param>
-    internal ContainerCommands(
-        string vsock, ContainerRecord record, KeptConfiguration configuration, Guest guest, Vmm vmm, VmNetwork network, GuestProcess process, StandInCaller caller, TimeSpan startTimeout)
-    {
-        (_vsock, _record, _configuration, _guest, _vmm) = (vsock, record, configuration, guest, vmm);
-        (_network, _process, _caller, _startTimeout) = (network, process, caller, startTimeout);
-        _kills = new OutOfMemoryKills(guest.Agent, record.State.Id);
-    }
+    /// <param name="log">Takes log lines.</param>
+    internal ContainerCommands(PodSandbox sandbox, ContainerRecord record, KeptConfiguration configuration, GuestProcess process, TimeSpan startTimeout, Action<LogLevel, string> log) =>
+        (_sandbox, _record, _configuration, _process, _startTimeout, _log) = (sandbox, record, configuration, process, startTimeout, log);
+
+    private OutOfMemoryKills Kills => LazyInitializer.EnsureInitialized(ref _kills, () => new OutOfMemoryKills(_sandbox.Guest.Agent, _record.State.Id))!;
 
     /// <summary>Does what is asked.</summary>
     /// <exception cref="SandboxException">It cannot be done: why, for the command's user.</exception>
@@ -64,7 +54,7 @@ internal sealed class ContainerCommands : IDisposable
 
                 break;
             case ControlVerb.Signal when call.Signal == Libc.SIGKILL:
-                Kill(id, call.All);
+                Kill(call.All);
                 break;
             case ControlVerb.Signal:
                 Call(agent => agent.SignalProcess(new SignalProcessRequest { ContainerId = id, Signal = (uint)call.Signal, All = call.All }));
@@ -82,40 +72,40 @@ internal sealed class ContainerCommands : IDisposable
                 {
                     return new ControlReply
                     {
-                        Warnings = ContainerUpdate.Apply(_record.State, _configuration, call.Change ?? new Resources(), r => Call(agent => agent.UpdateContainer(r))),
+                        Warnings = ContainerUpdate.Apply(_record.State, _configuration, call.Change ?? new Resources(), r => Call(agent => agent.UpdateContainer(r)), _sandbox.IsShared),
                     };
                 }
 
             case ControlVerb.OutOfMemory:
-                (long kills, bool ended) = _kills.Wait(call.Known);
+                (long kills, bool ended) = Kills.Wait(call.Known);
                 return new ControlReply { Kills = kills, Ended = ended };
             case ControlVerb.Stats:
-                return StatsReply(Call(agent => agent.StatsContainer(id)), _network.Dropped(_vmm));
+                return StatsReply(Call(agent => agent.StatsContainer(id)), _sandbox.Network.Dropped(_sandbox.Vmm));
         }
 
-        return new ControlReply();
+        return call.Verb == ControlVerb.Join ? throw new SandboxException("no container can join here") : new ControlReply();
     }
 
     /// <summary>The init has ended: its VM is not ended for it any more, and who waits for kills is answered.</summary>
     internal void End(bool outOfMemory)
     {
         _ended = true;
-        _kills.End(outOfMemory);
+        Kills.End(outOfMemory);
     }
 
-    public void Dispose() => _watch?.Dispose();
-
     /// <summary>SIGKILL ends the init whatever the guest does: one that does not answer, or does not act, loses its VM.</summary>
-    private void Kill(string id, bool all)
+    /// <exception cref="SandboxException">It has ended already.</exception>
+    internal void Kill(bool all)
     {
+        string id = _record.State.Id;
         SignalProcessRequest request = new() { ContainerId = id, Signal = Libc.SIGKILL, All = all };
         try
         {
-            _ = _guest.Agent.SignalProcess(request, GuestPatience.Kill);
+            _ = _sandbox.Guest.Agent.SignalProcess(request, GuestPatience.Kill);
         }
         catch (TtrpcException e) when (e.Code == StatusCode.DeadlineExceeded)
         {
-            _caller.Log(LogLevel.Warning, $"container {id}: the guest gave no answer to SIGKILL within {GuestPatience.Kill.TotalSeconds} s, its VM is ended");
+            _log(LogLevel.Warning, $"container {id}: the guest gave no answer to SIGKILL within {GuestPatience.Kill.TotalSeconds} s, its VM is ended");
             EndVm();
             return;
         }
@@ -148,10 +138,11 @@ internal sealed class ContainerCommands : IDisposable
     {
         if (!_ended)
         {
-            _vmm.Process.Signal(Libc.SIGKILL);
+            Vmm vmm = _sandbox.Vmm;
+            vmm.Process.Signal(Libc.SIGKILL);
 
             // Whoever asked is to find the container stopped.
-            _ = _vmm.Process.Wait(GuestPatience.Kill);
+            _ = vmm.Process.Wait(GuestPatience.Kill);
         }
     }
 
@@ -163,51 +154,25 @@ internal sealed class ContainerCommands : IDisposable
             throw new SandboxException("cannot start an already running container");
         }
 
-        _caller.Log(LogLevel.Debug, "the start was asked for");
+        _log(LogLevel.Debug, "the start was asked for");
+
+        if (!_sandbox.IsShared)
+        {
+            HostLimits.ApplyAtStart(new HostCgroup(state.Cgroups!), _configuration.Spec.Linux?.Resources);
+        }
 
         _process.FollowTerminal();
-        HostLimits.ApplyAtStart(new HostCgroup(state.Cgroups!), _configuration.Spec.Linux?.Resources);
         Call(agent =>
         {
             // Some callers add interfaces between create and start.
-            WatchNetwork(agent);
-            _network.Refresh(_vmm, agent);
-            RelayNames(agent);
-            _caller.Log(LogLevel.Debug, "everything but the guest is ready");
+            _sandbox.RefreshNetwork(agent);
+            _log(LogLevel.Debug, "everything but the guest is ready");
             return agent.StartContainer(id, _startTimeout);
         });
-        _caller.Log(LogLevel.Debug, "the guest has started the container");
-        _watch?.Begin();
+        _log(LogLevel.Debug, "the guest has started the container");
+        _sandbox.FollowNetwork();
         Note(ContainerStatus.Running);
-        _caller.Log(LogLevel.Debug, "started");
-    }
-
-    /// <summary>Hears of changes from now on. A container whose network is not followed is better than none.</summary>
-    private void WatchNetwork(AgentClient agent)
-    {
-        void Warn(string text) => _caller.Log(LogLevel.Warning, text);
-        try
-        {
-            _watch?.Dispose();
-            _watch = _network.Watch(_vmm, agent, _vsock, Warn);
-        }
-        catch (LinuxException e)
-        {
-            Warn($"changes of the container's network are not followed: {e.Message}");
-        }
-    }
-
-    /// <summary>Names that an engine answers on the namespace's loopback interface. A container without them is better than none.</summary>
-    private void RelayNames(AgentClient agent)
-    {
-        try
-        {
-            _network.FollowResolvers(_vsock, agent);
-        }
-        catch (Exception e) when (e is LinuxException or TtrpcException)
-        {
-            _caller.Log(LogLevel.Warning, $"names that are answered on the network namespace's loopback interface are not answered in the container: {e.Message}");
-        }
+        _log(LogLevel.Debug, "started");
     }
 
     /// <summary>What has happened in the guest is not undone because the host's disk is full.</summary>
@@ -219,7 +184,7 @@ internal sealed class ContainerCommands : IDisposable
         }
         catch (SandboxException e)
         {
-            _caller.Log(LogLevel.Warning, e.Message);
+            _log(LogLevel.Warning, e.Message);
         }
     }
 
@@ -227,7 +192,7 @@ internal sealed class ContainerCommands : IDisposable
     {
         try
         {
-            return call(_guest.Agent);
+            return call(_sandbox.Guest.Agent);
         }
         catch (Exception e) when (e is TtrpcException or ObjectDisposedException or LinuxException)
         {

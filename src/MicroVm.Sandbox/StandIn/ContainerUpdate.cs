@@ -16,9 +16,10 @@ internal static class ContainerUpdate
     /// <param name="configuration">What is in force.</param>
     /// <param name="change">What is to change.</param>
     /// <param name="guest">Carries the guest's part out.</param>
+    /// <param name="isShared">Other containers are in its VM, whose CPU time is not its own to limit on the host.</param>
     /// <exception cref="Oci.SpecException">A limit is malformed.</exception>
     /// <exception cref="SandboxException">Guest or host refuse it, or it cannot be kept.</exception>
-    internal static List<string> Apply(ContainerState state, KeptConfiguration configuration, Resources change, Action<UpdateContainerRequest> guest)
+    internal static List<string> Apply(ContainerState state, KeptConfiguration configuration, Resources change, Action<UpdateContainerRequest> guest, bool isShared = false)
     {
         List<string> warnings = [];
         (UpdateContainerRequest request, Resources merged) = CgroupPlan.Update(state.Id, configuration.Spec.Linux?.Resources, change, warnings);
@@ -28,7 +29,7 @@ internal static class ContainerUpdate
         }
 
         guest(request);
-        HostLimits.Update(new HostCgroup(state.Cgroups ?? []), state.Status == ContainerStatus.Created ? WithoutBandwidth(merged) : merged, warnings.Add);
+        HostLimits.Update(new HostCgroup(state.Cgroups ?? []), isShared || state.Status == ContainerStatus.Created ? WithoutBandwidth(merged) : merged, warnings.Add);
         configuration.ChangeResources(merged);
         return warnings;
     }

@@ -17,13 +17,7 @@ internal sealed unsafe class ContainerView : IDisposable
     private readonly SafeFd _root;
     private readonly List<(string Destination, SafeFd Tree)> _volumes = [];
 
-    private readonly ProcessFiles _processes;
-
-    private ContainerView(SafeFd root)
-    {
-        _root = root;
-        _processes = ProcessFiles.Open(first: true);
-    }
+    private ContainerView(SafeFd root) => _root = root;
 
     /// <summary>Opens what the namespace will hold.</summary>
     /// <exception cref="LinuxException">Something cannot be opened.</exception>
@@ -85,14 +79,9 @@ internal sealed unsafe class ContainerView : IDisposable
         }
     }
 
-    /// <summary>Shows this process in the view's /proc, on the same thread, once the guest has made that folder.</summary>
-    /// <exception cref="LinuxException">The kernel refused.</exception>
-    internal void ShowProcess() => _processes.Begin();
-
     public void Dispose()
     {
         _root.Dispose();
-        _processes.Dispose();
         _volumes.ForEach(v => v.Tree.Dispose());
     }
 

@@ -26,7 +26,7 @@ internal sealed record ControlCall : IHandJson<ControlCall>
     /// <summary>For Update: the limits that change.</summary>
     public Resources? Change { get; set; }
 
-    /// <summary>For OutOfMemory: the kills that the caller knows of; null asks for their number.</summary>
+    /// <summary>For OutOfMemory: the kills that the caller knows of; null asks for their number. For Join: how many descriptors follow.</summary>
     public long? Known { get; set; }
 
     public void WriteMembers(Utf8JsonWriter writer)

@@ -42,6 +42,30 @@ internal static class ControlClient
         return reply.Error is null ? reply : throw new SandboxException(reply.Error);
     }
 
+    /// <summary>Makes a call after which the connection is the caller's.</summary>
+    /// <returns>The connection, and its socket, which the connection owns.</returns>
+    /// <exception cref="SandboxException">As for <see cref="Call(string, ControlCall)"/>; also when nobody listens.</exception>
+    internal static (LineChannel Channel, SafeFd Socket) Open(string folder, ControlCall call)
+    {
+        try
+        {
+            SafeFd socket = UnixSocket.Connect(Path.Combine(folder, SocketName));
+            LineChannel channel = new(socket);
+            if (channel.Send(call) && channel.Receive<ControlReply>(PatienceFor(call)) is { } reply)
+            {
+                return reply.Error is null ? (channel, socket) : throw new SandboxException(reply.Error);
+            }
+
+            channel.Dispose();
+        }
+        catch (LinuxException)
+        {
+            // As when it does not answer.
+        }
+
+        throw new SandboxException($"the VM of container {Path.GetFileName(folder)} has ended, or its process does not answer");
+    }
+
     private static TimeSpan PatienceFor(ControlCall call) => Margin + call.Verb switch
     {
         ControlVerb.Start => Start,

@@ -7,25 +7,30 @@ namespace MicroVm.Sandbox.StandIn;
 /// <summary>A stand-in's side of its control socket: a thread for each connection, since calls into the guest may take long.</summary>
 internal sealed unsafe class ControlServer : IDisposable
 {
-    private const int StackSize = 256 << 10;
+    private const int StackSize = 256 << 10, JoinStackSize = 1 << 20;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan LastCalls = TimeSpan.FromSeconds(10);
     private readonly SafeFd _listener;
     private readonly Func<ControlCall, ControlReply> _answer;
+    private readonly Action<LineChannel, int>? _join;
     private readonly object _lock = new();
     private int _underWay;
 
-    private ControlServer(SafeFd listener, Func<ControlCall, ControlReply> answer)
+    private ControlServer(SafeFd listener, Func<ControlCall, ControlReply> answer, Action<LineChannel, int>? join)
     {
         _listener = listener;
         _answer = answer;
+        _join = join;
     }
 
     /// <summary>Serves from now on.</summary>
+    /// <param name="folder">The container's.</param>
+    /// <param name="answer">Does what is asked.</param>
+    /// <param name="join">Takes a connection that wants to join, and how many descriptors it will send; null refuses it.</param>
     /// <exception cref="LinuxException">The socket cannot be made.</exception>
-    internal static ControlServer Start(string folder, Func<ControlCall, ControlReply> answer)
+    internal static ControlServer Start(string folder, Func<ControlCall, ControlReply> answer, Action<LineChannel, int>? join = null)
     {
-        ControlServer server = new(UnixSocket.Listen(Path.Combine(folder, ControlClient.SocketName)), answer);
+        ControlServer server = new(UnixSocket.Listen(Path.Combine(folder, ControlClient.SocketName)), answer, join);
         new Thread(server.Run, StackSize) { IsBackground = true, Name = "control" }.Start();
         return server;
     }
@@ -81,6 +86,26 @@ internal sealed unsafe class ControlServer : IDisposable
         using LineChannel channel = new(connection);
         if (channel.Receive<ControlCall>(Patience) is not { } call)
         {
+            return;
+        }
+
+        if (call is { Verb: ControlVerb.Join, Version: ControlCall.CurrentVersion } && _join is not null)
+        {
+            // For as long as the container lives: not under way, and on a stack of its own.
+            if (channel.Send(new ControlReply()))
+            {
+                LineChannel taken = new(channel.Release());
+                try
+                {
+                    new Thread(() => _join(taken, (int)Math.Clamp(call.Known ?? 0, 0, int.MaxValue)), JoinStackSize) { IsBackground = true, Name = "container" }.Start();
+                }
+                catch (OutOfMemoryException)
+                {
+                    // The command is told by the end of its connection.
+                    taken.Dispose();
+                }
+            }
+
             return;
         }
 

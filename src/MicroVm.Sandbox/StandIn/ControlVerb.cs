@@ -25,6 +25,9 @@ internal enum ControlVerb
 
     /// <summary>Waits a few seconds for processes that are killed for want of memory.</summary>
     OutOfMemory,
+
+    /// <summary>Takes one more container into the VM; descriptors follow (Pods.JoinFiles).</summary>
+    Join,
 }
 
 /// <summary>Names of <see cref="ControlVerb"/>.</summary>
@@ -37,5 +40,6 @@ internal static class ControlVerbs
         (ControlVerb.Resume, "resume"),
         (ControlVerb.Update, "update"),
         (ControlVerb.Stats, "stats"),
-        (ControlVerb.OutOfMemory, "outOfMemory"));
+        (ControlVerb.OutOfMemory, "outOfMemory"),
+        (ControlVerb.Join, "join"));
 }

@@ -23,7 +23,7 @@ internal sealed class ExecStandIn : IDisposable
     private readonly string _execId = Guid.NewGuid().ToString("N");
     private readonly SignalRelay _signals;
     private readonly GuestProcess _process;
-    private readonly ProcessFiles _files = ProcessFiles.Open(first: false);
+    private readonly ProcessFiles _files = ProcessFiles.Open(Environment.ProcessId, first: false);
     private readonly TaskCompletionSource _ended = new();
     private AgentClient? _agent;
     private string? _record;
@@ -33,7 +33,7 @@ internal sealed class ExecStandIn : IDisposable
         _request = request;
         _caller = caller;
         _store = new ContainerStore(request.Root);
-        _process = new GuestProcess(request, _execId, caller);
+        _process = new GuestProcess(request, _execId, ProcessStreams.OfThisProcess(request.HasTerminalFd ? new SafeFd(StandInHandshake.TerminalFd) : null), caller.Log);
 
         // Until the process is there, a signal ends just this attempt.
         _signals = new SignalRelay(() => Libc._exit(1));
@@ -75,7 +75,6 @@ internal sealed class ExecStandIn : IDisposable
     private bool Start()
     {
         string folder = _store.FolderOf(_request.Id);
-        string vsock = _store.VsockOf(_request.Id);
         List<string> warnings = [];
         Oci.Config.Spec spec = SpecReader.ParseBundle(_request.Configuration);
         ExecProcessRequest exec = new()
@@ -90,6 +89,7 @@ internal sealed class ExecStandIn : IDisposable
         };
         CallerLimits.Add(exec.Process);
         ContainerState state = _store.Get(_request.Id);
+        string vsock = _store.VsockOf(state);
         HomeDirectory.Add(exec.Process, state.Rootfs);
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         new HostCgroup(state.Cgroups ?? []).Join();

@@ -16,7 +16,9 @@ internal sealed unsafe class GuestProcess : IDisposable
     private static readonly TimeSpan QuietAfterLoss = TimeSpan.FromSeconds(1);
     private readonly StandInRequest _request;
     private readonly string _execId;
-    private readonly StandInCaller _caller;
+    private readonly Action<LogLevel, string> _log;
+    private readonly Action<SafeFd>? _takeControl;
+    private readonly ProcessStreams _host;
     private readonly Lock _following = new();
     private HostConsole? _console;
     private ContainerStreams? _streams;
@@ -26,11 +28,19 @@ internal sealed unsafe class GuestProcess : IDisposable
     private bool _hungUp;
     private AgentClient? _agent;
 
-    internal GuestProcess(StandInRequest request, string execId, StandInCaller caller)
+    /// <summary>For a process that is about to be made.</summary>
+    /// <param name="request">Its container, and its console socket.</param>
+    /// <param name="execId">Empty for the container's init.</param>
+    /// <param name="host">Its streams on the host; owned.</param>
+    /// <param name="log">Takes what goes wrong.</param>
+    /// <param name="takeControl">Makes a console the controlling terminal of who hands its changes of size on; null: of this process.</param>
+    internal GuestProcess(StandInRequest request, string execId, ProcessStreams host, Action<LogLevel, string> log, Action<SafeFd>? takeControl = null)
     {
         _request = request;
         _execId = execId;
-        _caller = caller;
+        _host = host;
+        _log = log;
+        _takeControl = takeControl;
     }
 
     /// <summary>Connects the streams: for a terminal the console's, or the caller's own terminal in the foreground.</summary>
@@ -38,19 +48,26 @@ internal sealed unsafe class GuestProcess : IDisposable
     /// <exception cref="TtrpcException">The agent does not take streams.</exception>
     internal StdioPorts Connect(string vsockPath, Process process)
     {
-        (SafeFd Input, SafeFd Output, SafeFd Error) host = (HostStreams.Input, HostStreams.Output, HostStreams.Error);
+        (SafeFd Input, SafeFd Output, SafeFd Error) host = (_host.Input, _host.Output, _host.Error);
         if (process.Terminal && _request.ConsoleSocket is { } socket)
         {
             _console = HostConsole.Create(socket, (int)process.ConsoleWidth, (int)process.ConsoleHeight);
-            _console.TakeControl();
+            if (_takeControl is null)
+            {
+                _console.TakeControl();
+            }
+            else
+            {
+                _takeControl(_console.Slave);
+            }
+
             host = (_console.Slave, _console.Slave, _console.Slave);
-            HostStreams.Drop();
+            _host.Drop();
         }
 
         if (process.Terminal)
         {
-            _terminal = _console?.Slave ?? CallerTerminal.OfStreams()
-                ?? (_request.HasTerminalFd ? new SafeFd(StandInHandshake.TerminalFd) : throw CallerTerminal.Missing);
+            _terminal = _console?.Slave ?? _host.Terminal ?? throw CallerTerminal.Missing;
             (int width, int height) = Size();
             if (width > 0 && height > 0)
             {
@@ -99,7 +116,7 @@ internal sealed unsafe class GuestProcess : IDisposable
         catch (Exception e) when (e is TtrpcException or ObjectDisposedException)
         {
             // The process has ended, or the VM: who waits for it says so.
-            _caller.Log(LogLevel.Debug, $"signal {signal} was not delivered: {e.Message}");
+            _log(LogLevel.Debug, $"signal {signal} was not delivered: {e.Message}");
             return false;
         }
     }
@@ -134,7 +151,7 @@ internal sealed unsafe class GuestProcess : IDisposable
             }
             catch (Exception e) when (e is TtrpcException or ObjectDisposedException)
             {
-                _caller.Log(LogLevel.Debug, $"the terminal's size was not passed on: {e.Message}");
+                _log(LogLevel.Debug, $"the terminal's size was not passed on: {e.Message}");
             }
         }
     }
@@ -144,7 +161,7 @@ internal sealed unsafe class GuestProcess : IDisposable
     {
         if (!_streams!.Drain(QuietAfterExit))
         {
-            _caller.Log(LogLevel.Warning, "the container's output streams were not ended by the guest; the last of the output may be missing");
+            _log(LogLevel.Warning, "the container's output streams were not ended by the guest; the last of the output may be missing");
         }
     }
 
@@ -155,6 +172,7 @@ internal sealed unsafe class GuestProcess : IDisposable
     {
         _streams?.Dispose();
         _console?.Dispose();
+        _host.Dispose();
     }
 
     private (int Width, int Height) Size()

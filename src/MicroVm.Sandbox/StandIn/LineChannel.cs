@@ -45,6 +45,9 @@ internal sealed unsafe class LineChannel : IDisposable
         }
     }
 
+    /// <summary>Gives the socket up, from which nothing more was read than the lines that were received.</summary>
+    internal SafeFd Release() => _start == _end ? new SafeFd(_fd.Release()) : throw new SandboxException("more was sent than asked for");
+
     public void Dispose() => _fd.Dispose();
 
     private bool SendLine<T>(T message)

@@ -17,8 +17,8 @@ namespace MicroVm.Sandbox.StandIn;
 /// </summary>
 internal sealed unsafe class MountFollower : IDisposable
 {
-    /// <summary>What it needs of the kernel while the container runs, beside reading: a copy of each new mount.</summary>
-    internal static readonly string[] SystemCalls = ["open_tree", "mount_setattr"];
+    /// <summary>What it needs of the kernel beside reading: a namespace with the exports in it, and a copy of each new mount.</summary>
+    internal static readonly string[] SystemCalls = ["open_tree", "mount_setattr", "mount", "umount2", "move_mount", "pivot_root"];
 
     private const int MaxMountInfo = 64 << 20;
 
@@ -35,6 +35,9 @@ internal sealed unsafe class MountFollower : IDisposable
     private Exception? _failure;
     private volatile bool _ending;
     private int _made;
+
+    /// <summary>Names of the exports that it has added, and not taken away; once it has ended.</summary>
+    internal IEnumerable<string> Added => _followed.Values.Select(f => f.Name);
 
     private MountFollower(List<(Export Export, SafeFd Tree)> exports, Vmm vmm, Guest guest, Action<string> warn)
     {

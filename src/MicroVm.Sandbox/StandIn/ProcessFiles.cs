@@ -16,14 +16,15 @@ internal sealed unsafe class ProcessFiles : IDisposable
     private const uint FolderMode = 0b101_101_101;
     private static readonly string[] Names = ["stat", "status", "cmdline"];
 
-    private readonly string _folder = string.Create(CultureInfo.InvariantCulture, $"{Proc}/{Environment.ProcessId}");
+    private readonly string _folder;
     private readonly List<(string Path, SafeFd File)> _files = [];
     private readonly string _pidNamespace;
     private readonly SafeFd? _figures;
     private SafeFd? _view;
 
-    private ProcessFiles(bool first)
+    private ProcessFiles(int pid, bool first)
     {
+        _folder = string.Create(CultureInfo.InvariantCulture, $"{Proc}/{pid}");
         _pidNamespace = new FileInfo($"{_folder}/{PidNamespace}").LinkTarget ?? "";
         try
         {
@@ -41,13 +42,14 @@ internal sealed unsafe class ProcessFiles : IDisposable
         }
     }
 
-    /// <summary>Opens the files of this process.</summary>
+    /// <summary>Opens the files of a process.</summary>
+    /// <param name="pid">The process.</param>
     /// <param name="first">For <see cref="Begin"/>, which needs the host's figures, too.</param>
     /// <exception cref="LinuxException">/proc is not there.</exception>
-    internal static ProcessFiles Open(bool first) => new(first);
+    internal static ProcessFiles Open(int pid, bool first) => new(pid, first);
 
     /// <summary>
-    /// Makes /proc, in the view that the calling thread is in, with the files of this process. Nothing is made where the container has
+    /// Makes /proc, in the view that the calling thread is in, with the files of the process. Nothing is made where the container has
     /// no folder of that name.
     /// </summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
@@ -64,7 +66,7 @@ internal sealed unsafe class ProcessFiles : IDisposable
         Add();
     }
 
-    /// <summary>Adds the files of this process to the view that <paramref name="pid"/> is in.</summary>
+    /// <summary>Adds the files of the process to the view that <paramref name="pid"/> is in.</summary>
     /// <exception cref="LinuxException">The kernel refused, or the process is gone.</exception>
     internal void AddTo(int pid)
     {

@@ -16,7 +16,7 @@ namespace MicroVm.Sandbox.StandIn;
 internal sealed unsafe class SocketFollower : IDisposable
 {
     /// <summary>What it needs of the kernel while the container runs, beside reading and connecting.</summary>
-    internal static readonly string[] SystemCalls = ["inotify_add_watch"];
+    internal static readonly string[] SystemCalls = ["inotify_init1", "inotify_add_watch"];
 
     // Bounds of what a guest can make this process do and hold by making directories and files.
     private const int MaxDirectories = 256, MaxDepth = 6, MaxSockets = 128, MaxEntries = 4096;

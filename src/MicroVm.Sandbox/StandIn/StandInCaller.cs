@@ -55,6 +55,15 @@ internal sealed class StandInCaller : IDisposable
     internal bool WaitForProceed() =>
         _channel.Receive<StandInMessage>() is { Kind: StandInMessageKind.Proceed };
 
+    /// <summary>Waits for the proxy, which the caller starts.</summary>
+    /// <exception cref="SandboxException">It cannot be started, or the caller is gone.</exception>
+    internal ProcessIdentity WaitForProxy() => _channel.Receive<StandInMessage>() switch
+    {
+        { Kind: StandInMessageKind.Proxy, Pid: > 0 and var pid } => ProcessIdentity.Of(pid) ?? throw new SandboxException("the container's process on the host has ended"),
+        { Kind: StandInMessageKind.Proxy, Text: { } problem } => throw new SandboxException(problem),
+        _ => throw new SandboxException("interrupted"),
+    };
+
     /// <summary>Calls <paramref name="ended"/> when the caller ends, on a thread of its own.</summary>
     internal void Watch(Action ended) => new Thread(() =>
     {

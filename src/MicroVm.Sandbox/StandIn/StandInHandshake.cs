@@ -18,8 +18,11 @@ internal static unsafe class StandInHandshake
     /// <summary>Bytes of the configuration.</summary>
     internal const int ConfigurationFd = 5;
 
+    /// <summary>The sandbox's end of the socket to a container's proxy; for exec not there.</summary>
+    internal const int ProxyFd = 6;
+
     /// <summary>The terminal of a command in the foreground, where it is none of the standard streams; else not there.</summary>
-    internal const int TerminalFd = 6;
+    internal const int TerminalFd = 7;
 
     // Its number changes with the form of requests and messages: an executable that was replaced in between is noticed.
     private static ReadOnlySpan<byte> Greeting => "microvm container process 3\n"u8;

@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 
@@ -23,7 +24,7 @@ public static unsafe class StandInMain
         ExitStatus? exit;
         try
         {
-            exit = request.Process is null ? FirstThread.Run(first => RunInit(request, caller, first)) : RunExec(request, caller);
+            exit = request.Process is null ? RunSandbox(request, caller) : RunExec(request, caller);
         }
         catch (Exception e)
         {
@@ -44,10 +45,10 @@ public static unsafe class StandInMain
         return exit?.Status ?? Failure;
     }
 
-    private static ExitStatus? RunInit(StandInRequest request, StandInCaller caller, FirstThread first)
+    private static ExitStatus? RunSandbox(StandInRequest request, StandInCaller caller)
     {
-        using InitStandIn init = new(request, caller, first);
-        return init.Run();
+        using SandboxProcess sandbox = new(request, caller, new SafeFd(StandInHandshake.ProxyFd));
+        return sandbox.Run() ? new ExitStatus(0, 0) : null;
     }
 
     private static ExitStatus? RunExec(StandInRequest request, StandInCaller caller)
@@ -63,6 +64,7 @@ public static unsafe class StandInMain
         _ = Libc.fcntl(StandInHandshake.CallerFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
         byte[] bytes = HostFile.ReadToEnd(configuration, Oci.SpecReader.MaxBytes, "configuration");
         StandInRequest request = HandJson.Read<StandInRequest>(HostFile.ReadToEnd(pipe, MaxRequest, "request")) with { Configuration = bytes };
+        _ = Libc.fcntl(StandInHandshake.ProxyFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
         if (request.HasTerminalFd)
         {
             _ = Libc.fcntl(StandInHandshake.TerminalFd, Libc.F_SETFD, Libc.FD_CLOEXEC);

@@ -10,6 +10,9 @@ internal enum StandInMessageKind
     /// <summary>A line for the caller's log.</summary>
     Log,
 
+    /// <summary>To the sandbox: the container's proxy was started, or why it was not.</summary>
+    Proxy,
+
     /// <summary>To the caller: everything is there; hooks and the pid file are the caller's part.</summary>
     Created,
 
@@ -29,6 +32,7 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
     /// <summary>Names of the kinds.</summary>
     internal static readonly EnumNames<StandInMessageKind> Kinds = new(
         (StandInMessageKind.Log, "log"),
+        (StandInMessageKind.Proxy, "proxy"),
         (StandInMessageKind.Created, "created"),
         (StandInMessageKind.Proceed, "proceed"),
         (StandInMessageKind.Ready, "ready"),
@@ -47,8 +51,11 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
     /// <summary>For Log: the severity.</summary>
     public LogLevel Level { get; set; }
 
-    /// <summary>For Log and Failed.</summary>
+    /// <summary>For Log and Failed; for Proxy when there is none.</summary>
     public string? Text { get; set; }
+
+    /// <summary>For Proxy: its process id.</summary>
+    public int Pid { get; set; }
 
     /// <summary>For Created, and for Failed when there was one: the container's state.</summary>
     public ContainerState? State { get; set; }
@@ -61,6 +68,7 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
         writer.WriteString("kind"u8, Kinds.Of(Kind));
         writer.WriteString("level"u8, Levels.Of(Level));
         writer.WriteBoolean("terminal"u8, Terminal);
+        writer.WriteNumber("pid"u8, Pid);
         writer.WriteOptional("text"u8, Text);
         if (State is not null)
         {
@@ -76,6 +84,7 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
         string? text = null;
         ContainerState? state = null;
         bool terminal = false;
+        int pid = 0;
         while (HandJson.NextMember(ref reader))
         {
             if (HandJson.Is(ref reader, "kind"u8))
@@ -89,6 +98,10 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
             else if (HandJson.Is(ref reader, "terminal"u8))
             {
                 terminal = reader.GetBoolean();
+            }
+            else if (HandJson.Is(ref reader, "pid"u8))
+            {
+                pid = reader.GetInt32();
             }
             else if (HandJson.Is(ref reader, "text"u8))
             {
@@ -104,6 +117,6 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
             }
         }
 
-        return new StandInMessage { Kind = kind ?? throw new JsonException("no kind"), Level = level, Text = text, State = state, Terminal = terminal };
+        return new StandInMessage { Kind = kind ?? throw new JsonException("no kind"), Level = level, Text = text, State = state, Terminal = terminal, Pid = pid };
     }
 }

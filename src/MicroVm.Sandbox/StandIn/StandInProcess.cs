@@ -1,33 +1,123 @@
 using System.Collections;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Oci.Config;
+using MicroVm.Sandbox.HostCgroups;
+using MicroVm.Sandbox.Plan;
+using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 
 namespace MicroVm.Sandbox.StandIn;
 
-/// <summary>A command's side of a stand-in that it starts: same executable, own session, same standard streams.</summary>
+/// <summary>
+/// A command's side of a process that it has on the host: for exec, the stand-in itself, which is the same executable; for a container its
+/// proxy, and the sandbox process that has its VM, which the command starts unless the container joins another's.
+/// </summary>
 internal sealed class StandInProcess : IDisposable
 {
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    private readonly SpawnedProcess? _sandbox;
     private readonly LineChannel _channel;
     private readonly RuntimeLog _log;
+    private ProxyLauncher? _launcher;
 
-    private StandInProcess(SpawnedProcess process, LineChannel channel, RuntimeLog log)
+    private StandInProcess(SpawnedProcess? sandbox, SpawnedProcess? process, LineChannel channel, RuntimeLog log)
     {
-        Process = process;
+        _sandbox = sandbox;
+        Process = process!;
         _channel = channel;
         _log = log;
     }
 
-    /// <summary>The stand-in.</summary>
-    internal SpawnedProcess Process { get; }
+    /// <summary>The process that callers know: the proxy or the stand-in.</summary>
+    internal SpawnedProcess Process { get; private set; }
 
-    /// <summary>The container of a stand-in that failed, which is undone; null when there was none yet.</summary>
+    /// <summary>The container of a creation that failed, which is undone; null when there was none yet.</summary>
     internal ContainerState? Failed { get; private set; }
 
-    /// <summary>Starts a stand-in. Besides the standard streams it inherits nothing of ours.</summary>
+    /// <summary>Starts a stand-in for exec, in a session of its own, with the same standard streams. It inherits nothing else of ours.</summary>
     /// <exception cref="SandboxException">It cannot be started.</exception>
     internal static StandInProcess Start(StandInRequest request, RuntimeLog log)
+    {
+        (SpawnedProcess process, LineChannel channel) = Launch(request, StandInArguments.Of(request, request.Configuration), null);
+        return new StandInProcess(null, process, channel, log);
+    }
+
+    /// <summary>Starts a sandbox process for a container with a VM of its own, and the container's proxy.</summary>
+    /// <exception cref="SandboxException">The sandbox process cannot be started; what else fails is told by it.</exception>
+    internal static StandInProcess Create(StandInRequest request, Spec spec, RuntimeLog log)
+    {
+        (SafeFd one, SafeFd other) = UnixSocket.Pair();
+        using SafeFd proxyOfSandbox = one, socketOfProxy = other;
+        (SpawnedProcess sandbox, LineChannel channel) = Launch(request, ["microvm", "sandbox", request.Id], proxyOfSandbox);
+        StandInProcess process = new(sandbox, null, channel, log);
+        StandInMessage message = new() { Kind = StandInMessageKind.Proxy };
+        try
+        {
+            process._launcher = ProxyLauncher.Start(spec, request.Bundle!, socketOfProxy, StandInArguments.Of(request, request.Configuration), request.Id);
+            process.Process = process._launcher.Process;
+            message.Pid = process.Process.Pid;
+        }
+        catch (LinuxException e)
+        {
+            // A bundle that is wrong in more than this is told by what the sandbox says of it.
+            message.Text = e.Message;
+        }
+
+        _ = channel.Send(message);
+        return process;
+    }
+
+    /// <summary>Asks the sandbox process of another container to take this one, and starts its proxy.</summary>
+    /// <exception cref="Oci.SpecException">The bundle is malformed, or asks for what is not supported.</exception>
+    /// <exception cref="SandboxException">The VM's process refuses, or something of the host cannot be opened.</exception>
+    internal static StandInProcess Join(StandInRequest request, Spec spec, JoinTarget target, string folder, RuntimeLog log)
+    {
+        (ContainerPlan Plan, ContainerState State, HostCgroup Cgroup) prepared = JoinClient.Prepare(request, spec, target, log);
+        using ContainerPlan plan = prepared.Plan;
+        ProxyLauncher? launcher = null;
+        try
+        {
+            (SafeFd one, SafeFd other) = UnixSocket.Pair();
+            using SafeFd proxyOfSandbox = one, socketOfProxy = other;
+            launcher = ProxyLauncher.Start(spec, request.Bundle!, socketOfProxy, StandInArguments.Of(request, request.Configuration), request.Id);
+            ProcessIdentity proxy = ProcessIdentity.Of(launcher.Process.Pid) ?? throw new SandboxException("the container's process on the host has ended");
+            prepared.State = prepared.State with { Init = proxy };
+            LineChannel channel = JoinClient.Ask(folder, request, prepared, proxyOfSandbox);
+            return new StandInProcess(null, launcher.Process, channel, log) { _launcher = launcher };
+        }
+        catch (Exception e) when (e is SandboxException or LinuxException)
+        {
+            _ = launcher?.Process.Kill();
+            launcher?.Dispose();
+            throw e as SandboxException ?? new SandboxException(e.Message, e);
+        }
+    }
+
+    /// <summary>Shows the container's volumes and processes to callers that look at its proxy.</summary>
+    /// <exception cref="LinuxException">A volume cannot be attached.</exception>
+    internal void CompleteView() => _launcher?.Complete(text => _log.Write(LogLevel.Debug, text));
+
+    /// <summary>Ends an attempt, from within a signal's handler, too.</summary>
+    internal void Interrupt()
+    {
+        if (_sandbox is not null)
+        {
+            _sandbox.Signal(Libc.SIGTERM);
+        }
+        else if (_launcher is not null)
+        {
+            // Without its proxy the container ends.
+            Process.Signal(Libc.SIGKILL);
+        }
+        else
+        {
+            Process.Signal(Libc.SIGTERM);
+        }
+    }
+
+    private static (SpawnedProcess Process, LineChannel Channel) Launch(StandInRequest request, IReadOnlyList<string> arguments, SafeFd? proxy)
     {
         try
         {
@@ -43,7 +133,7 @@ internal sealed class StandInProcess : IDisposable
             Spawn spawn = new()
             {
                 File = Environment.ProcessPath!,
-                Arguments = StandInArguments.Of(request, request.Configuration),
+                Arguments = arguments,
                 Environment = EnvironmentFor(request.Id),
                 NewSession = true,
                 WorkingDirectory = "/",
@@ -54,17 +144,19 @@ internal sealed class StandInProcess : IDisposable
             spawn.Add(itsRequest);
             spawn.Add(its);
             spawn.Add(configuration);
+            using SafeFd nothing = SafeFd.From(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0), "open", "/dev/null");
+            spawn.Add(proxy ?? nothing);
             if (terminal is not null)
             {
                 spawn.Add(terminal);
             }
 
-            StandInProcess process = new(spawn.Start(), new LineChannel(mine), log);
+            SpawnedProcess process = spawn.Start();
             itsRequest.Dispose();
 
             // Put into words while the program starts.
             _ = Pipe.TryWrite(ourRequest, HandJson.Write(request));
-            return process;
+            return (process, new LineChannel(mine));
         }
         catch (LinuxException e)
         {
@@ -90,7 +182,7 @@ internal sealed class StandInProcess : IDisposable
             }
         }
 
-        ExitStatus? exit = Process.Wait(TimeSpan.FromSeconds(10));
+        ExitStatus? exit = (_sandbox ?? Process).Wait(TimeSpan.FromSeconds(10));
         throw new SandboxException(exit switch
         {
             { Signal: not 0 } => $"the container's process was ended by signal {exit.Value.Signal}",
@@ -106,7 +198,11 @@ internal sealed class StandInProcess : IDisposable
     internal void Abandon()
     {
         _channel.Dispose();
-        _ = Process.Wait(TimeSpan.FromSeconds(30));
+        _ = _sandbox?.Wait(Patience);
+        if (_launcher is not null || _sandbox is null)
+        {
+            _ = Process.Wait(Patience);
+        }
     }
 
     /// <summary>Logs what the stand-in tells until it ends; returns how it ended, and why when it failed.</summary>
@@ -130,7 +226,9 @@ internal sealed class StandInProcess : IDisposable
     public void Dispose()
     {
         _channel.Dispose();
-        Process.Dispose();
+        _launcher?.Dispose();
+        _sandbox?.Dispose();
+        Process?.Dispose();
     }
 
     private static List<string> EnvironmentFor(string id)

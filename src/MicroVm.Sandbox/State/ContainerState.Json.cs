@@ -31,6 +31,13 @@ public sealed partial record ContainerState
             HandJson.WriteObject(writer, Vmm);
         }
 
+        if (Sandbox is not null)
+        {
+            writer.WritePropertyName("sandbox"u8);
+            HandJson.WriteObject(writer, Sandbox);
+        }
+
+        writer.WriteOptional("vmFolder"u8, VmFolder);
         writer.WriteString("status"u8, StatusNames.Of(Status));
         writer.WriteOptional("networkNamespace"u8, NetworkNamespace);
         writer.WriteOptional("annotations"u8, Annotations);
@@ -48,10 +55,10 @@ public sealed partial record ContainerState
     static ContainerState IHandJson<ContainerState>.ReadMembers(ref Utf8JsonReader reader)
     {
         int formatVersion = 0, vmMemoryMiB = 0;
-        string? ociVersion = null, id = null, bundle = null, rootfs = null, networkNamespace = null;
+        string? ociVersion = null, id = null, bundle = null, rootfs = null, networkNamespace = null, vmFolder = null;
         DateTimeOffset created = default;
         uint owner = 0;
-        ProcessIdentity? init = null, vmm = null;
+        ProcessIdentity? init = null, vmm = null, sandbox = null;
         ContainerStatus? status = null;
         SortedDictionary<string, string>? annotations = null, cgroups = null;
         Hooks? hooks = null;
@@ -99,6 +106,14 @@ public sealed partial record ContainerState
             {
                 vmm = HandJson.ReadObject<ProcessIdentity>(ref reader);
             }
+            else if (HandJson.Is(ref reader, "sandbox"u8))
+            {
+                sandbox = HandJson.ReadObject<ProcessIdentity>(ref reader);
+            }
+            else if (HandJson.Is(ref reader, "vmFolder"u8))
+            {
+                vmFolder = reader.GetString();
+            }
             else if (HandJson.Is(ref reader, "status"u8))
             {
                 status = StatusNames.Read(ref reader);
@@ -144,6 +159,8 @@ public sealed partial record ContainerState
             Owner = owner,
             Init = init ?? throw new JsonException("no init"),
             Vmm = vmm,
+            Sandbox = sandbox,
+            VmFolder = vmFolder,
             Status = status ?? throw new JsonException("no status"),
             NetworkNamespace = networkNamespace,
             Annotations = annotations,

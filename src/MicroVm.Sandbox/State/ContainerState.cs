@@ -36,7 +36,13 @@ public sealed partial record ContainerState : IHandJson<ContainerState>
     /// <summary>The VMM; null while it is not started.</summary>
     public ProcessIdentity? Vmm { get; init; }
 
-    /// <summary>creating, created, running, paused: what was reached. A dead <see cref="Init"/> makes it stopped.</summary>
+    /// <summary>The process that owns the VM; it may have other containers. Null in states of older versions: <see cref="Init"/> itself.</summary>
+    public ProcessIdentity? Sandbox { get; init; }
+
+    /// <summary>Name of the VM's folder (<see cref="ContainerStore.VsockOf(ContainerState)"/>), which all of its containers share.</summary>
+    public string? VmFolder { get; init; }
+
+    /// <summary>creating, created, running, paused: what was reached; stopped where the VM goes on without it. A dead <see cref="Init"/> makes it stopped.</summary>
     public required ContainerStatus Status { get; init; }
 
     /// <summary>Path of the network namespace that was joined; null for one of the container's own.</summary>
@@ -59,7 +65,7 @@ public sealed partial record ContainerState : IHandJson<ContainerState>
 
     /// <summary>The status as facts have it: what was reached, unless a process of the container is gone.</summary>
     public ContainerStatus LiveStatus() =>
-        Init.IsAlive() && (Vmm?.IsAlive() ?? Status == ContainerStatus.Creating) ? Status : ContainerStatus.Stopped;
+        Init.IsAlive() && (Sandbox?.IsAlive() ?? true) && (Vmm?.IsAlive() ?? Status == ContainerStatus.Creating) ? Status : ContainerStatus.Stopped;
 
     /// <summary>The specification's document, with the live status.</summary>
     public OciState ToOci(ContainerStatus status) => new()

@@ -14,6 +14,8 @@ public sealed class ContainerStore
     /// <summary>What runc says of an unknown id; callers look for it.</summary>
     public const string ContainerMissing = "container does not exist";
 
+    // No id has this character.
+    private const string VmFolders = "@vm";
     private const string StateFile = "state.json", ReserveFile = "reserve";
     private const long PageSize = 4096;
     private const uint FolderMode = 0b111_000_000;
@@ -38,8 +40,31 @@ public sealed class ContainerStore
     /// <summary>Folder of a container.</summary>
     public string FolderOf(string id) => Path.Combine(_root, id);
 
-    /// <summary>Socket of a container's VMM, in a folder of its own: the VMM sees nothing else.</summary>
-    public string VsockOf(string id) => Path.Combine(FolderOf(id), "vm", "vsock");
+    /// <summary>Socket of the VMM of a container, in a folder of the VM's own: the VMM sees nothing else.</summary>
+    public string VsockOf(ContainerState state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        return VsockOf(state.VmFolder ?? throw new SandboxException($"container {state.Id} was created by another version of microvm"));
+    }
+
+    /// <summary>Socket of the VMM whose folder has a name.</summary>
+    internal string VsockOf(string vmFolder) => Path.Combine(_root, VmFolders, vmFolder, "vsock");
+
+    /// <summary>Makes the folder of a VM. It has no container yet: the caller removes it, whatever becomes of that.</summary>
+    /// <exception cref="LinuxException">It cannot be made.</exception>
+    internal void MakeVmFolder(string name)
+    {
+        using SafeFd held = Lock();
+        HostFile.MakeFolder(Path.Combine(_root, VmFolders), FolderMode);
+        Vm.GuestReady.MakeFolder(VsockOf(name));
+    }
+
+    /// <summary>Removes the folder of a VM that has ended; nothing happens when it is gone.</summary>
+    internal void RemoveVmFolder(string name)
+    {
+        using SafeFd held = Lock();
+        RemoveVmFolderLocked(name);
+    }
 
     /// <summary>
     /// Takes the id and writes the first state. What a dead command in the foreground left under the id, or a dead
@@ -177,6 +202,26 @@ public sealed class ContainerStore
     /// <summary>Removes what a crash left of an id: a folder without a state.</summary>
     internal void DeleteStateless(string id) => DeleteIf(id, found => found is null);
 
+    /// <summary>The containers of one VM that live, but for one.</summary>
+    internal IReadOnlyList<ContainerState> Companions(ContainerState state) => state.Sandbox is not { } sandbox || !sandbox.IsAlive() ? []
+        : [.. All(_ => { }).Where(s => s.Id != state.Id && s.Sandbox == sandbox && s.LiveStatus() != ContainerStatus.Stopped)];
+
+    private void RemoveVmFolderLocked(string name)
+    {
+        string folders = Path.Combine(_root, VmFolders);
+        try
+        {
+            HostFolder.Remove(Path.Combine(folders, name));
+        }
+        catch (LinuxException)
+        {
+            // What is left of it is nobody's.
+        }
+
+        // Fails while there are others.
+        _ = Libc.rmdir(folders);
+    }
+
     private void DeleteIf(string id, Func<ContainerState?, bool> wanted)
     {
         using SafeFd held = Lock();
@@ -227,14 +272,22 @@ public sealed class ContainerStore
     private static void Write(string folder, ContainerState state) =>
         HostFile.Replace(Path.Combine(folder, StateFile), HandJson.Write(state), 0b110_000_000);
 
-    private static void RemoveFolder(string folder)
+    private void RemoveFolder(string folder)
     {
         try
         {
-            // A VMM ends with the process that started it; one that has not ended yet still holds the folder's sockets.
-            if (Read(folder)?.Vmm is { } vmm && vmm.IsAlive())
+            // A VMM ends with the process that started it, which others may use yet.
+            if (Read(folder) is { } state && !(state.Sandbox?.IsAlive() ?? false))
             {
-                _ = Libc.kill(vmm.Pid, Libc.SIGKILL);
+                if (state.Vmm is { } vmm && vmm.IsAlive())
+                {
+                    _ = Libc.kill(vmm.Pid, Libc.SIGKILL);
+                }
+
+                if (state.VmFolder is { } vm)
+                {
+                    RemoveVmFolderLocked(vm);
+                }
             }
 
             HostFolder.Remove(folder);

@@ -13,9 +13,12 @@ internal static class CallerTerminal
     internal static SafeFd? Find() => OfStreams() ?? Controlling();
 
     /// <summary>The terminal among the standard streams; null when there is none.</summary>
-    internal static SafeFd? OfStreams()
+    internal static SafeFd? OfStreams() => Among(HostStreams.Error, HostStreams.Output, HostStreams.Input);
+
+    /// <summary>The first terminal of several streams; null when none is one.</summary>
+    internal static SafeFd? Among(params ReadOnlySpan<SafeFd> streams)
     {
-        foreach (SafeFd stream in (ReadOnlySpan<SafeFd>)[HostStreams.Error, HostStreams.Output, HostStreams.Input])
+        foreach (SafeFd stream in streams)
         {
             if (Terminal.Is(stream))
             {

@@ -28,32 +28,13 @@ internal static class HostStreams
         _ = Libc.sigaction(Libc.SIGPIPE, &ignore, null);
     }
 
-    /// <summary>Points the standard streams at /dev/null: who waits for the end of what they were waits no more.</summary>
-    internal static void Drop()
-    {
-        using SafeFd nothing = SafeFd.From(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0), "open", "/dev/null");
-        for (int fd = 0; fd <= 2; fd++)
-        {
-            _ = Libc.dup3(nothing.Value, fd, 0);
-        }
-    }
-
-    /// <summary>
-    /// Points one standard stream at /dev/null, so that the caller's pipe ends while this process goes on. Other descriptors are left
-    /// alone.
-    /// </summary>
+    /// <summary>Points a stream at /dev/null, so that the caller's pipe ends while this process goes on. Its number stays in use.</summary>
     internal static void End(SafeFd stream)
     {
-        int fd = stream.Value;
-        if (fd is < 0 or > 2)
-        {
-            return;
-        }
-
         using SafeFd nothing = new(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0));
-        if (!nothing.IsInvalid)
+        if (!nothing.IsInvalid && !stream.IsClosed && !stream.IsInvalid)
         {
-            _ = Libc.dup3(nothing.Value, fd, 0);
+            _ = Libc.dup3(nothing.Value, stream.Value, stream.Value > 2 ? Libc.O_CLOEXEC : 0);
         }
     }
 

@@ -50,16 +50,17 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         ArgumentNullException.ThrowIfNull(options);
         VmAnnotations.Check(spec.Annotations, options.AllowedAnnotations);
         Resources? resources = spec.Linux?.Resources;
+        (long? limit, CpuResources? cpu) = CriAnnotations.Size(spec);
         IReadOnlyList<int> cpus = CpuSet.Parse(resources?.Cpu?.Cpus, "linux.resources.cpu.cpus");
 
-        int memory = options.MemoryMiB ?? Annotation(spec, VmAnnotations.Memory) ?? MemoryFor(resources?.Memory?.Limit, options.DefaultMemoryMiB, hostMemoryMiB);
+        int memory = options.MemoryMiB ?? Annotation(spec, VmAnnotations.Memory) ?? MemoryFor(limit, options.DefaultMemoryMiB, hostMemoryMiB);
         if (memory < MinMemoryMiB || memory > hostMemoryMiB)
         {
             throw new SandboxException(
                 $"{memory} MiB of VM memory are not possible: at least {MinMemoryMiB} MiB are needed for kernel and agent, and the host has {hostMemoryMiB} MiB");
         }
 
-        int vcpus = options.Vcpus ?? Annotation(spec, VmAnnotations.Vcpus) ?? VcpusFor(resources?.Cpu, options.DefaultVcpus, cpus.Count, hostCpus);
+        int vcpus = options.Vcpus ?? Annotation(spec, VmAnnotations.Vcpus) ?? VcpusFor(cpu, options.DefaultVcpus, cpus.Count, hostCpus);
         if (vcpus is < 1 or > MaxVcpus)
         {
             throw new SandboxException($"{vcpus} vCPUs are not possible: 1 to {MaxVcpus}");

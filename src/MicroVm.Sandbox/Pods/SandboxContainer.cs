@@ -1,0 +1,193 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.HostCgroups;
+using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Vm;
+using MicroVm.Ttrpc;
+using MicroVm.VmmControl;
+using HostSocket = MicroVm.Sandbox.Vm.HostSocket;
+
+namespace MicroVm.Sandbox.Pods;
+
+/// <summary>One container of a <see cref="PodSandbox"/>, from its creation in the guest to its end.</summary>
+internal sealed class SandboxContainer : IDisposable
+{
+    private readonly PodSandbox _sandbox;
+    private readonly TimeSpan _startTimeout;
+    private readonly Action<LogLevel, string> _log;
+    private readonly List<string> _added = [];
+    private HostSocketRelay? _sockets;
+    private MountFollower? _mounts;
+    private SocketFollower? _socketFollower;
+    private bool _inGuest;
+    private bool _disposed;
+
+    /// <summary>For a container that is about to be created.</summary>
+    /// <param name="sandbox">Its VM.</param>
+    /// <param name="record">Its state; this container is the only writer from now on.</param>
+    /// <param name="configuration">Its configuration.</param>
+    /// <param name="process">Its init's streams and terminal; owned.</param>
+    /// <param name="startTimeout">How long the guest may take to create it, and to start it.</param>
+    /// <param name="log">Takes what concerns it.</param>
+    internal SandboxContainer(
+        PodSandbox sandbox, ContainerRecord record, KeptConfiguration configuration, GuestProcess process, TimeSpan startTimeout, Action<LogLevel, string> log)
+    {
+        (_sandbox, Record, Configuration, Process, _startTimeout, _log) = (sandbox, record, configuration, process, startTimeout, log);
+        Cgroup = new HostCgroup(record.State.Cgroups ?? []);
+        Commands = new ContainerCommands(sandbox, record, configuration, process, startTimeout, log);
+    }
+
+    /// <summary>Its state.</summary>
+    internal ContainerRecord Record { get; }
+
+    /// <summary>Its configuration.</summary>
+    internal KeptConfiguration Configuration { get; }
+
+    /// <summary>Its init.</summary>
+    internal GuestProcess Process { get; }
+
+    /// <summary>Its cgroup on the host.</summary>
+    internal HostCgroup Cgroup { get; }
+
+    /// <summary>What is asked of it.</summary>
+    internal ContainerCommands Commands { get; }
+
+    private string Id => Record.State.Id;
+
+    /// <summary>Shows the container's files to a VM that runs already, under the names that the exports have.</summary>
+    /// <exception cref="SandboxException">The VMM refused one.</exception>
+    internal void AddExports(IReadOnlyList<Export> exports, string rootfs)
+    {
+        foreach (Export export in exports)
+        {
+            ControlRequest request = new()
+            {
+                Operation = ControlOperation.AddExport,
+                Tag = Export.Tag,
+                Name = export.Name,
+                ReadOnly = export.ReadOnly,
+                HidesMounts = export.HidesMounts,
+                Cache = export.Name == rootfs ? FsCache.Exclusive : FsCache.Shared,
+            };
+            _sandbox.Vmm.Control.Request(request, [export.File]);
+            _added.Add(export.Name);
+        }
+    }
+
+    /// <summary>Creates the container in the guest, up to the point where its init waits to exec.</summary>
+    /// <param name="request">What to create; the ports of sockets are relative to <paramref name="firstPort"/>.</param>
+    /// <param name="exports">What the VM shows of it.</param>
+    /// <param name="sockets">The host's sockets that it may connect to.</param>
+    /// <param name="firstPort">The first of its ports (<see cref="PodSandbox.TakePorts"/>).</param>
+    /// <exception cref="SandboxException">The guest or the host refused.</exception>
+    /// <exception cref="TtrpcException">The agent does not take streams.</exception>
+    internal void Create(CreateContainerRequest request, IReadOnlyList<Export> exports, IReadOnlyList<HostSocket> sockets, uint firstPort)
+    {
+        Guest guest = _sandbox.Guest;
+        _sockets = HostSocketRelay.Start(_sandbox.Vsock, sockets, more: exports.Any(e => e.ShowsSockets));
+        request.Stdio = guest.Call("create container", _ => Process.Connect(_sandbox.Vsock, request.Spec.Process));
+        CreateContainerResponse created = guest.Call("create container", agent => agent.CreateContainer(request, _startTimeout));
+        _inGuest = true;
+        if (MissingDevices.Describe(request.Spec.Devices, created.MissingDevices) is { } missing)
+        {
+            _log(LogLevel.Warning, missing);
+        }
+
+        Process.Attach(guest.Agent);
+        Process.StartStreams();
+        void Warn(string text) => _log(LogLevel.Warning, text);
+        _mounts = MountFollower.Start(exports, _sandbox.Vmm, guest, Warn);
+        _socketFollower = SocketFollower.Start(exports, _sockets, firstPort + (uint)sockets.Count, guest, Warn);
+        guest.Agent.DefaultTimeout = GuestPatience.Call;
+    }
+
+    /// <summary>Waits for the init's end, and for the rest of its output.</summary>
+    /// <exception cref="SandboxException">The VM ended, and why.</exception>
+    internal WaitProcessResponse Wait()
+    {
+        try
+        {
+            WaitProcessResponse end = _sandbox.Guest.WaitProcess(Id);
+            Commands.End(end.OomKilled);
+            Process.Drain();
+            return end;
+        }
+        catch (SandboxException)
+        {
+            Commands.End(outOfMemory: false);
+            Process.DrainAfterLoss();
+            throw;
+        }
+    }
+
+    /// <summary>Ends the init by SIGKILL, whatever the guest does: one that does not obey loses its VM.</summary>
+    internal void Kill()
+    {
+        try
+        {
+            Commands.Kill(all: true);
+        }
+        catch (SandboxException e)
+        {
+            _log(LogLevel.Debug, $"container {Id} was not killed: {e.Message}");
+        }
+    }
+
+    /// <summary>Takes the container out of a VM that goes on: from the guest, and its files from the VMM.</summary>
+    internal void Remove()
+    {
+        Stop();
+        if (_inGuest)
+        {
+            Try(() => _sandbox.Guest.Call("remove container", agent => agent.RemoveContainer(new RemoveContainerRequest { ContainerId = Id }, GuestPatience.Exec)));
+        }
+
+        Dispose();
+        foreach (string name in _added.Concat(_mounts?.Added ?? []))
+        {
+            Try(() => _sandbox.Vmm.Control.Request(new ControlRequest { Operation = ControlOperation.RemoveExport, Tag = Export.Tag, Name = name }));
+        }
+
+        _added.Clear();
+    }
+
+    /// <summary>Begins to end: what follows the host's files is told, and streams are closed.</summary>
+    internal void Stop()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _mounts?.Stop();
+        _socketFollower?.Stop();
+    }
+
+    /// <summary>Once the VM has ended: a call to the guest may be under way.</summary>
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        Process.Dispose();
+        _mounts?.Dispose();
+        _socketFollower?.Dispose();
+        _sockets?.Dispose();
+    }
+
+    private void Try(Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (SandboxException e)
+        {
+            _log(LogLevel.Debug, $"container {Id}: {e.Message}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+using System.Globalization;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Oci;
+using MicroVm.Oci.Config;
+using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.HostCgroups;
+using MicroVm.Sandbox.Network;
+using MicroVm.Sandbox.Plan;
+using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Streams;
+using MicroVm.Sandbox.Vm;
+using MicroVm.Ttrpc;
+
+namespace MicroVm.Sandbox.Pods;
+
+/// <summary>
+/// The executable as the process that owns a VM: started by the command that creates its first container, it takes further ones, and
+/// ends with the last. The VMM is its child and ends with it, and so do the proxies.
+/// </summary>
+internal sealed class SandboxProcess : IDisposable
+{
+    private readonly StandInRequest _request;
+    private readonly StandInCaller _caller;
+    private readonly ContainerStore _store;
+    private readonly ContainerHost _first;
+    private readonly SignalRelay _signals;
+    private readonly string _vmFolder;
+    private readonly object _lock = new();
+    private PodSandbox? _sandbox;
+    private HostCgroup? _before;
+    private int _joining;
+    private bool _interrupted;
+    private bool _ended;
+
+    internal SandboxProcess(StandInRequest request, StandInCaller caller, SafeFd proxy)
+    {
+        ProcessIdentity own = ProcessIdentity.Current;
+        _request = request;
+        _caller = caller;
+        _store = new ContainerStore(request.Root);
+        _vmFolder = string.Create(CultureInfo.InvariantCulture, $"{own.Pid}-{own.StartTime}");
+        _first = new ContainerHost(request, caller, new ProxyLink(proxy), ProcessStreams.OfThisProcess(request.HasTerminalFd ? new SafeFd(StandInHandshake.TerminalFd) : null), Join);
+        _signals = new SignalRelay(Interrupt);
+    }
+
+    /// <summary>Creates the first container, serves commands, and waits until the last has ended.</summary>
+    /// <returns>Whether the first was created; else the caller was told why not.</returns>
+    internal bool Run()
+    {
+        string? failure;
+        try
+        {
+            failure = Create() ? null : "";
+        }
+        catch (Exception e) when (e is SandboxException or SpecException or TtrpcException or LinuxException)
+        {
+            failure = e.Message;
+        }
+
+        if (failure is not null)
+        {
+            // A cgroup can be removed only from outside of it, and a failure is told once nothing is left.
+            _first.Stop();
+            End(leaveCgroup: true);
+            _first.Fail(failure.Length > 0 ? failure : null, End);
+            return false;
+        }
+
+        _first.WaitForEnd(End);
+        _caller.Release();
+        lock (_lock)
+        {
+            while (!_ended || _joining > 0)
+            {
+                Monitor.Wait(_lock);
+            }
+        }
+
+        return true;
+    }
+
+    public void Dispose()
+    {
+        End(leaveCgroup: false);
+        _first.Dispose();
+        _signals.Dispose();
+    }
+
+    private bool Create()
+    {
+        _caller.Log(LogLevel.Debug, "the sandbox process runs");
+        string bundle = _request.Bundle!;
+        Spec spec = SpecReader.ParseBundle(_request.Configuration);
+        string rootfs = SpecValidator.Validate(spec, bundle);
+        HookRunner.Check(spec.Hooks);
+        TerminalRules.Check(_request, spec.Process!.Terminal ?? false);
+        List<string> warnings = [];
+        VmShape shape = VmShape.Resolve(spec, _request.Vm!, Host.MemoryMiB, Environment.ProcessorCount);
+        RuntimeFiles files = RuntimeFiles.Locate(_request.Vm!.Kernel, _request.Vm.Initramfs) with { PrivateImages = _request.Vm.PrivateImages };
+        (HostCgroup cgroup, _before) = HostCgroup.Of(spec.Linux?.CgroupsPath, _request.Id, _request.SystemdCgroup);
+        cgroup.RefuseFrozen();
+        using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
+        GuestDefaults.Add(plan.Spec.Sysctls, GuestDefaults.OfHost);
+        CallerLimits.Add(plan.Spec.Process);
+        warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
+        _caller.Log(LogLevel.Debug, "the configuration is resolved");
+
+        // Made by the command meanwhile.
+        ProcessIdentity proxy = _caller.WaitForProxy();
+        VmNetwork network = VmNetwork.Prepare(spec, shape.Vcpus, string.Create(CultureInfo.InvariantCulture, $"/proc/{proxy.Pid}/ns/net"));
+        PodSandbox sandbox = new(_store.VsockOf(_vmFolder), network, shape.MemoryMiB, _caller.Log);
+        lock (_lock)
+        {
+            _sandbox = sandbox;
+        }
+
+        _caller.Log(LogLevel.Debug, "the network is connected");
+        ContainerState state = NewState(spec, rootfs, proxy, cgroup) with { VmMemoryMiB = shape.MemoryMiB, NetworkNamespace = network.Path };
+        _first.TakeId(state, _store, cgroup, proxy);
+        HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB + files.CopiesMiB, w => _caller.Log(LogLevel.Warning, w));
+        using SafeFd? unified = cgroup.JoinThread();
+        _caller.Log(LogLevel.Debug, "the cgroup is made");
+        _store.MakeVmFolder(_vmFolder);
+        using GuestReady ready = GuestReady.Listen(sandbox.Vsock);
+        Vmm vmm = sandbox.StartVm(() => Vmm.Start(
+            files, shape, sandbox.Vsock, plan.Exports, network, _request.Vm!.ConsoleLog, unified, spec.Linux?.UidMappings, spec.Linux?.GidMappings));
+        if (_interrupted)
+        {
+            throw new SandboxException("interrupted");
+        }
+
+        _caller.Log(LogLevel.Debug, $"started microvm-vmm {vmm.Process.Pid}: {shape.MemoryMiB} MiB, {shape.Vcpus} vCPUs");
+
+        // What needs no guest is done while it boots.
+        vmm.ReadConsole();
+        cgroup.Join();
+        cgroup.Move(proxy.Pid);
+        _first.Begin(sandbox, _store, spec);
+        sandbox.Home = _first.Container;
+        NetworkView networkView = network.Read();
+        CreateContainerRequest create = new() { ContainerId = _request.Id, Spec = plan.Spec };
+        _caller.Log(LogLevel.Debug, "everything but the guest is ready");
+        sandbox.Connect(ready, _request.Vm!.StartTimeout);
+        _caller.Log(LogLevel.Debug, "the agent is ready");
+        sandbox.SetUpNetwork(networkView);
+        _first.Container.Create(create, plan.Exports, plan.Sources.Sockets, sandbox.TakePorts());
+        _caller.Log(LogLevel.Debug, "the guest has the container");
+        bool created = _first.HandOver(_store, Confinement.ForSandbox);
+
+        // From now on signals are the proxies' part: who ends all processes of a cgroup politely does not mean the VM.
+        _signals.Start(_ => { });
+        return created;
+    }
+
+    private ContainerState NewState(Spec spec, string rootfs, ProcessIdentity proxy, HostCgroup cgroup) => new()
+    {
+        OciVersion = spec.OciVersion!,
+        Id = _request.Id,
+        Bundle = _request.Bundle!,
+        Rootfs = rootfs,
+        Created = DateTimeOffset.UtcNow,
+        Owner = Libc.getuid(),
+        Init = proxy,
+        VmFolder = _vmFolder,
+        Status = ContainerStatus.Creating,
+        Annotations = spec.Annotations,
+        Hooks = spec.Hooks,
+        Cgroups = cgroup.Folders,
+        Transient = _request.Transient,
+    };
+
+    /// <summary>A command wants to have one more container in the VM. On a thread of the command's connection.</summary>
+    /// <param name="command">The connection.</param>
+    /// <param name="files">How many descriptors it will send.</param>
+    private void Join(LineChannel command, int files)
+    {
+        lock (_lock)
+        {
+            if (_ended)
+            {
+                command.Dispose();
+                return;
+            }
+
+            _joining++;
+        }
+
+        try
+        {
+            JoinServer.Serve(command, files, _sandbox!, _store, _vmFolder, Join, End);
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                _joining--;
+                Monitor.PulseAll(_lock);
+            }
+        }
+    }
+
+    private void Interrupt()
+    {
+        _interrupted = true;
+        _sandbox?.Kill();
+    }
+
+    /// <summary>Ends the VM, once.</summary>
+    /// <param name="leaveCgroup">A cgroup can be removed only from outside of it.</param>
+    private void End(bool leaveCgroup)
+    {
+        lock (_lock)
+        {
+            if (_ended)
+            {
+                return;
+            }
+
+            _sandbox?.Dispose();
+            Try(() => _store.RemoveVmFolder(_vmFolder));
+            if (leaveCgroup)
+            {
+                Try(() => _before?.Join());
+            }
+
+            _ended = true;
+            Monitor.PulseAll(_lock);
+        }
+    }
+
+    private void Try(Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (SandboxException e)
+        {
+            _caller.Log(LogLevel.Warning, e.Message);
+        }
+    }
+}
