@@ -62,7 +62,7 @@ public sealed class ConfigurationTests
         using DetachedContainer c = new(bundle);
         bundle.Save();
         c.Leave([.. (string[])(isPrivate ? ["--private-images"] : []), "create", "--bundle", bundle.Path, "--pid-file", c["pid"], c.Id]).EnsureSuccess();
-        int vmm = Assert.Single(ProcessTree.Descendants(c.Pid), p => ProcessTree.Name(p) == "microvm-vmm");
+        int vmm = c.Vmm;
         string[] images = [.. File.ReadLines($"/proc/{vmm}/maps").Where(l => l.Contains("agent.img", StringComparison.Ordinal))];
         Assert.NotEmpty(images);
         Assert.All(images, l => Assert.Equal(isPrivate, l.Contains("/memfd:agent.img", StringComparison.Ordinal)));

@@ -91,7 +91,7 @@ public sealed class DeathTests
         // One that is detached, and its container's VMM dies.
         c.Leave("exec", "-d", "--pid-file", c["exec-pid"], c.Id, "sleep", "1000").EnsureSuccess();
         int sleeper = int.Parse(File.ReadAllText(c["exec-pid"]), System.Globalization.CultureInfo.InvariantCulture);
-        _ = Libc.kill(Assert.Single(ProcessTree.Descendants(c.Pid), p => ProcessTree.Name(p) == "microvm-vmm"), Libc.SIGKILL);
+        _ = Libc.kill(c.Vmm, Libc.SIGKILL);
         Assert.Equal(137, DetachedContainer.Reap(sleeper));
         Assert.Equal(137, DetachedContainer.Reap(c.Pid));
         c.Call("delete").EnsureSuccess();

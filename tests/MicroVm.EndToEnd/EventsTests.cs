@@ -74,7 +74,7 @@ public sealed class EventsTests
         Assert.Equal(0, c.Create().ExitCode);
         c.Call("start").EnsureSuccess();
         c.WaitForOutput("ready");
-        int[] processes = [c.Pid, .. ProcessTree.Descendants(c.Pid)];
+        int[] processes = [c.Sandbox, c.Vmm];
         Process asks = c.Begin("figures", "events", "--interval", "2ms", c.Id);
         DetachedContainer.Eventually(() => Count(c["figures"]) > 50, "no figures");
         int before = processes.Sum(ProcessTree.AnonymousKiB);

@@ -55,7 +55,7 @@ public sealed class PatienceTests
         using Bundle bundle = Bundle.Create("sleep 1000");
         using DetachedContainer c = Started(bundle);
         int pid = c.Pid;
-        Assert.Equal(0, Libc.kill(VmmOf(pid), Libc.SIGSTOP));
+        Assert.Equal(0, Libc.kill(c.Vmm, Libc.SIGSTOP));
         Assert.Equal("running", c.Status);
         InTime(c, command == "kill" ? [command, c.Id, argument] : [command, argument, c.Id]).EnsureSuccess();
         Assert.Equal(137, DetachedContainer.Reap(pid));
@@ -69,7 +69,7 @@ public sealed class PatienceTests
         Installation.RequireKvm();
         using Bundle bundle = Bundle.Create("sleep 1000");
         using DetachedContainer c = Started(bundle);
-        int pid = c.Pid, vmm = VmmOf(pid);
+        int pid = c.Pid, vmm = c.Vmm;
         Assert.Equal(0, Libc.kill(pid, Libc.SIGSTOP));
         Assert.Equal("running", c.Status);
         InTime(c, command == "kill" ? [command, c.Id, argument] : [command, argument, c.Id]).EnsureSuccess();
@@ -85,7 +85,7 @@ public sealed class PatienceTests
         using DetachedContainer c = Started(bundle);
         c.WaitForOutput("spins");
         int pid = c.Pid;
-        Assert.Equal(0, Libc.kill(VmmOf(pid), Libc.SIGTERM));
+        Assert.Equal(0, Libc.kill(c.Vmm, Libc.SIGTERM));
         Assert.Equal(137, DetachedContainer.Reap(pid));
         Assert.Equal("stopped", c.Status);
     }
@@ -97,8 +97,6 @@ public sealed class PatienceTests
         c.Call("start").EnsureSuccess();
         return c;
     }
-
-    private static int VmmOf(int pid) => Assert.Single(ProcessTree.Descendants(pid), p => ProcessTree.Name(p) == "microvm-vmm");
 
     /// <summary>Runs a command that must not wait for the guest.</summary>
     private static CommandResult InTime(DetachedContainer c, params string[] arguments)

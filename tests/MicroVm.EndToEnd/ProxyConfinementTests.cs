@@ -15,9 +15,11 @@ public sealed class ProxyConfinementTests
         using Bundle bundle = Bundle.Create("sleep 1000");
         using DetachedContainer c = new(bundle);
         c.Create().EnsureSuccess();
-        Check(c.Pid, DacOverride | NetAdmin | SysAdmin);
+        Check(c.Sandbox, DacOverride | NetAdmin | SysAdmin);
+        CheckProxy(c.Pid);
         c.Call("start").EnsureSuccess();
-        Check(c.Pid, DacOverride | NetAdmin | SysAdmin);
+        Check(c.Sandbox, DacOverride | NetAdmin | SysAdmin);
+        CheckProxy(c.Pid);
         c.Leave("exec", "-d", "--pid-file", c["exec"], c.Id, "sleep", "1000").EnsureSuccess();
         int exec = int.Parse(File.ReadAllText(c["exec"]), CultureInfo.InvariantCulture);
         Check(exec, SysAdmin | SysChroot);
@@ -26,11 +28,23 @@ public sealed class ProxyConfinementTests
         c.Call("update", "--pids-limit", "77").EnsureSuccess();
         c.Call("pause").EnsureSuccess();
         c.Call("resume").EnsureSuccess();
-        Check(c.Pid, DacOverride | NetAdmin | SysAdmin);
+        Check(c.Sandbox, DacOverride | NetAdmin | SysAdmin);
+        CheckProxy(c.Pid);
         Shell.Run("kill", "-TERM", $"{exec}").EnsureSuccess();
         Assert.Equal(143, DetachedContainer.Reap(exec));
         c.Raw("kill", c.Id, "KILL").EnsureSuccess();
         Assert.Equal(137, DetachedContainer.Reap(c.Pid));
+    }
+
+    /// <summary>The process that callers know has no rights at all, one thread, and next to no memory.</summary>
+    private static void CheckProxy(int pid)
+    {
+        string[] status = File.ReadAllLines($"/proc/{pid}/status");
+        string Value(string key) => status.First(l => l.StartsWith(key + ":", StringComparison.Ordinal))[(key.Length + 1)..].Trim();
+        Assert.Equal(
+            ("1", "0000000000000000", "0000000000000000", "0000000000000000", "1"), (Value("Threads"), Value("CapPrm"), Value("CapEff"), Value("CapInh"), Value("NoNewPrivs")));
+        Assert.InRange(ProcessTree.AnonymousKiB(pid), 0, 64);
+        Assert.Single(Directory.GetFileSystemEntries($"/proc/{pid}/fd"), f => !f.EndsWith("/0", StringComparison.Ordinal));
     }
 
     private static void Check(int pid, ulong most)

@@ -12,11 +12,14 @@ internal sealed class DetachedContainer : IDisposable
 {
     private const int PR_SET_CHILD_SUBREAPER = 36;
 
-    public DetachedContainer(Bundle bundle)
+    /// <param name="bundle">Its bundle.</param>
+    /// <param name="root">Folder of states, where it is another container's, too.</param>
+    public DetachedContainer(Bundle bundle, string? root = null)
     {
         Bundle = bundle;
         Id = $"e2e-{Environment.ProcessId}-{Guid.NewGuid():N}"[..24];
         Folder = Directory.CreateTempSubdirectory("microvm-detached-").FullName;
+        Root = root ?? Path.Combine(Folder, "root");
         Libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     }
 
@@ -27,12 +30,18 @@ internal sealed class DetachedContainer : IDisposable
     /// <summary>For the test's files; the state is in a folder of it.</summary>
     public string Folder { get; }
 
-    public string Root => Path.Combine(Folder, "root");
+    public string Root { get; }
 
     public string this[string name] => Path.Combine(Folder, name);
 
     /// <summary>The id in the pid file.</summary>
     public int Pid => int.Parse(File.ReadAllText(this["pid"]), CultureInfo.InvariantCulture);
+
+    /// <summary>The VMM of the container's VM.</summary>
+    public int Vmm => ProcessOf("vmm");
+
+    /// <summary>The process that owns the container's VM.</summary>
+    public int Sandbox => ProcessOf("sandbox");
 
     public string Output => File.ReadAllText(this["out"]);
 
@@ -99,6 +108,8 @@ internal sealed class DetachedContainer : IDisposable
 
         throw new TimeoutException($"process {pid} did not end");
     }
+
+    private int ProcessOf(string name) => System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(Path.Combine(Root, Id, "state.json")))![name]!["pid"]!.GetValue<int>();
 
     /// <summary>The exit status of a command from <see cref="Begin"/>.</summary>
     public static int End(Process process)
