@@ -347,5 +347,6 @@ internal sealed unsafe partial class FuseServer
             attr_valid = ExportRules.ValidSeconds,
         };
         FillAttributes(stat, home, out entry.attr);
+        entry.attr.flags |= MappingFlags(rules, stat.stx_mode);
     }
 }

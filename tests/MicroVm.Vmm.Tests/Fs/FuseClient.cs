@@ -4,6 +4,7 @@ using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Fs.Protocol;
 using MicroVm.VmmControl;
 using Xunit;
@@ -33,6 +34,14 @@ internal sealed class FuseClient : IDisposable
     {
         Guest = new FsGuest(budget, stripSetId, exports);
         InitReply = Init();
+    }
+
+    /// <summary>A guest whose kernel maps files by <paramref name="window"/>, which is taken over.</summary>
+    public FuseClient(DaxWindow window, string directory, bool readOnly = false, FsCache cache = FsCache.Shared)
+    {
+        Guest = new FsGuest(FdBudget.OfProcess, false, window, Export("x", directory, readOnly, cache));
+        InitReply = Init(flags2: AllFlags);
+        Root = Lookup(1, "x").nodeid;
     }
 
     public FsGuest Guest { get; }
