@@ -56,6 +56,8 @@ internal sealed class InstantAgent(Action ended) : AgentServiceBase
 
     protected override void TtyWinResize(TtyWinResizeRequest request, TtrpcCall call) => Refuse(request, call);
 
+    protected override void TtyHangUp(ProcessId request, TtrpcCall call) => Refuse(request, call);
+
     protected override void ListProcesses(ContainerId request, TtrpcCall call) => Refuse(request, call);
 
     protected override void StatsContainer(ContainerId request, TtrpcCall call) => Refuse(request, call);
@@ -67,6 +69,8 @@ internal sealed class InstantAgent(Action ended) : AgentServiceBase
     protected override void ResumeContainer(ContainerId request, TtrpcCall call) => Refuse(request, call);
 
     protected override void RemoveContainer(RemoveContainerRequest request, TtrpcCall call) => Refuse(request, call);
+
+    protected override void AwaitReadiness(ReadinessRequest request, TtrpcCall call) => Refuse(request, call);
 
     // Asked for by who watches; there is never anything to tell.
     protected override void GetOomEvent(GetOomEventRequest request, TtrpcCall call)
