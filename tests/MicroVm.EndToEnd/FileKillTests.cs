@@ -48,7 +48,7 @@ public sealed class FileKillTests
                 c.Call("start").EnsureSuccess();
                 c.WaitForOutput("working");
                 Assert.Equal((where, "busy busy"), (where, $"{Try(folder, "flock", "l")} {Try(folder, "posix", "p")}"));
-                int vmm = ProcessTree.Descendants(container).Single(p => ProcessTree.Name(p) == "microvm-vmm");
+                int vmm = c.Vmm;
                 Thread.Sleep(random.Next(LongestDelay));
                 Assert.Equal(0, Libc.kill(vmm, Libc.SIGKILL));
                 DetachedContainer.Reap(container);

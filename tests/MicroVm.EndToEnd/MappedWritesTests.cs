@@ -31,7 +31,7 @@ public sealed class MappedWritesTests
             container.WaitForOutput("all");
             if (end == "vmm")
             {
-                _ = Libc.kill(Assert.Single(ProcessTree.Descendants(container.Pid), p => ProcessTree.Name(p) == "microvm-vmm"), Libc.SIGKILL);
+                _ = Libc.kill(container.Vmm, Libc.SIGKILL);
             }
 
             container.Call("delete", "--force").EnsureSuccess();
