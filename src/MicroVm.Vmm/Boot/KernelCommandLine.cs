@@ -36,12 +36,6 @@ public static class KernelCommandLine
     public static string PowerOffPort { get; } =
         string.Create(CultureInfo.InvariantCulture, $"microvm.power_off_port=0x{IoPorts.SleepControl:x},0x{IoPorts.PowerOff:x}");
 
-    /// <summary>
-    /// Linux does not ask KVM for asynchronous page faults. With them a process that touches a mapped page which its file has lost runs
-    /// into the same fault for ever: KVM takes the page for one that is on its way, and KVM_RUN never fails.
-    /// </summary>
-    public const string NoAsynchronousFaults = "no-kvmapf";
-
     /// <summary>Writes it to <see cref="BootLayout.CommandLine"/>, ended by a zero byte.</summary>
     /// <exception cref="BootException">It is longer than the kernel takes, or holds a zero byte or a line break.</exception>
     public static void Write(GuestMemory memory, string commandLine, KernelImage kernel)

@@ -1,7 +1,6 @@
 using System.Runtime.CompilerServices;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Fs.Protocol;
 using MicroVm.Vmm.Virtio;
 
@@ -44,10 +43,8 @@ internal sealed unsafe partial class FuseServer : IDisposable
     /// <param name="budget">How many descriptors its guest may make it hold.</param>
     /// <exception cref="LinuxException">/proc/self/fd cannot be opened.</exception>
     /// <param name="stripSetId">Set-user-id and set-group-id bits of files, and capabilities of files, are not to be had.</param>
-    /// <param name="window">Where the guest may map files; borrowed.</param>
-    public FuseServer(FdBudget budget, bool stripSetId = false, DaxWindow? window = null)
+    public FuseServer(FdBudget budget, bool stripSetId = false)
     {
-        _window = window;
         _stripSetId = stripSetId;
         _budget = budget;
         _exports = new ExportTable(_procSelfFd);
@@ -69,11 +66,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
     /// Closes files' descriptors that were not used since the last call, so that the host's removed files are freed.
     /// </summary>
     /// <returns>There are some left for the next call; otherwise <see cref="OnIdleFiles"/> tells of the next.</returns>
-    public bool CloseIdleFiles()
-    {
-        bool left = _inodes.CloseIdleFiles();
-        return _window is { MappedCount: > 0 } ? left | UnmapRemoved(_window) : left;
-    }
+    public bool CloseIdleFiles() => _inodes.CloseIdleFiles();
 
     /// <summary>Has <paramref name="notify"/> called when files have descriptors that <see cref="CloseIdleFiles"/> may close.</summary>
     public void OnIdleFiles(Action? notify) => _inodes.OnIdleFiles(notify);
@@ -105,7 +98,6 @@ internal sealed unsafe partial class FuseServer : IDisposable
         export.Fd.Dispose();
         _inodes.RemoveExport(export.Index, FindExportOf);
         _locks.CloseUnreachable(_inodes);
-        _window?.UnmapWhere(node => !_inodes.IsReachable(node));
         bool inodes = _inodes.CloseUnreachable(WaitForRequestsMilliseconds);
         return _handles.CloseUnreachable(WaitForRequestsMilliseconds) && inodes;
     }
@@ -136,11 +128,6 @@ internal sealed unsafe partial class FuseServer : IDisposable
         }
 
         int result = Events.Watched == 0 ? Dispatch(request, opcode) : DispatchWatched(request, opcode);
-        if (_window is { HasZeroPages: true })
-        {
-            _window.RestoreGrown();
-        }
-
         return result == FuseRequest.Deferred ? Deferred : request.Finish(result);
     }
 
@@ -148,7 +135,6 @@ internal sealed unsafe partial class FuseServer : IDisposable
     public void EndSession()
     {
         _initialised = false;
-        _window?.Clear();
         Waiters.InterruptAll();
         Events.Clear(dropRequest: false);
         _locks.Clear();
@@ -240,8 +226,6 @@ internal sealed unsafe partial class FuseServer : IDisposable
         FuseOpcode.FUSE_SETLKW => SetLock(r, wait: true),
         FuseOpcode.FUSE_WATCH => Watch(r),
         FuseOpcode.FUSE_EVENTS => WaitForEvents(r),
-        FuseOpcode.FUSE_SETUPMAPPING => SetUpMapping(r),
-        FuseOpcode.FUSE_REMOVEMAPPING => RemoveMapping(r),
 
         // ACCESS: the kernel checks permissions itself.
         // POLL, BMAP: it falls back. What is unknown is answered the same way, as the protocol wants.

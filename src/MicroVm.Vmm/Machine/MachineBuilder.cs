@@ -157,11 +157,6 @@ public static class MachineBuilder
             additions.Add(forHost);
         }
 
-        if (config.Fs.Any(fs => fs.DaxWindowMiB > 0))
-        {
-            additions.Add(KernelCommandLine.NoAsynchronousFaults);
-        }
-
         return KernelCommandLine.Compose(config.CommandLine, additions);
     }
 

@@ -119,8 +119,6 @@ public sealed partial class MmioTransport
             {
                 return $"queue {i}: {reason}";
             }
-
-            queues[i]!.TakesWindowBuffers = Device.TakesWindowBuffers;
         }
 
         if (_interrupt is null)
