@@ -5,6 +5,7 @@ namespace MicroVm.Linux.Native;
 public static unsafe partial class Libc
 {
 #pragma warning disable CS1591 // named and documented by sys/resource.h
+    public const int RLIMIT_FSIZE = 1;
     public const int RLIMIT_DATA = 2;
     public const int RLIMIT_CORE = 4;
     public const int RLIMIT_NPROC = 6;

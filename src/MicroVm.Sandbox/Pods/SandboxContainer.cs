@@ -109,6 +109,9 @@ internal sealed class SandboxContainer : IDisposable
         try
         {
             WaitProcessResponse end = _sandbox.Guest.WaitProcess(Id);
+
+            // An agent that lies is one that is lost: nothing more is waited for.
+            _ = ProcessEnd.Of(end);
             Commands.End(end.OomKilled);
             Process.Drain();
             return end;

@@ -104,6 +104,9 @@ internal sealed class SandboxProcess : IDisposable
         using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
         GuestDefaults.Add(plan.Spec.Sysctls, GuestDefaults.OfHost);
         CallerLimits.Add(plan.Spec.Process);
+
+        // From here on the caller's limit is the container's: the VM's memory is a file, and the VMM writes its files.
+        FileSizeLimit.Lift();
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         _caller.Log(LogLevel.Debug, "the configuration is resolved");
 
