@@ -35,13 +35,13 @@ public sealed class CrashTests
         container.Process.Kill();
         container.Process.WaitForExit();
         Stopwatch watch = Stopwatch.StartNew();
-        while (ProcessTree.IsAlive(vmm) && watch.Elapsed < TimeSpan.FromSeconds(20))
+        while ((ProcessTree.IsAlive(vmm) || Directory.EnumerateFileSystemEntries(container.Root).Any()) && watch.Elapsed < TimeSpan.FromSeconds(20))
         {
             Thread.Sleep(20);
         }
 
         Assert.False(ProcessTree.IsAlive(vmm));
-
+        Assert.Empty(Directory.EnumerateFileSystemEntries(container.Root));
         using Bundle again = Bundle.Create("echo second");
         again.Save();
         CommandResult second = Shell.Run(
