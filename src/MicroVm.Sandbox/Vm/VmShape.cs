@@ -1,4 +1,5 @@
 using System.Globalization;
+using MicroVm.Linux;
 using MicroVm.Oci;
 using MicroVm.Oci.Cgroups;
 using MicroVm.Oci.Config;
@@ -88,7 +89,8 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
     {
         if (limit is null or <= 0)
         {
-            return without ?? (int)Math.Clamp(hostMemoryMiB / 2, LeastLimitedMemoryMiB, DefaultMemoryMiB);
+            // The VM's memory is a file on the host.
+            return without ?? (int)Math.Clamp(Math.Min(hostMemoryMiB / 2, FileSizeLimit.MostMiB), LeastLimitedMemoryMiB, DefaultMemoryMiB);
         }
 
         // A limit above the host's memory is legal, as on the host, and then limits nothing.
