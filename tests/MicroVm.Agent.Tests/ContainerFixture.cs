@@ -130,15 +130,22 @@ internal sealed unsafe class ContainerFixture : IDisposable
             _loop.Post(() => { });
         });
         reader.Start();
+        int status = 0;
+        bool ended = false;
         while (Volatile.Read(ref output) is null)
         {
-            _loop.RunOnce(1000);
+            _loop.RunOnce(ended ? 1000 : 20);
+            if (!ended && Libc.waitpid(process.Child!.Pid, &status, Libc.__WALL | Libc.WNOHANG) > 0)
+            {
+                // In the guest the reaper tells it: a terminal's output ends with its process.
+                ended = true;
+                process.Stdio.CloseInput();
+            }
         }
 
         writer.Join();
         reader.Join();
-        int status;
-        while (Libc.waitpid(process.Child!.Pid, &status, Libc.__WALL) < 0)
+        while (!ended && Libc.waitpid(process.Child!.Pid, &status, Libc.__WALL) < 0)
         {
             Assert.Equal(Errno.EINTR, Check.LastErrno);
         }
