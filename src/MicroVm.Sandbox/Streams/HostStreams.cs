@@ -32,9 +32,28 @@ internal static class HostStreams
     internal static void End(SafeFd stream)
     {
         using SafeFd nothing = new(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0));
-        if (!nothing.IsInvalid && !stream.IsClosed && !stream.IsInvalid)
+        if (nothing.IsInvalid || stream.IsInvalid)
         {
+            return;
+        }
+
+        // Held meanwhile: one that is closed by another thread gives its number to another file.
+        bool held = false;
+        try
+        {
+            stream.DangerousAddRef(ref held);
             _ = Libc.dup3(nothing.Value, stream.Value, stream.Value > 2 ? Libc.O_CLOEXEC : 0);
+        }
+        catch (ObjectDisposedException)
+        {
+            // Closed already.
+        }
+        finally
+        {
+            if (held)
+            {
+                stream.DangerousRelease();
+            }
         }
     }
 
