@@ -134,7 +134,7 @@ public sealed class SpecTests
         { "root.path", "\"/etc/passwd\"", "is not a directory" },
         { "linux.namespaces", "[{\"type\":\"mount\"},{\"type\":\"mount\"}]", "duplicated ns \"mount\"" },
         { "linux.namespaces", "[{\"type\":\"moon\"}]", "namespace \"moon\" does not exist" },
-        { "linux.namespaces", "[{\"type\":\"mount\"},{\"type\":\"pid\",\"path\":\"/proc/1/ns/pid\"}]", "/proc/1/ns/pid" },
+        { "linux.namespaces", "[{\"type\":\"mount\"},{\"type\":\"cgroup\",\"path\":\"/proc/1/ns/cgroup\"}]", "/proc/1/ns/cgroup" },
         { "linux.namespaces", "[{\"type\":\"pid\"}]", "mount namespace" },
         { "linux.namespaces", "[{\"type\":\"mount\"}]", "unable to set hostname without a private UTS namespace" },
         { "linux.namespaces", "[{\"type\":\"mount\"},{\"type\":\"uts\"},{\"type\":\"user\"}]", "no uid or no gid mappings" },
