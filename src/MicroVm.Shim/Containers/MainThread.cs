@@ -10,10 +10,7 @@ namespace MicroVm.Shim.Containers;
 /// </summary>
 internal sealed class MainThread
 {
-    private readonly object _lock = new();
-    private Action? _request;
-    private ExceptionDispatchInfo? _failure;
-    private bool _ended;
+    private readonly ThreadCalls _calls = new();
 
     /// <summary>Runs <paramref name="work"/> on a second thread to its end; to be called by the first.</summary>
     internal static int Run(Func<MainThread, int> work)
@@ -32,10 +29,10 @@ internal sealed class MainThread
                 failure = ExceptionDispatchInfo.Capture(e);
             }
 
-            main.End();
+            main._calls.End();
         })
         { Name = "work" }.Start();
-        main.Serve();
+        main._calls.Serve();
         failure?.Throw();
         return result;
     }
@@ -45,7 +42,7 @@ internal sealed class MainThread
 
     /// <summary>Moves the first thread into a network namespace: the one at <paramref name="path"/>, or a new one when that is empty.</summary>
     /// <exception cref="LinuxException">It cannot be made or entered.</exception>
-    internal void EnterNetwork(string? path) => Do(() =>
+    internal void EnterNetwork(string? path) => _calls.Do(() =>
     {
         if (string.IsNullOrEmpty(path))
         {
@@ -56,51 +53,4 @@ internal sealed class MainThread
         using SafeFd ns = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
         Check.Result(Libc.setns(ns.Value, Libc.CLONE_NEWNET), "setns", path);
     });
-
-    private void Do(Action action)
-    {
-        lock (_lock)
-        {
-            _failure = null;
-            _request = action;
-            Monitor.PulseAll(_lock);
-            while (_request is not null)
-            {
-                Monitor.Wait(_lock);
-            }
-
-            _failure?.Throw();
-        }
-    }
-
-    private void End()
-    {
-        lock (_lock)
-        {
-            _ended = true;
-            Monitor.PulseAll(_lock);
-        }
-    }
-
-    private void Serve()
-    {
-        lock (_lock)
-        {
-            while (!_ended)
-            {
-                try
-                {
-                    _request?.Invoke();
-                }
-                catch (LinuxException e)
-                {
-                    _failure = ExceptionDispatchInfo.Capture(e);
-                }
-
-                _request = null;
-                Monitor.PulseAll(_lock);
-                Monitor.Wait(_lock);
-            }
-        }
-    }
 }
