@@ -263,6 +263,10 @@ public sealed unsafe class JailedSpawn
             Limit(process, Libc.RLIMIT_NOFILE, OpenFiles, mayFail: true);
             Limit(process, Libc.RLIMIT_NPROC, Threads, mayFail: false);
             Limit(process, Libc.RLIMIT_DATA, PrivateBytes, mayFail: false);
+
+            // What the caller may write is not what a VM may: its memory is a file, and it writes for processes that have limits of their own.
+            Limit(process, Libc.RLIMIT_FSIZE, FileSizeLimit.Hard, mayFail: false);
+            Limit(process, Libc.RLIMIT_FSIZE, ulong.MaxValue, mayFail: true);
             HostFile.WriteAll(go, "!"u8, "start");
             int* record = stackalloc int[2];
             nint n;

@@ -90,7 +90,7 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         if (limit is null or <= 0)
         {
             // The VM's memory is a file on the host.
-            return without ?? (int)Math.Clamp(Math.Min(hostMemoryMiB / 2, FileSizeLimit.MostMiB), LeastLimitedMemoryMiB, DefaultMemoryMiB);
+            return without ?? (int)Math.Clamp(Math.Min(hostMemoryMiB / 2, (long)(FileSizeLimit.Hard >> 20)), LeastLimitedMemoryMiB, DefaultMemoryMiB);
         }
 
         // A limit above the host's memory is legal, as on the host, and then limits nothing.
