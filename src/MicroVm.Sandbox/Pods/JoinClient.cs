@@ -45,21 +45,8 @@ internal static class JoinClient
         }
 
         warnings.ForEach(w => log.Write(LogLevel.Warning, w));
-        return (plan, new ContainerState
-        {
-            OciVersion = spec.OciVersion!,
-            Id = request.Id,
-            Bundle = request.Bundle!,
-            Rootfs = rootfs,
-            Created = DateTimeOffset.UtcNow,
-            Owner = Libc.getuid(),
-            Init = ProcessIdentity.Current,
-            Status = ContainerStatus.Creating,
-            Annotations = spec.Annotations,
-            Hooks = spec.Hooks,
-            Cgroups = cgroup.Folders,
-            Transient = request.Transient,
-        }, cgroup);
+        ContainerState state = ContainerState.Creating(spec, request.Id, request.Bundle!, rootfs, ProcessIdentity.Current, cgroup);
+        return (plan, state with { Transient = request.Transient }, cgroup);
     }
 
     /// <summary>Asks the VM's process to take the container; its messages then come on the same connection.</summary>

@@ -104,9 +104,6 @@ internal sealed class SandboxProcess : IDisposable
         using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
         GuestDefaults.Add(plan.Spec.Sysctls, GuestDefaults.OfHost);
         CallerLimits.Add(plan.Spec.Process);
-
-        // From here on the caller's limit is the container's: the VM's memory is a file, and the VMM writes its files.
-        FileSizeLimit.Lift();
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         _caller.Log(LogLevel.Debug, "the configuration is resolved");
 
@@ -120,7 +117,13 @@ internal sealed class SandboxProcess : IDisposable
         }
 
         _caller.Log(LogLevel.Debug, "the network is connected");
-        ContainerState state = NewState(spec, rootfs, proxy, cgroup) with { VmMemoryMiB = shape.MemoryMiB, NetworkNamespace = network.Path };
+        ContainerState state = ContainerState.Creating(spec, _request.Id, bundle, rootfs, proxy, cgroup) with
+        {
+            VmFolder = _vmFolder,
+            VmMemoryMiB = shape.MemoryMiB,
+            NetworkNamespace = network.Path,
+            Transient = _request.Transient,
+        };
         _first.TakeId(state, _store, cgroup, proxy);
         HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB + files.CopiesMiB, w => _caller.Log(LogLevel.Warning, w));
         using SafeFd? unified = cgroup.JoinThread();
@@ -156,23 +159,6 @@ internal sealed class SandboxProcess : IDisposable
         _signals.Start(_ => { });
         return created;
     }
-
-    private ContainerState NewState(Spec spec, string rootfs, ProcessIdentity proxy, HostCgroup cgroup) => new()
-    {
-        OciVersion = spec.OciVersion!,
-        Id = _request.Id,
-        Bundle = _request.Bundle!,
-        Rootfs = rootfs,
-        Created = DateTimeOffset.UtcNow,
-        Owner = Libc.getuid(),
-        Init = proxy,
-        VmFolder = _vmFolder,
-        Status = ContainerStatus.Creating,
-        Annotations = spec.Annotations,
-        Hooks = spec.Hooks,
-        Cgroups = cgroup.Folders,
-        Transient = _request.Transient,
-    };
 
     /// <summary>A command wants to have one more container in the VM. On a thread of the command's connection.</summary>
     /// <param name="command">The connection.</param>

@@ -1,5 +1,7 @@
 using System.Text.Json.Serialization;
+using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
+using MicroVm.Sandbox.HostCgroups;
 
 namespace MicroVm.Sandbox.State;
 
@@ -14,6 +16,28 @@ public sealed partial record ContainerState : IHandJson<ContainerState>
 
     /// <summary>Version of the specification that the bundle asked for.</summary>
     public required string OciVersion { get; init; }
+
+    /// <summary>The first state of a container: nothing but its bundle and its cgroup is there.</summary>
+    /// <param name="spec">The bundle's configuration.</param>
+    /// <param name="id">The container's id.</param>
+    /// <param name="bundle">Absolute path of the bundle.</param>
+    /// <param name="rootfs">Absolute path of the root file system.</param>
+    /// <param name="init">The host process that stands for the container's init.</param>
+    /// <param name="cgroup">Its cgroup on the host.</param>
+    internal static ContainerState Creating(Spec spec, string id, string bundle, string rootfs, ProcessIdentity init, HostCgroup cgroup) => new()
+    {
+        OciVersion = spec.OciVersion!,
+        Id = id,
+        Bundle = bundle,
+        Rootfs = rootfs,
+        Created = DateTimeOffset.UtcNow,
+        Owner = Libc.getuid(),
+        Init = init,
+        Status = ContainerStatus.Creating,
+        Annotations = spec.Annotations,
+        Hooks = spec.Hooks,
+        Cgroups = cgroup.Folders,
+    };
 
     /// <summary>The container's id.</summary>
     public required string Id { get; init; }

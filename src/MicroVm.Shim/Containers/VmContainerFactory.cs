@@ -69,19 +69,8 @@ internal static class VmContainerFactory
         warnings.ForEach(w => request.Log.Write(LogLevel.Warning, w));
         string? networkPath = EnterNetwork(request, spec);
         VmNetwork network = parts.Network = VmNetwork.Prepare(spec, shape.Vcpus);
-        ContainerState state = new()
+        ContainerState state = ContainerState.Creating(spec, request.Id, request.Bundle, rootfs, ProcessIdentity.Current, cgroup) with
         {
-            OciVersion = spec.OciVersion!,
-            Id = request.Id,
-            Bundle = request.Bundle,
-            Rootfs = rootfs,
-            Created = DateTimeOffset.UtcNow,
-            Owner = Libc.getuid(),
-            Init = ProcessIdentity.Current,
-            Status = ContainerStatus.Creating,
-            Annotations = spec.Annotations,
-            Hooks = spec.Hooks,
-            Cgroups = cgroup.Folders,
             VmMemoryMiB = shape.MemoryMiB,
             NetworkNamespace = networkPath,
         };
