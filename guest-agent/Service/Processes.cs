@@ -127,12 +127,7 @@ public sealed partial class AgentService
     {
         ArgumentNullException.ThrowIfNull(request);
         ArgumentNullException.ThrowIfNull(call);
-        ContainerProcess process = FindProcess(request.ContainerId, request.ExecId);
-        if (process.State == ProcessState.Creating)
-        {
-            throw WrongState("the process is being created");
-        }
-
+        ContainerProcess process = FindMade(request.ContainerId, request.ExecId);
         try
         {
             process.Stdio.Resize(request.Width, request.Height);
@@ -154,12 +149,7 @@ public sealed partial class AgentService
     {
         ArgumentNullException.ThrowIfNull(request);
         ArgumentNullException.ThrowIfNull(call);
-        ContainerProcess process = FindProcess(request.ContainerId, request.ExecId);
-        if (process.State == ProcessState.Creating)
-        {
-            throw WrongState("the process is being created");
-        }
-
+        ContainerProcess process = FindMade(request.ContainerId, request.ExecId);
         process.Stdio.HangUp();
         call.Complete(new Empty());
     }
@@ -223,5 +213,11 @@ public sealed partial class AgentService
         {
             OnExited(process, status);
         }
+    }
+
+    private ContainerProcess FindMade(string containerId, string execId)
+    {
+        ContainerProcess process = FindProcess(containerId, execId);
+        return process.State == ProcessState.Creating ? throw WrongState("the process is being created") : process;
     }
 }
