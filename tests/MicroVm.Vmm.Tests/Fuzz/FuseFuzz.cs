@@ -42,7 +42,7 @@ public sealed class FuseFuzz
         fuse_in_header header = new()
         {
             len = random.Next(8) == 0 ? (uint)random.Next(200) : (uint)(40 + spoilt.Length),
-            opcode = random.Next(16) == 0 ? (uint)random.Next(70) : (uint)opcode,
+            opcode = random.Next(16) == 0 && AnyOpcode(random) is uint any ? any : (uint)opcode,
             unique = (ulong)random.NextInt64(),
             nodeid = node,
             uid = random.Next(4) == 0 ? uint.MaxValue : 0,
@@ -54,6 +54,10 @@ public sealed class FuseFuzz
         int room = (int[])[1, 16, 128, 4096, 100_000] is var rooms ? rooms[random.Next(rooms.Length)] : 0;
         _ = fs.Guest.Send(random.Next(16) == 0 ? FsGuest.HighPriority : FsGuest.Requests, readable, random.Next(16) == 0 ? [] : [16, room]);
     }
+
+    /// <summary>Those that are answered when something happens (a lock is given up, a file of the host changes) are not sent: the guest waits.</summary>
+    private static uint? AnyOpcode(Random random) =>
+        (uint)random.Next(70) is var any && (FuseOpcode)any is FuseOpcode.FUSE_EVENTS or FuseOpcode.FUSE_SETLKW ? null : any;
 
     private static ulong Pick(Random random, ulong[] known) =>
         random.Next(8) switch { 0 => (ulong)random.NextInt64(long.MinValue, long.MaxValue), 1 => (ulong)random.Next(16), _ => known[random.Next(known.Length)] };

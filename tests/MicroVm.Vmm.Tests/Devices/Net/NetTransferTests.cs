@@ -128,16 +128,23 @@ public sealed class NetTransferTests
         }
 
         // The queue pair's thread is another one, so what counts is the process; the test's own thread is taken off.
-        long mine = GC.GetAllocatedBytesForCurrentThread();
-        long all = GC.GetTotalAllocatedBytes(precise: true);
-        for (int i = 0; i < 5000; i++)
+        // The runtime allocates, too (its compiler's threads): once or twice, not in each of five rounds.
+        long least = long.MaxValue;
+        for (int round = 0; round < 5; round++)
         {
-            guest.Send(NoHeader, frame);
+            long mine = GC.GetAllocatedBytesForCurrentThread();
+            long all = GC.GetTotalAllocatedBytes(precise: true);
+            for (int i = 0; i < 1000; i++)
+            {
+                guest.Send(NoHeader, frame);
+            }
+
+            mine = GC.GetAllocatedBytesForCurrentThread() - mine;
+            all = GC.GetTotalAllocatedBytes(precise: true) - all;
+            least = Math.Min(least, all - mine);
         }
 
-        mine = GC.GetAllocatedBytesForCurrentThread() - mine;
-        all = GC.GetTotalAllocatedBytes(precise: true) - all;
-        Assert.InRange(all - mine, 0, 5000);
+        Assert.InRange(least, 0, 1000);
     }
 
     [SkippableFact]
