@@ -219,6 +219,12 @@ public sealed record FsConfig : IJsonRecord
     /// <summary>Files get no set-user-id and set-group-id bits and no capabilities, whatever the guest asks for.</summary>
     public bool StripSetId { get; set; }
 
+    /// <summary>
+    /// Guest physical addresses, in MiB, for files that the guest has mapped shared: an even number up to 256. 0: none, and such
+    /// mappings are the guest's own copies.
+    /// </summary>
+    public int DaxWindowMiB { get; set; }
+
     /// <summary>Directories and single files, each an entry of the root directory.</summary>
     public IReadOnlyList<FsExport> Exports { get; set; } = [];
 
@@ -228,6 +234,7 @@ public sealed record FsConfig : IJsonRecord
     {
         Tag = members.NonNullText("tag"u8, Tag);
         StripSetId = members.Flag("stripSetId"u8, StripSetId);
+        DaxWindowMiB = members.Number("daxWindowMiB"u8, DaxWindowMiB);
         Exports = members.Objects("exports"u8, Exports, static () => new FsExport { Name = null!, File = null! });
     }
 }

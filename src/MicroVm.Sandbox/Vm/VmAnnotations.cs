@@ -26,6 +26,12 @@ public static class VmAnnotations
     /// </summary>
     public const string StripSetId = "dev.microvm.strip-set-id";
 
+    /// <summary>
+    /// "true" (the default) or "false": shared mappings of files are the host's pages, or the guest's own copies. It changes nothing for
+    /// the host but the addresses that a VMM takes, so it needs nobody's leave.
+    /// </summary>
+    public const string FsDax = "dev.microvm.fs-dax";
+
     /// <summary>"true": the container may connect to the host's Unix sockets that its bind mounts show; as their option <c>host-sockets</c>.</summary>
     public const string HostSockets = "dev.microvm.host-sockets";
 

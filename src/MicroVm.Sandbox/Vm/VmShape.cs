@@ -39,6 +39,9 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
     /// </summary>
     public bool StripSetId { get; init; }
 
+    /// <summary>Shared mappings of files are the host's pages; otherwise the guest's own copies.</summary>
+    public bool MapsFiles { get; init; } = true;
+
     private const int MaxVcpus = 32;
     private const ulong DefaultPeriod = 100_000;
 
@@ -76,14 +79,18 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         string annotated = spec.Annotations?.GetValueOrDefault(VmAnnotations.KernelArguments) ?? "";
         return new VmShape(memory, vcpus, template, $"{annotated} {options.KernelArguments}".Trim(), cpus)
         {
-            StripSetId = spec.Annotations?.GetValueOrDefault(VmAnnotations.StripSetId) switch
-            {
-                null or "false" => false,
-                "true" => true,
-                var other => throw new SandboxException($"annotation {VmAnnotations.StripSetId} must be true or false, it is \"{other}\""),
-            },
+            StripSetId = Flag(spec, VmAnnotations.StripSetId) ?? false,
+            MapsFiles = Flag(spec, VmAnnotations.FsDax) ?? true,
         };
     }
+
+    private static bool? Flag(Spec spec, string annotation) => spec.Annotations?.GetValueOrDefault(annotation) switch
+    {
+        null => null,
+        "false" => false,
+        "true" => true,
+        var other => throw new SandboxException($"annotation {annotation} must be true or false, it is \"{other}\""),
+    };
 
     private static int MemoryFor(long? limit, int? without, long hostMemoryMiB)
     {

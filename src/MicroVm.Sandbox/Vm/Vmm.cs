@@ -28,6 +28,12 @@ internal sealed unsafe class Vmm : IDisposable
     private const int SpareThreads = 8;
     private const int ThreadsOfFiles = 2;
 
+    /// <summary>
+    /// Room for files that are mapped shared, 64 pieces at once. It costs the host 320 KiB, and the guest 2 MiB of its memory with
+    /// the first such file.
+    /// </summary>
+    private const int DaxWindowMiB = 128;
+
     // A VMM's own user, to which no account belongs: above every range that subordinate ids and systemd's containers are taken
     // from.
     private const uint FirstUser = 0x7000_0000;
@@ -129,7 +135,7 @@ internal sealed unsafe class Vmm : IDisposable
                 CpuTemplate = shape.CpuTemplate,
                 Tables = MachineTables.MpTable,
                 Vsock = new VsockConfig { SocketPath = "/" + Path.GetFileName(vsockPath), Listener = FileReference.FromFd(spawn.Add(listener)) },
-                Fs = [new FsConfig { Tag = Export.Tag, StripSetId = shape.StripSetId, Exports = [.. exports.Select(e => new FsExport
+                Fs = [new FsConfig { Tag = Export.Tag, StripSetId = shape.StripSetId, DaxWindowMiB = shape.MapsFiles ? DaxWindowMiB : 0, Exports = [.. exports.Select(e => new FsExport
                 {
                     Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly, HidesMounts = e.HidesMounts,
                     Cache = e.Name == Export.Rootfs ? FsCache.Exclusive : FsCache.Shared,

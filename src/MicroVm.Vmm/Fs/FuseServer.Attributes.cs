@@ -67,6 +67,7 @@ internal sealed unsafe partial class FuseServer
         _inodes.Refresh(inode, stat);
         fuse_attr_out reply = new() { attr_valid = ExportRules.ValidSeconds };
         FillAttributes(stat, inode.Key.Home, out reply.attr);
+        reply.attr.flags |= MappingFlags(_exports.RulesOf(inode.Key), stat.stx_mode);
         return r.Reply(reply);
     }
 

@@ -181,7 +181,7 @@ internal sealed unsafe partial class FuseServer
         }
 
         // Exports come and go, and a name may come back for another tree: it is looked up each time.
-        FillEntry(node, fresh.Key.Home, fresh.Stat, out entry);
+        FillEntry(node, fresh.Key, fresh.Stat, out entry);
         entry.entry_valid = 0;
         return 0;
     }
@@ -213,7 +213,7 @@ internal sealed unsafe partial class FuseServer
         int error = StatDescriptor(inode.Fd, StatMask, out Libc.statx_t stat);
         if (error == 0)
         {
-            FillEntry(_inodes.AddReference(inode), inode.Key.Home, stat, out entry);
+            FillEntry(_inodes.AddReference(inode), inode.Key, stat, out entry);
         }
 
         return error;
@@ -247,7 +247,7 @@ internal sealed unsafe partial class FuseServer
             }
         }
 
-        FillEntry(node, parent.Key.Home, stat, out entry);
+        FillEntry(node, parent.Key, stat, out entry);
         return 0;
     }
 
@@ -338,7 +338,7 @@ internal sealed unsafe partial class FuseServer
         return links;
     }
 
-    private void FillEntry(ulong node, int home, in Libc.statx_t stat, out fuse_entry_out entry)
+    private void FillEntry(ulong node, InodeKey key, in Libc.statx_t stat, out fuse_entry_out entry)
     {
         entry = new fuse_entry_out
         {
@@ -346,6 +346,7 @@ internal sealed unsafe partial class FuseServer
             entry_valid = ExportRules.ValidSeconds,
             attr_valid = ExportRules.ValidSeconds,
         };
-        FillAttributes(stat, home, out entry.attr);
+        FillAttributes(stat, key.Home, out entry.attr);
+        entry.attr.flags |= MappingFlags(_exports.RulesOf(key), stat.stx_mode);
     }
 }

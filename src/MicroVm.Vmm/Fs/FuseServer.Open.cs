@@ -221,7 +221,7 @@ internal sealed unsafe partial class FuseServer
         if (error == 0 && _inodes.TryPin(node, out InodePin inode))
         {
             using InodePin pinned = inode;
-            FillEntry(node, parent.Key.Home, stat, out fuse_entry_out entry);
+            FillEntry(node, parent.Key, stat, out fuse_entry_out entry);
             error = AddHandle(inode, HandleKind.File, fd, flags, out fuse_open_out open);
             return ReplyEntryAndOpen(r, error, entry, open);
         }

@@ -1,4 +1,5 @@
 using MicroVm.Linux;
+using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Fs.Protocol;
 
 namespace MicroVm.Vmm.Fs;
@@ -41,6 +42,14 @@ internal sealed unsafe partial class FuseServer
     /// </summary>
     private const uint NoFlushLocalLocks = 1u << 30;
 
+    /// <summary>
+    /// Bit 60, of the same kernel: FUSE_ATTR_DAX means that the file is DAX from the moment when it is first mapped shared. Without
+    /// it, all that is read of a file would go by way of the window, which is slower for small files.
+    /// </summary>
+    private const uint DaxAtMmap = 1u << 28;
+
+    private const uint InodeDax = (uint)(Fuse.FUSE_HAS_INODE_DAX >> 32);
+
     private volatile bool _locksStayInGuest;
     private volatile bool _setXattrIsLong;
 
@@ -81,6 +90,15 @@ internal sealed unsafe partial class FuseServer
         _hasSubmounts = (reply.flags & Fuse.FUSE_SUBMOUNTS) != 0 && extended && (init.flags2 & HostEventsFlag) != 0;
         reply.flags2 = extended ? init.flags2 & (NoFlushLocalLocks | (Events.Fd is null ? 0 : HostEventsFlag)) : 0;
         _locksStayInGuest = (reply.flags2 & NoFlushLocalLocks) != 0;
+        _mapsFiles = _window is not null && extended && (init.flags & Fuse.FUSE_MAP_ALIGNMENT) != 0
+            && (init.flags2 & (InodeDax | DaxAtMmap)) == (InodeDax | DaxAtMmap);
+        if (_mapsFiles)
+        {
+            reply.flags |= Fuse.FUSE_MAP_ALIGNMENT;
+            reply.flags2 |= InodeDax | DaxAtMmap;
+            reply.map_alignment = DaxWindow.SlotShift;
+        }
+
         _setXattrIsLong = (reply.flags & Fuse.FUSE_SETXATTR_EXT) != 0;
         _guestStripsSetGid = reply.minor >= StrippingMinor;
         reply.max_background = MaxBackground;

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Fs.Protocol;
 using MicroVm.Vmm.Virtio;
 
@@ -43,8 +44,10 @@ internal sealed unsafe partial class FuseServer : IDisposable
     /// <param name="budget">How many descriptors its guest may make it hold.</param>
     /// <exception cref="LinuxException">/proc/self/fd cannot be opened.</exception>
     /// <param name="stripSetId">Set-user-id and set-group-id bits of files, and capabilities of files, are not to be had.</param>
-    public FuseServer(FdBudget budget, bool stripSetId = false)
+    /// <param name="window">Where the guest may map files; borrowed.</param>
+    public FuseServer(FdBudget budget, bool stripSetId = false, DaxWindow? window = null)
     {
+        _window = window;
         _stripSetId = stripSetId;
         _budget = budget;
         _exports = new ExportTable(_procSelfFd);
@@ -66,10 +69,23 @@ internal sealed unsafe partial class FuseServer : IDisposable
     /// Closes files' descriptors that were not used since the last call, so that the host's removed files are freed.
     /// </summary>
     /// <returns>There are some left for the next call; otherwise <see cref="OnIdleFiles"/> tells of the next.</returns>
-    public bool CloseIdleFiles() => _inodes.CloseIdleFiles();
+    public bool CloseIdleFiles()
+    {
+        bool left = _inodes.CloseIdleFiles();
+        if (_window is { MappedCount: > 0 })
+        {
+            _window.UnmapRemoved(node => !_inodes.IsOpen(node));
+        }
+
+        return left;
+    }
 
     /// <summary>Has <paramref name="notify"/> called when files have descriptors that <see cref="CloseIdleFiles"/> may close.</summary>
-    public void OnIdleFiles(Action? notify) => _inodes.OnIdleFiles(notify);
+    public void OnIdleFiles(Action? notify)
+    {
+        _onMapped = notify;
+        _inodes.OnIdleFiles(notify);
+    }
 
     /// <summary>Inodes that have a descriptor although the guest has no handle on them.</summary>
     public int IdleCount => _inodes.IdleCount;
@@ -98,6 +114,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
         export.Fd.Dispose();
         _inodes.RemoveExport(export.Index, FindExportOf);
         _locks.CloseUnreachable(_inodes);
+        _window?.UnmapWhere(node => !_inodes.IsReachable(node));
         bool inodes = _inodes.CloseUnreachable(WaitForRequestsMilliseconds);
         return _handles.CloseUnreachable(WaitForRequestsMilliseconds) && inodes;
     }
@@ -128,6 +145,11 @@ internal sealed unsafe partial class FuseServer : IDisposable
         }
 
         int result = Events.Watched == 0 ? Dispatch(request, opcode) : DispatchWatched(request, opcode);
+        if (_window is { HasZeroPages: true })
+        {
+            _window.RestoreGrown();
+        }
+
         return result == FuseRequest.Deferred ? Deferred : request.Finish(result);
     }
 
@@ -135,6 +157,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
     public void EndSession()
     {
         _initialised = false;
+        _window?.Clear();
         Waiters.InterruptAll();
         Events.Clear(dropRequest: false);
         _locks.Clear();
@@ -226,6 +249,8 @@ internal sealed unsafe partial class FuseServer : IDisposable
         FuseOpcode.FUSE_SETLKW => SetLock(r, wait: true),
         FuseOpcode.FUSE_WATCH => Watch(r),
         FuseOpcode.FUSE_EVENTS => WaitForEvents(r),
+        FuseOpcode.FUSE_SETUPMAPPING => SetUpMapping(r),
+        FuseOpcode.FUSE_REMOVEMAPPING => RemoveMapping(r),
 
         // ACCESS: the kernel checks permissions itself.
         // POLL, BMAP: it falls back. What is unknown is answered the same way, as the protocol wants.

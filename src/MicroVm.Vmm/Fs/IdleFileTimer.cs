@@ -2,14 +2,22 @@ using MicroVm.Linux;
 
 namespace MicroVm.Vmm.Fs;
 
-/// <summary>Has a server close the descriptors of files that are not in use, while there are any: an idle VM has no timer.</summary>
+/// <summary>
+/// Has a server close the descriptors of files that are not in use and look after files that are mapped, while there are any: an idle VM
+/// has no timer.
+/// </summary>
 internal sealed class IdleFileTimer : IEventHandler, IDisposable
 {
     /// <summary>A descriptor is closed between one and two of these after its last use.</summary>
     private const long PeriodMilliseconds = 2000;
 
+    /// <summary>How long a process may stand still that touches a page which its mapped file has lost.</summary>
+    private const long MappedPeriodMilliseconds = 500;
+
     private readonly FuseServer _server;
     private readonly TimerFd _timer = new();
+    private long _sinceClosing;
+    private bool _left;
 
     /// <summary>Makes the timer, which starts when the server has something to close.</summary>
     public IdleFileTimer(FuseServer server)
@@ -24,7 +32,15 @@ internal sealed class IdleFileTimer : IEventHandler, IDisposable
     void IEventHandler.OnReady(SafeFd fd, uint events)
     {
         _timer.Drain();
-        if (_server.CloseIdleFiles())
+        bool mapped = _server.LookAfterMappings();
+        _sinceClosing += mapped ? MappedPeriodMilliseconds : PeriodMilliseconds;
+        if (_sinceClosing >= PeriodMilliseconds)
+        {
+            _sinceClosing = 0;
+            _left = _server.CloseIdleFiles();
+        }
+
+        if (mapped || _left)
         {
             Start();
         }
@@ -37,5 +53,5 @@ internal sealed class IdleFileTimer : IEventHandler, IDisposable
         _timer.Dispose();
     }
 
-    private void Start() => _timer.Set(PeriodMilliseconds);
+    private void Start() => _timer.Set(_server.MappingCount > 0 ? MappedPeriodMilliseconds : PeriodMilliseconds);
 }

@@ -122,6 +122,16 @@ internal sealed unsafe partial class InodeTable
         }
     }
 
+    /// <summary>The guest has a handle on the inode.</summary>
+    public bool IsOpen(ulong nodeId)
+    {
+        lock (Gate)
+        {
+            int index = Slots.Find(nodeId);
+            return index >= 0 && Slots.Entry(index)->Opens > 0;
+        }
+    }
+
     /// <inheritdoc/>
     protected override bool CloseIfUnreachable(int index)
     {

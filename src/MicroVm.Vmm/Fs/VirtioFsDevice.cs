@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Text;
 using MicroVm.Linux;
 using MicroVm.Vmm.Counters;
+using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 using MicroVm.VmmControl;
@@ -20,6 +21,8 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     private const int ConfigLength = MaxTagLength + sizeof(uint);
     private readonly byte[] _config = new byte[ConfigLength];
     private readonly FuseServer _server;
+    private readonly DaxWindow? _window;
+    private readonly ulong _windowGpa;
     private readonly DeviceThread[] _threads;
     private readonly List<FsQueueWorker> _workers = [];
     private IdleFileTimer? _timer;
@@ -31,12 +34,16 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     /// <param name="stripSetId">Files get no set-user-id and set-group-id bits, and no capabilities.</param>
     /// <exception cref="ArgumentException">The tag is empty or too long, or an export cannot be added.</exception>
     /// <exception cref="LinuxException">The process has no descriptors left or cannot read /proc/self/fd.</exception>
-    public VirtioFsDevice(string tag, IEnumerable<VirtioFsExport> exports, string name = "fs", bool stripSetId = false)
-        : this(tag, exports, FdBudget.OfProcess, name, stripSetId)
+    /// <param name="window">Where the guest may map files; taken over.</param>
+    /// <param name="windowGpa">Where the guest sees the window.</param>
+    public VirtioFsDevice(
+        string tag, IEnumerable<VirtioFsExport> exports, string name = "fs", bool stripSetId = false, DaxWindow? window = null, ulong windowGpa = 0)
+        : this(tag, exports, FdBudget.OfProcess, name, stripSetId, window, windowGpa)
     {
     }
 
-    internal VirtioFsDevice(string tag, IEnumerable<VirtioFsExport> exports, FdBudget budget, string name = "fs", bool stripSetId = false)
+    internal VirtioFsDevice(
+        string tag, IEnumerable<VirtioFsExport> exports, FdBudget budget, string name = "fs", bool stripSetId = false, DaxWindow? window = null, ulong windowGpa = 0)
     {
         ArgumentException.ThrowIfNullOrEmpty(tag);
         ArgumentNullException.ThrowIfNull(exports);
@@ -48,7 +55,9 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         Tag = tag;
         Name = name;
         _threads = [new DeviceThread($"{name}-hiprio", ThreadKind.Files), new DeviceThread($"{name}-requests", ThreadKind.Files)];
-        _server = new FuseServer(budget, stripSetId);
+        _window = window;
+        _windowGpa = windowGpa;
+        _server = new FuseServer(budget, stripSetId, window);
         Encoding.UTF8.GetBytes(tag, _config);
         BinaryPrimitives.WriteUInt32LittleEndian(_config.AsSpan(MaxTagLength), 1);
         foreach (VirtioFsExport export in exports)
@@ -74,6 +83,18 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
 
     /// <inheritdoc/>
     public override ReadOnlySpan<ushort> QueueMaxSizes => [128, 512];
+
+    /// <inheritdoc/>
+    public override bool TakesWindowBuffers => true;
+
+    /// <inheritdoc/>
+    public override bool TryGetSharedMemory(byte id, out ulong gpa, out ulong length)
+    {
+        // 5.11.6.4: VIRTIO_FS_SHMCAP_ID_CACHE.
+        gpa = _windowGpa;
+        length = _window?.Length ?? 0;
+        return id == 0 && _window is not null;
+    }
 
     /// <summary>Adds an entry to the root directory. Any thread; the guest sees it at its next look-up.</summary>
     /// <param name="export">What to add; its descriptor is taken over, also when it cannot be added.</param>
@@ -156,6 +177,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         add(Name + ".locks", _server.LockCount);
         add(Name + ".watched", _server.Events.Watched);
         add(Name + ".events_lost", _server.Events.Lost);
+        add(Name + ".mappings", _server.MappingCount);
     }
 
     /// <inheritdoc/>
@@ -164,6 +186,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         Reset();
         Array.ForEach(_threads, t => t.Dispose());
         _server.Dispose();
+        _window?.Dispose();
         base.Dispose();
     }
 }

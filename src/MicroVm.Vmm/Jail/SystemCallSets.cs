@@ -64,7 +64,8 @@ public static class SystemCallSets
     ];
 
     // The serial console's output is looked at before it is written to.
-    private static readonly SystemCall[] Vcpu = [SystemCall.eventfd2, SystemCall.poll];
+    // A page of a mapped file that is not there: the file's length, lseek(2), tells which pages are to be replaced (DaxWindow).
+    private static readonly SystemCall[] Vcpu = [SystemCall.eventfd2, SystemCall.poll, SystemCall.lseek];
 
     private static readonly SystemCall[] Disk =
     [

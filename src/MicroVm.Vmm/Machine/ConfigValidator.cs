@@ -1,4 +1,5 @@
 using MicroVm.Vmm.Boot;
+using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Machine.Cpu;
 using MicroVm.VmmControl;
 
@@ -11,6 +12,7 @@ public static class ConfigValidator
     private const int MaxMemoryMiB = 1 << 20;
     private const int MaxVcpus = 32;
     private const uint FirstCid = 3;
+    private const int MaxDaxWindowMiB = (int)(DaxWindow.MaxLength >> 20);
 
     /// <summary>Throws for the first setting that is wrong.</summary>
     /// <exception cref="ConfigException">The message names the setting, its value, and what it may be.</exception>
@@ -38,6 +40,11 @@ public static class ConfigValidator
             if (!tags.Add(fs.Tag))
             {
                 throw new ConfigException($"fs: two devices have the tag \"{fs.Tag}\"");
+            }
+
+            if (fs.DaxWindowMiB is < 0 or > MaxDaxWindowMiB || fs.DaxWindowMiB % 2 != 0)
+            {
+                throw new ConfigException($"fs.daxWindowMiB: {fs.DaxWindowMiB} is not an even number from 0 to {MaxDaxWindowMiB}");
             }
         }
     }

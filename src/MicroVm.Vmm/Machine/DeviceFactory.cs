@@ -6,6 +6,7 @@ using MicroVm.Vmm.Devices.Entropy;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Dax;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Machine;
@@ -72,7 +73,18 @@ internal static class DeviceFactory
 
         try
         {
-            machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId));
+            if (fs.DaxWindowMiB == 0)
+            {
+                machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId));
+                return;
+            }
+
+            DaxWindow window = new((ulong)fs.DaxWindowMiB << 20);
+            ulong gpa = machine.ReserveMemory(window.Length, DaxWindow.SlotLength);
+            machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId, window, gpa));
+            machine.AddMemory(gpa, window.Length, window.Address);
+            machine.Memory.AddWindow(gpa, window.Length, window.Address);
+            machine.AddWindow(window);
         }
         catch (ArgumentException e)
         {

@@ -20,6 +20,9 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
 {
     private const int StackSize = 256 << 10;
     private const int ExitReasons = 48;
+
+    // A page may have come back before it was looked for, or another vCPU was first.
+    private const int MaxFaultsInVain = 16;
     private readonly VirtualMachine _machine;
     private readonly KvmVcpu _vcpu;
     private readonly EmulationAssist _assist;
@@ -33,6 +36,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     private int _parkEpoch;
     private int _reportedEpoch;
     private long _interrupted;
+    private int _faultsInVain;
 
     public VcpuThread(VirtualMachine machine, KvmVcpu vcpu)
     {
@@ -150,6 +154,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
             return OnInterrupted(result);
         }
 
+        _faultsInVain = 0;
         uint reason = _vcpu.ExitReason;
         _exits[Math.Min(reason, ExitReasons - 1)]++;
         switch (reason)
@@ -193,10 +198,23 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
                 StandWhileParked();
                 return true;
             case Errno.EFAULT:
-                return Fail("the guest touched memory that its backing file does not hold (a file was truncated, or the host is out of memory)");
+                return OnMissingPage();
             default:
                 return Fail($"KVM_RUN: {LinuxException.Text(result)} ({result})");
         }
+    }
+
+    private bool OnMissingPage()
+    {
+        if (_machine.TryRepairMemory())
+        {
+            _faultsInVain = 0;
+            return true;
+        }
+
+        Thread.Yield();
+        return ++_faultsInVain < MaxFaultsInVain
+            || Fail("the guest touched memory that its backing file does not hold (the file system of a mapped file is full or fails, an image was truncated, or the host is out of memory)");
     }
 
     private void StandWhileParked()

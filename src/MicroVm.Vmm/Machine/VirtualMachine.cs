@@ -32,6 +32,7 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     private Action? _onPaused;
     private long _firstRun;
     private uint _memorySlots;
+    private IGuestWindow[] _windows = [];
     private ulong _reservedEnd;
 
     internal VirtualMachine(KvmSystem kvm, KvmVm vm, GuestMemory memory, EventLoop loop)
@@ -282,6 +283,22 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     /// <summary>Shows memory of this process to the guest, which must stay mapped until the vCPUs have ended.</summary>
     internal void AddMemory(ulong gpa, ulong length, nint hva, bool readOnly = false) =>
         Vm.SetMemoryRegion(_memorySlots++, gpa, length, hva, readOnly ? KvmAbi.KVM_MEM_READONLY : 0);
+
+    /// <summary>Has <paramref name="window"/> asked when a vCPU touched a page that is not there. Before the guest runs.</summary>
+    internal void AddWindow(IGuestWindow window) => _windows = [.. _windows, window];
+
+    /// <summary>A vCPU touched a page that is not there: has the windows put pages where some got lost. Any thread.</summary>
+    /// <returns>False when none had.</returns>
+    internal bool TryRepairMemory()
+    {
+        bool repaired = false;
+        foreach (IGuestWindow window in _windows)
+        {
+            repaired |= window.TryRepair();
+        }
+
+        return repaired;
+    }
 
     /// <summary>Takes guest physical addresses behind RAM and the devices' windows, in no e820 entry.</summary>
     /// <exception cref="ConfigException">There are not so many addresses.</exception>

@@ -29,6 +29,7 @@ public sealed unsafe class GuestMemory : IDisposable
     private readonly byte* _mapping;
     private readonly nuint _mappingLength;
     private readonly bool _smallPages;
+    private GuestRegion[] _windows = [];
     private bool _disposed;
 
     private GuestMemory(SafeFd backing, byte* mapping, nuint length, bool smallPages)
@@ -103,6 +104,31 @@ public sealed unsafe class GuestMemory : IDisposable
             if (gpa >= region.Gpa && offset < region.Length && length <= region.Length - offset)
             {
                 return (byte*)region.Hva + offset;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>
+    /// Tells of memory beside RAM whose pages may be missing at any time. Views of guest memory never lead there; only
+    /// <see cref="TryGetWindowPointer"/> does. Before the guest runs.
+    /// </summary>
+    public void AddWindow(ulong gpa, ulong length, nint hva) => _windows = [.. _windows, new GuestRegion(gpa, length, hva, 0)];
+
+    /// <summary>
+    /// A pointer into a window, for system calls alone, which answer EFAULT where a page is missing: this process's own access
+    /// would be a SIGBUS.
+    /// </summary>
+    /// <returns>Null when any byte is outside of all windows.</returns>
+    public byte* TryGetWindowPointer(ulong gpa, ulong length)
+    {
+        foreach (ref readonly GuestRegion window in _windows.AsSpan())
+        {
+            ulong offset = gpa - window.Gpa;
+            if (gpa >= window.Gpa && offset < window.Length && length <= window.Length - offset)
+            {
+                return (byte*)window.Hva + offset;
             }
         }
 

@@ -5,7 +5,7 @@ namespace MicroVm.Vmm.Virtio;
 
 /// <summary>
 /// One request taken from a virtqueue: its device-readable segments, then its device-writable ones, every one already
-/// checked to lie inside guest RAM. Made once and filled again by each <see cref="Virtqueue.TryPop"/>, so a request
+/// checked to lie inside guest memory. Made once and filled again by each <see cref="Virtqueue.TryPop"/>, so a request
 /// allocates nothing. The owner disposes it.
 /// </summary>
 /// <remarks>
@@ -14,6 +14,8 @@ namespace MicroVm.Vmm.Virtio;
 public sealed unsafe class DescriptorChain : IDisposable
 {
     private Libc.iovec* _segments;
+    private bool* _inWindow;
+    private int _windowCount;
 
     /// <summary>
     /// Makes an empty chain that can hold <paramref name="capacity"/> segments. At least the queue's size; Linux builds
@@ -24,6 +26,7 @@ public sealed unsafe class DescriptorChain : IDisposable
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
         Capacity = capacity;
         _segments = (Libc.iovec*)NativeMemory.AllocZeroed((nuint)capacity, (nuint)sizeof(Libc.iovec));
+        _inWindow = (bool*)NativeMemory.AllocZeroed((nuint)capacity);
     }
 
     /// <summary>Frees the segment table when the owner forgot to.</summary>
@@ -56,12 +59,12 @@ public sealed unsafe class DescriptorChain : IDisposable
     /// <summary>Copies device-readable bytes from <paramref name="offset"/> on.</summary>
     /// <returns>How many bytes were there: less than the destination's length when the chain is shorter.</returns>
     public int CopyFromReadable(ulong offset, Span<byte> destination) =>
-        Copy(Readable, ReadableCount, offset, destination, toGuest: false);
+        Copy(0, ReadableCount, offset, destination, toGuest: false);
 
     /// <summary>Copies into device-writable bytes from <paramref name="offset"/> on.</summary>
     /// <returns>How many bytes fitted: less than the source's length when the chain is shorter.</returns>
     public int CopyToWritable(ulong offset, ReadOnlySpan<byte> source) =>
-        Copy(Writable, WritableCount, offset, MemoryMarshal.CreateSpan(ref MemoryMarshal.GetReference(source), source.Length), toGuest: true);
+        Copy(ReadableCount, WritableCount, offset, MemoryMarshal.CreateSpan(ref MemoryMarshal.GetReference(source), source.Length), toGuest: true);
 
     /// <summary>
     /// Describes [<paramref name="offset"/>, + <paramref name="length"/>) of the readable bytes as iovecs for a vectored call.
@@ -91,10 +94,15 @@ public sealed unsafe class DescriptorChain : IDisposable
         WritableCount = 0;
         ReadableLength = 0;
         WritableLength = 0;
+        _windowCount = 0;
     }
 
     /// <summary>Appends a checked segment; false when the table is full or a readable one follows a writable one (2.7.4.2).</summary>
-    internal bool TryAppend(byte* start, uint length, bool writable)
+    /// <param name="start">First byte.</param>
+    /// <param name="length">Number of bytes.</param>
+    /// <param name="writable">Device-writable.</param>
+    /// <param name="inWindow">Pages may be missing there: not to be copied from or to, for system calls only.</param>
+    internal bool TryAppend(byte* start, uint length, bool writable, bool inWindow = false)
     {
         int n = ReadableCount + WritableCount;
         if (n == Capacity || (!writable && WritableCount > 0))
@@ -103,6 +111,8 @@ public sealed unsafe class DescriptorChain : IDisposable
         }
 
         _segments[n] = new Libc.iovec { iov_base = start, iov_len = length };
+        _inWindow[n] = inWindow;
+        _windowCount += inWindow ? 1 : 0;
         if (writable)
         {
             WritableCount++;
@@ -117,8 +127,10 @@ public sealed unsafe class DescriptorChain : IDisposable
         return true;
     }
 
-    private static int Copy(Libc.iovec* segments, int count, ulong offset, Span<byte> host, bool toGuest)
+    /// <summary>Copies as far as there are segments whose pages are there for sure.</summary>
+    private int Copy(int first, int count, ulong offset, Span<byte> host, bool toGuest)
     {
+        Libc.iovec* segments = _segments + first;
         int done = 0;
         for (int i = 0; i < count && done < host.Length; i++)
         {
@@ -127,6 +139,11 @@ public sealed unsafe class DescriptorChain : IDisposable
             {
                 offset -= length;
                 continue;
+            }
+
+            if (_windowCount > 0 && _inWindow[first + i])
+            {
+                break;
             }
 
             int n = (int)Math.Min(length - offset, (ulong)(host.Length - done));
@@ -171,6 +188,8 @@ public sealed unsafe class DescriptorChain : IDisposable
     private void Free()
     {
         NativeMemory.Free(_segments);
+        NativeMemory.Free(_inWindow);
         _segments = null;
+        _inWindow = null;
     }
 }

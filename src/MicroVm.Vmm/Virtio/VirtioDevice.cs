@@ -37,6 +37,11 @@ public abstract class VirtioDevice : IDisposable
     {
     }
 
+    /// <summary>
+    /// Buffers may lie in a window (<see cref="GuestMemory.AddWindow"/>): the device hands data segments to system calls only.
+    /// </summary>
+    public virtual bool TakesWindowBuffers => false;
+
     /// <summary>The shared-memory region with <paramref name="id"/> (virtio 1.2, 2.10), when the device has it.</summary>
     public virtual bool TryGetSharedMemory(byte id, out ulong gpa, out ulong length)
     {

@@ -58,6 +58,9 @@ public sealed unsafe class Virtqueue
     /// <summary>The number of descriptors.</summary>
     public int Size => Layout.Size;
 
+    /// <summary>Buffers may lie in a window of the guest's memory; the queue itself and indirect tables never do.</summary>
+    public bool TakesWindowBuffers { get; set; }
+
     /// <summary>Set once the driver broke a rule; nothing more is taken from the queue until the device is reset.</summary>
     public bool IsBroken { get; private set; }
 
@@ -277,12 +280,18 @@ public sealed unsafe class Virtqueue
             }
 
             byte* p = _memory.TryGetPointer(d.Address, d.Length);
+            bool inWindow = p is null && TakesWindowBuffers;
+            if (inWindow)
+            {
+                p = _memory.TryGetWindowPointer(d.Address, d.Length);
+            }
+
             if (p is null)
             {
                 return Break("a descriptor's buffer is outside guest memory");
             }
 
-            if (!chain.TryAppend(p, d.Length, (d.Flags & Descriptor.FlagWrite) != 0))
+            if (!chain.TryAppend(p, d.Length, (d.Flags & Descriptor.FlagWrite) != 0, inWindow))
             {
                 return Break("a chain has more segments than the device takes, or has a readable descriptor after a writable one (2.7.4.2)");
             }

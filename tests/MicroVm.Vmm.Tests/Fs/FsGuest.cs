@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Collections.Concurrent;
 using MicroVm.Linux;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Virtio;
 using Xunit;
@@ -16,6 +17,7 @@ internal sealed class FsGuest : IVirtioInterrupt, IDisposable
 {
     public const int HighPriority = 0;
     public const int Requests = 1;
+    public const ulong WindowGpa = 0x1_0000_0000;
     private const ulong QueueArea = 0x10000;
     private const ulong DataArea = 0x100000;
     private const int MemorySize = 32 << 20;
@@ -31,13 +33,24 @@ internal sealed class FsGuest : IVirtioInterrupt, IDisposable
     }
 
     public FsGuest(FdBudget budget, params VirtioFsExport[] exports)
-        : this(budget, false, exports)
+        : this(budget, false, null, exports)
     {
     }
 
     public FsGuest(FdBudget budget, bool stripSetId, params VirtioFsExport[] exports)
+        : this(budget, stripSetId, null, exports)
     {
-        Device = new VirtioFsDevice("test", exports, budget, stripSetId: stripSetId);
+    }
+
+    // The window is taken over, and is at WindowGpa.
+    public FsGuest(FdBudget budget, bool stripSetId, DaxWindow? window, params VirtioFsExport[] exports)
+    {
+        if (window is not null)
+        {
+            Memory.AddWindow(WindowGpa, window.Length, window.Address);
+        }
+
+        Device = new VirtioFsDevice("test", exports, budget, stripSetId: stripSetId, window: window, windowGpa: WindowGpa);
         _queues = [Queue(HighPriority), Queue(Requests)];
         Start();
     }
@@ -175,6 +188,7 @@ internal sealed class FsGuest : IVirtioInterrupt, IDisposable
         VirtqueueLayout layout = new(size, DescriptorTable(index), AvailableRing(index), UsedRing(index));
         Virtqueue? queue = Virtqueue.TryCreate(Memory, layout, size, index, eventIndex: false, indirect: false, _kicks[index], out string? reason);
         Assert.Null(reason);
-        return queue!;
+        queue!.TakesWindowBuffers = Device.TakesWindowBuffers;
+        return queue;
     }
 }

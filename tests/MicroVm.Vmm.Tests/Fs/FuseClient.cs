@@ -4,6 +4,7 @@ using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Fs.Protocol;
 using MicroVm.VmmControl;
 using Xunit;
@@ -33,6 +34,14 @@ internal sealed class FuseClient : IDisposable
     {
         Guest = new FsGuest(budget, stripSetId, exports);
         InitReply = Init();
+    }
+
+    /// <summary>A guest whose kernel maps files by <paramref name="window"/>, which is taken over.</summary>
+    public FuseClient(DaxWindow window, string directory, bool readOnly = false, FsCache cache = FsCache.Shared)
+    {
+        Guest = new FsGuest(FdBudget.OfProcess, false, window, Export("x", directory, readOnly, cache));
+        InitReply = Init(flags2: AllFlags);
+        Root = Lookup(1, "x").nodeid;
     }
 
     public FsGuest Guest { get; }
@@ -65,10 +74,7 @@ internal sealed class FuseClient : IDisposable
 
     public static byte[] Join(params byte[][] parts) => [.. parts.SelectMany(p => p)];
 
-    /// <summary>FUSE_HOST_EVENTS, by which this project's guest kernel is known.</summary>
-    public const uint OfThisKernel = 1u << 29;
-
-    public fuse_init_out Init(uint minor = 38, uint flags = AllFlags, uint flags2 = OfThisKernel)
+    public fuse_init_out Init(uint minor = 38, uint flags = AllFlags, uint flags2 = 0)
     {
         fuse_init_in init = new() { major = 7, minor = minor, max_readahead = 131072, flags = flags, flags2 = flags2 };
         return Parse<fuse_init_out>(Ok(FuseOpcode.FUSE_INIT, 0, Bytes(init), 64));

@@ -34,11 +34,16 @@ public static class Fuse
     public const uint FUSE_POSIX_ACL = 0x100000;
     public const uint FUSE_MAX_PAGES = 0x400000;
     public const uint FUSE_CACHE_SYMLINKS = 0x800000;
+    public const uint FUSE_MAP_ALIGNMENT = 0x4000000;
     public const uint FUSE_HANDLE_KILLPRIV_V2 = 0x10000000;
     public const uint FUSE_SUBMOUNTS = 0x8000000;
     public const uint FUSE_SETXATTR_EXT = 0x20000000;
     public const uint FUSE_INIT_EXT = 0x40000000;
     public const uint FUSE_ATTR_SUBMOUNT = 1;
+    public const ulong FUSE_HAS_INODE_DAX = 1ul << 33;
+    public const uint FUSE_ATTR_DAX = 2;
+    public const uint FUSE_SETUPMAPPING_FLAG_WRITE = 1;
+    public const uint FUSE_SETUPMAPPING_FLAG_READ = 2;
     public const uint FUSE_RELEASE_FLUSH = 1;
     public const uint FUSE_RELEASE_FLOCK_UNLOCK = 2;
     public const uint FUSE_LK_FLOCK = 1;

@@ -317,6 +317,29 @@ public struct fuse_init_out
     public uint flags2;
 }
 
+/// <summary>SETUPMAPPING: a part of a file and the place in the window where it is to be.</summary>
+public struct fuse_setupmapping_in
+{
+    public ulong fh;
+    public ulong foffset;
+    public ulong len;
+    public ulong flags;
+    public ulong moffset;
+}
+
+/// <summary>REMOVEMAPPING: how many records follow.</summary>
+public struct fuse_removemapping_in
+{
+    public uint count;
+}
+
+/// <summary>One record of REMOVEMAPPING.</summary>
+public struct fuse_removemapping_one
+{
+    public ulong moffset;
+    public ulong len;
+}
+
 /// <summary>FALLOCATE.</summary>
 public struct fuse_fallocate_in
 {

@@ -119,6 +119,8 @@ public sealed partial class MmioTransport
             {
                 return $"queue {i}: {reason}";
             }
+
+            queues[i]!.TakesWindowBuffers = Device.TakesWindowBuffers;
         }
 
         if (_interrupt is null)

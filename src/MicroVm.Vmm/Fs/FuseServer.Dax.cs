@@ -1,0 +1,179 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Fs.Dax;
+using MicroVm.Vmm.Fs.Protocol;
+using MicroVm.VmmControl;
+
+namespace MicroVm.Vmm.Fs;
+
+/// <content>Files that the guest has mapped by way of the device's window.</content>
+internal sealed unsafe partial class FuseServer
+{
+    /// <summary>
+    /// Bit 30 of an inode's flags, FUSE_ATTR_DAX_WRITABLE of this project's guest kernel (kernel-config/patches): FUSE_ATTR_DAX waits for
+    /// a mapping that can be written to.
+    /// </summary>
+    public const uint DaxWhenWritable = 1u << 30;
+
+    private const ulong NoHandle = ulong.MaxValue;
+
+    // Several windows: what is mapped already may have holes, too.
+    private const ulong LittleRoom = 8 * DaxWindow.MaxLength;
+    private readonly DaxWindow? _window;
+    private volatile bool _mapsFiles;
+    private volatile Action? _onMapped;
+
+    /// <summary>Slots of the window in which a file is mapped.</summary>
+    public int MappingCount => _window?.MappedCount ?? 0;
+
+    /// <summary>
+    /// Whether a file's shared mappings are the host's pages. Of a tree that only this guest changes, only mappings that can be
+    /// written to: those outlive the VM then, and all others are as fast as the guest's cache.
+    /// </summary>
+    private uint MappingFlags(ExportRules rules, uint mode) =>
+        !_mapsFiles || (mode & Libc.S_IFMT) != Libc.S_IFREG ? 0
+        : rules.Cache == FsCache.Exclusive ? Fuse.FUSE_ATTR_DAX | DaxWhenWritable
+        : Fuse.FUSE_ATTR_DAX;
+
+    /// <summary>Replaces pages that mapped files have lost.</summary>
+    /// <returns>There are files to be looked after.</returns>
+    public bool LookAfterMappings()
+    {
+        _window?.ReplaceLost();
+        return MappingCount > 0;
+    }
+
+    private int SetUpMapping(FuseRequest r)
+    {
+        if (_window is not { } window || !_mapsFiles)
+        {
+            return Unsupported(FuseOpcode.FUSE_SETUPMAPPING);
+        }
+
+        const ulong Known = Fuse.FUSE_SETUPMAPPING_FLAG_READ | Fuse.FUSE_SETUPMAPPING_FLAG_WRITE;
+        if (!r.TryRead(0, out fuse_setupmapping_in mapping)
+            || (mapping.flags & ~Known) != 0 || (mapping.flags & Known) == 0
+            || mapping.len != DaxWindow.SlotLength || !window.AreSlots(mapping.moffset, mapping.len)
+            || mapping.foffset % DaxWindow.SlotLength != 0 || !IsRange(mapping.foffset, mapping.len))
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        if (!_inodes.TryPin(r.NodeId, out InodePin inode))
+        {
+            return Fail(Errno.ESTALE);
+        }
+
+        using InodePin pinned = inode;
+        bool writable = (mapping.flags & Fuse.FUSE_SETUPMAPPING_FLAG_WRITE) != 0;
+        int error = CheckMapping(r, inode, mapping.fh, writable);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        int fd = Reopen(inode.Fd, inode.FileType, writable ? Libc.O_RDWR : Libc.O_RDONLY);
+        if (fd < 0)
+        {
+            return fd;
+        }
+
+        error = writable ? FillHoles(fd, mapping.foffset) : 0;
+        if (error != 0)
+        {
+            _ = Libc.close(fd);
+            return error;
+        }
+
+        bool first = window.MappedCount == 0;
+        error = -(int)window.Map(mapping.moffset, r.NodeId, fd, mapping.foffset, writable);
+        if (error == 0 && first)
+        {
+            _onMapped?.Invoke();
+        }
+
+        if (error == 0 && !_inodes.IsReachable(r.NodeId))
+        {
+            // Its export was removed meanwhile, and with it what was mapped until then.
+            _ = window.TryUnmap(mapping.moffset, mapping.len);
+            return Fail(Errno.ESTALE);
+        }
+
+        return error;
+    }
+
+    /// <summary>
+    /// A store to a hole for which there is no block would end the VM: on a file system with little room, the blocks are taken before the
+    /// guest may write. Its kernel makes an error the signal that such a store is on the host.
+    /// </summary>
+    private static int FillHoles(int fd, ulong offset)
+    {
+        Libc.statfs_t system;
+        if (Libc.fstatfs(fd, &system) != 0 || (ulong)system.f_bavail >= LittleRoom / (ulong)Math.Max(system.f_bsize, 1)
+            || StatOnHost(fd, Libc.STATX_SIZE, out Libc.statx_t file) != 0 || file.stx_size <= offset)
+        {
+            return 0;
+        }
+
+        long length = (long)Math.Min(file.stx_size - offset, DaxWindow.SlotLength);
+        if (Libc.fallocate(fd, Libc.FALLOC_FL_KEEP_SIZE, (long)offset, length) == 0)
+        {
+            return 0;
+        }
+
+        // A file system that cannot do it tells by another error.
+        Errno error = Check.LastErrno;
+        return error is Errno.ENOSPC or Errno.EDQUOT ? Fail(error) : 0;
+    }
+
+    private int CheckMapping(FuseRequest r, in InodePin inode, ulong handle, bool writable)
+    {
+        if (inode.FileType != Libc.S_IFREG)
+        {
+            return Fail(Errno.ENODEV);
+        }
+
+        if (writable && _exports.RulesOf(inode.Key).ReadOnly)
+        {
+            return Fail(Errno.EROFS);
+        }
+
+        if (handle == NoHandle)
+        {
+            return 0;
+        }
+
+        if (!_handles.TryPin(handle, r.NodeId, HandleKind.File, out HandlePin pin))
+        {
+            return Fail(Errno.EBADF);
+        }
+
+        using HandlePin pinned = pin;
+        return pin.IsReadable && (pin.IsWritable || !writable) ? 0 : Fail(Errno.EACCES);
+    }
+
+    private int RemoveMapping(FuseRequest r)
+    {
+        if (_window is not { } window || !_mapsFiles)
+        {
+            return Unsupported(FuseOpcode.FUSE_REMOVEMAPPING);
+        }
+
+        if (!r.TryRead(0, out fuse_removemapping_in remove) || remove.count == 0
+            || r.ArgumentLength != (ulong)sizeof(fuse_removemapping_in) + ((ulong)remove.count * (ulong)sizeof(fuse_removemapping_one)))
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        for (uint i = 0; i < remove.count; i++)
+        {
+            ulong offset = (ulong)sizeof(fuse_removemapping_in) + (i * (ulong)sizeof(fuse_removemapping_one));
+            if (!r.TryRead(offset, out fuse_removemapping_one one) || !window.TryUnmap(one.moffset, one.len))
+            {
+                return Fail(Errno.EINVAL);
+            }
+        }
+
+        return 0;
+    }
+}
