@@ -124,6 +124,27 @@ public sealed class SharedMappingTests : IClassFixture<SharedMappingTests.Pair>
         Assert.Contains("grown to 16384, \0C", A.Run("until grep -q grown.to /tmp/cut; do sleep 0.05; done; cat /tmp/cut"));
     }
 
+    /// <summary>No vCPU is left behind in a page fault, whatever becomes of the files.</summary>
+    [SkippableFact]
+    public async Task FilesThatTheHostCutsPunchesAndReplacesWhileTwoContainersWriteHarmNobody()
+    {
+        Installation.RequireKvm();
+        const int Files = 4, Length = 600 * Page;
+        string folder = Directory.CreateDirectory(Path.Combine(_pair.Folder, "churn")).FullName;
+        for (int i = 0; i < Files; i++)
+        {
+            Make($"churn/{i}", Length);
+        }
+
+        using CancellationTokenSource end = new();
+        Task host = Task.Run(() => Churn(folder, Files, Length, end.Token));
+        B.Run($"rm -f /tmp/churn; map-probe churn /vol/churn {Files} 12 >/tmp/churn &");
+        Assert.Equal("churned, 0 wrong\n", A.Run($"map-probe churn /vol/churn {Files} 12"));
+        Assert.Equal("churned, 0 wrong\n", B.Run("until [ -s /tmp/churn ]; do sleep 0.1; done; cat /tmp/churn"));
+        await end.CancelAsync();
+        await host;
+    }
+
     [SkippableFact]
     public void FilesLargerThanTheWindowAndManyFilesAtOnceAreMapped()
     {
@@ -169,6 +190,35 @@ public sealed class SharedMappingTests : IClassFixture<SharedMappingTests.Pair>
         Make("buffers", 2 * Page);
         Assert.Equal("be\n", A.Run("map-probe buffers /vol/buffers /vol/plain"));
         Assert.Equal("be\n", A.Run("map-probe buffers /vol/buffers /root/plain"));
+    }
+
+    private static void Churn(string folder, int files, int length, CancellationToken end)
+    {
+        Random random = new(1);
+        byte[] content = new byte[length];
+        Array.Fill(content, (byte)'h');
+        while (!end.IsCancellationRequested)
+        {
+            string file = Path.Combine(folder, $"{random.Next(files)}");
+            switch (random.Next(4))
+            {
+                case 0:
+                    Cut(file, random.Next(length));
+                    break;
+                case 1:
+                    _ = Shell.Run("fallocate", "-p", "-o", $"{random.Next(length)}", "-l", $"{length / 4}", file);
+                    break;
+                case 2:
+                    File.WriteAllBytes(file + ".new", content);
+                    File.Move(file + ".new", file, overwrite: true);
+                    break;
+                default:
+                    File.WriteAllBytes(file, content);
+                    break;
+            }
+
+            _ = end.WaitHandle.WaitOne(20);
+        }
     }
 
     private static string OnHost(params string[] arguments) => Shell.Run(Installation.GuestProgram("map-probe"), arguments).EnsureSuccess().StandardOutput;

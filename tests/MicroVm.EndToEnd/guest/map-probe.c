@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,16 +242,51 @@ static void buffers(char **a) {
     printf("%c%c\n", p[page], p[2 * page - 1]);
 }
 
+static sigjmp_buf after_bus;
+static void on_bus(int signal) {
+    (void)signal;
+    siglongjmp(after_bus, 1);
+}
+
+// churn FOLDER FILES ROUNDS: maps files that others cut, punch and replace meanwhile; a page that a file has lost is SIGBUS, or zeros.
+static void churn(char **a) {
+    enum { pages = 600, touches = 100 };
+    struct sigaction action = { .sa_handler = on_bus, .sa_flags = SA_NODEFER };
+    sigaction(SIGBUS, &action, 0);
+    volatile int wrong = 0;
+    for (volatile int round = 0; round < atoi(a[2]); round++) {
+        char path[256];
+        snprintf(path, sizeof path, "%s/%d", a[0], round % atoi(a[1]));
+        int fd = open(path, O_RDWR);
+        if (fd < 0)
+            continue; // ESTALE: it was replaced just now
+        volatile char *p = mmap(0, pages * page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED)
+            fail("mmap");
+        close(fd);
+        for (volatile int i = 0; i < touches; i++) {
+            if (sigsetjmp(after_bus, 1))
+                continue;
+            volatile char *at = p + (size_t)(rand() % pages) * page;
+            wrong += *at && *at != 'h' && *at != 'g';
+            *at = 'g';
+        }
+        munmap((void *)p, pages * page);
+    }
+    printf("churned, %d wrong\n", wrong);
+}
+
 int main(int n, char **v) {
     static const struct { const char *name; int arguments; void (*run)(char **); } commands[] = {
         { "put", 3, put }, { "get", 3, get }, { "turns", 4, turns }, { "stripes", 4, stripes }, { "rows", 4, rows }, { "hold", 2, hold },
         { "lost", 1, lost }, { "large", 1, large }, { "many", 2, many }, { "views", 1, views }, { "buffers", 2, buffers },
+        { "churn", 3, churn },
     };
     for (size_t i = 0; n > 1 && i < sizeof commands / sizeof *commands; i++)
         if (!strcmp(v[1], commands[i].name) && n == 2 + commands[i].arguments) {
             commands[i].run(v + 2);
             return 0;
         }
-    fprintf(stderr, "usage: map-probe put|get|turns|stripes|rows|hold|lost|large|many|views|buffers ...\n");
+    fprintf(stderr, "usage: map-probe put|get|turns|stripes|rows|hold|lost|large|many|views|buffers|churn ...\n");
     return 2;
 }
