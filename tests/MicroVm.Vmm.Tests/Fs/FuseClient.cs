@@ -74,7 +74,10 @@ internal sealed class FuseClient : IDisposable
 
     public static byte[] Join(params byte[][] parts) => [.. parts.SelectMany(p => p)];
 
-    public fuse_init_out Init(uint minor = 38, uint flags = AllFlags, uint flags2 = 0)
+    /// <summary>FUSE_HOST_EVENTS, by which this project's guest kernel is known.</summary>
+    public const uint OfThisKernel = 1u << 29;
+
+    public fuse_init_out Init(uint minor = 38, uint flags = AllFlags, uint flags2 = OfThisKernel)
     {
         fuse_init_in init = new() { major = 7, minor = minor, max_readahead = 131072, flags = flags, flags2 = flags2 };
         return Parse<fuse_init_out>(Ok(FuseOpcode.FUSE_INIT, 0, Bytes(init), 64));
