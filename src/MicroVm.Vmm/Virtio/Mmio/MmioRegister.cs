@@ -36,6 +36,21 @@ public static class MmioRegister
     public const uint Config = 0x100;
 #pragma warning restore CS1591
 
+    /// <summary>
+    /// Read-only, not in the specification: <see cref="StatusWordMagic"/>, when the device can keep its interrupt status in guest
+    /// memory (kernel-config/patches/0026). Drivers that do not know it use <see cref="InterruptStatus"/> and <see cref="InterruptAck"/>.
+    /// </summary>
+    public const uint StatusWord = 0x0e0;
+
+    /// <summary>Write-only: bits 0 to 31 of the guest physical address of the status word, which is aligned to 4 bytes.</summary>
+    public const uint StatusWordLow = 0x0e4;
+
+    /// <summary>Write-only: bits 32 to 63, which puts the word in use; the address 0 ends that, and so does a reset.</summary>
+    public const uint StatusWordHigh = 0x0e8;
+
+    /// <summary>Value of <see cref="StatusWord"/>: "SIWD".</summary>
+    public const uint StatusWordMagic = 0x4457_4953;
+
     /// <summary>Value of <see cref="MagicValue"/>: "virt".</summary>
     public const uint Magic = 0x7472_6976;
 

@@ -89,6 +89,12 @@ public sealed partial class MmioTransport
             return;
         }
 
+        if (_interruptStatus.IsPending)
+        {
+            // Set before there was a line to raise, and the driver takes the bits only when it is raised.
+            _interrupt?.Signal();
+        }
+
         // Some drivers fill and kick their queues before DRIVER_OK; nobody was listening then.
         foreach (MmioQueue queue in _queues)
         {
@@ -191,7 +197,8 @@ public sealed partial class MmioTransport
         _driverFeaturesSel = 0;
         _queueSel = 0;
         _shmSel = 0;
-        Interlocked.Exchange(ref _interruptStatus, 0);
+        _statusWordLow = 0;
+        _interruptStatus.Reset();
         Interlocked.Exchange(ref _status, 0);
     }
 }

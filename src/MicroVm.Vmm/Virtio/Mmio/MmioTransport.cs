@@ -32,7 +32,8 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     private uint _shmSel;
     private bool _active;
     private int _status;
-    private int _interruptStatus;
+    private readonly InterruptStatus _interruptStatus = new();
+    private uint _statusWordLow;
     private int _configGeneration;
     private long _kicks;
     private long _interrupts;
@@ -134,16 +135,14 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     /// <inheritdoc/>
     public void SignalUsed()
     {
-        Interlocked.Or(ref _interruptStatus, 1);
-        RaiseInterrupt();
+        Raise(InterruptStatus.Used);
     }
 
     /// <inheritdoc/>
     public void SignalConfigChange()
     {
         Interlocked.Increment(ref _configGeneration);
-        Interlocked.Or(ref _interruptStatus, 2);
-        RaiseInterrupt();
+        Raise(InterruptStatus.Config);
     }
 
     /// <inheritdoc/>
@@ -189,10 +188,27 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
         }
     }
 
-    private void RaiseInterrupt()
+    private void Raise(int bits)
     {
-        Interlocked.Increment(ref _interrupts);
-        _interrupt?.Signal();
+        if (_interruptStatus.Add(bits))
+        {
+            Interlocked.Increment(ref _interrupts);
+            _interrupt?.Signal();
+        }
+    }
+
+    private void MoveStatus(uint high)
+    {
+        ulong gpa = ((ulong)high << 32) | _statusWordLow;
+        if (!_interruptStatus.TryMove(_memory, gpa, out bool isPending))
+        {
+            Violation();
+        }
+
+        if (isPending)
+        {
+            _interrupt?.Signal();
+        }
     }
 
     private void Violation() => Interlocked.Increment(ref _violations);
@@ -217,12 +233,13 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
         },
         MmioRegister.QueueNumMax => SelectedQueue?.MaxSize ?? 0u,
         MmioRegister.QueueReady => SelectedQueue is { Ready: true } ? 1u : 0u,
-        MmioRegister.InterruptStatus => (uint)Volatile.Read(ref _interruptStatus),
+        MmioRegister.InterruptStatus => (uint)_interruptStatus.Value,
         MmioRegister.Status => (uint)Volatile.Read(ref _status),
         MmioRegister.ShmLenLow => (uint)SharedMemory().Length,
         MmioRegister.ShmLenHigh => (uint)(SharedMemory().Length >> 32),
         MmioRegister.ShmBaseLow => (uint)SharedMemory().Gpa,
         MmioRegister.ShmBaseHigh => (uint)(SharedMemory().Gpa >> 32),
+        MmioRegister.StatusWord => MmioRegister.StatusWordMagic,
         MmioRegister.ConfigGeneration => (uint)Volatile.Read(ref _configGeneration),
         _ => 0,
     };
@@ -253,13 +270,19 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
                 Notify(value);
                 break;
             case MmioRegister.InterruptAck:
-                Interlocked.And(ref _interruptStatus, ~(int)value);
+                _interruptStatus.Acknowledge((int)value);
                 break;
             case MmioRegister.Status:
                 WriteStatus((VirtioStatus)(value & 0xff));
                 break;
             case MmioRegister.ShmSel:
                 _shmSel = value;
+                break;
+            case MmioRegister.StatusWordLow:
+                _statusWordLow = value;
+                break;
+            case MmioRegister.StatusWordHigh:
+                MoveStatus(value);
                 break;
             case MmioRegister.QueueNum:
             case MmioRegister.QueueReady:

@@ -11,6 +11,7 @@ namespace MicroVm.Vmm.Tests.Virtio.Mmio;
 public sealed class MmioTransportTests : IDisposable
 {
     private const ulong Base = 0xd000_0000;
+    private const ulong StatusWord = 0x3004;
     private const uint Gsi = 7;
     private const uint Acknowledged = 1, Driver = 3, FeaturesOk = 0xb, DriverOk = 0xf, NeedsReset = 0x40, Failed = 0x80;
     private readonly GuestMemory _memory = GuestMemory.Create(1 << 20);
@@ -77,6 +78,61 @@ public sealed class MmioTransportTests : IDisposable
         Assert.Equal(2u, Read(MmioRegister.InterruptStatus));
         Write(MmioRegister.InterruptAck, 2);
         Assert.Equal(0u, Read(MmioRegister.InterruptStatus));
+    }
+
+    [Fact]
+    public void Interrupt_status_in_guest_memory_raises_the_line_once_until_the_driver_takes_it()
+    {
+        Negotiate();
+        Assert.Equal(MmioRegister.StatusWordMagic, Read(MmioRegister.StatusWord));
+        KeepStatusAt(StatusWord);
+        Write(MmioRegister.Status, DriverOk);
+        EventFd line = _routing.Interrupts[Gsi];
+        _device.Active!.Interrupt.SignalUsed();
+        _device.Active.Interrupt.SignalConfigChange();
+        Assert.Equal((0u, 3), (Read(MmioRegister.InterruptStatus), TakeStatus()));
+        Assert.Equal(1ul, line.Drain());
+        _device.Active.Interrupt.SignalUsed();
+        Assert.Equal((1ul, 1), (line.Drain(), TakeStatus()));
+
+        // The address 0 ends it, and so does a reset.
+        KeepStatusAt(0);
+        _device.Active.Interrupt.SignalUsed();
+        Assert.Equal((1u, 0), (Read(MmioRegister.InterruptStatus), TakeStatus()));
+        KeepStatusAt(StatusWord);
+        Assert.Equal((0u, 1), (Read(MmioRegister.InterruptStatus), TakeStatus()));
+        Assert.Equal(2ul, line.Drain());
+        Write(MmioRegister.Status, 0);
+        Negotiate();
+        Write(MmioRegister.Status, DriverOk);
+        _device.Active.Interrupt.SignalUsed();
+        Assert.Equal((1u, 0), (Read(MmioRegister.InterruptStatus), TakeStatus()));
+        Assert.Equal(0, _transport.Violations);
+    }
+
+    [Fact]
+    public void What_was_pending_before_the_device_is_active_is_not_lost()
+    {
+        Negotiate();
+        KeepStatusAt(StatusWord);
+        _transport.SignalConfigChange();
+        Write(MmioRegister.Status, DriverOk);
+        Assert.Equal((1ul, 2), (_routing.Interrupts[Gsi].Drain(), TakeStatus()));
+    }
+
+    [Theory]
+    [InlineData(2ul)]
+    [InlineData(StatusWord + 1)]
+    [InlineData(1ul << 20)]
+    [InlineData(ulong.MaxValue - 3)]
+    public void A_status_word_outside_of_memory_or_not_aligned_is_refused(ulong gpa)
+    {
+        Negotiate();
+        KeepStatusAt(gpa);
+        Assert.Equal(1, _transport.Violations);
+        Write(MmioRegister.Status, DriverOk);
+        _device.Active!.Interrupt.SignalUsed();
+        Assert.Equal(1u, Read(MmioRegister.InterruptStatus));
     }
 
     [Fact]
@@ -272,6 +328,14 @@ public sealed class MmioTransportTests : IDisposable
         Write(MmioRegister.ShmSel, id);
         return (Read(MmioRegister.ShmLenLow), Read(MmioRegister.ShmLenHigh), Read(MmioRegister.ShmBaseLow), Read(MmioRegister.ShmBaseHigh));
     }
+
+    private void KeepStatusAt(ulong gpa)
+    {
+        Write(MmioRegister.StatusWordLow, (uint)gpa);
+        Write(MmioRegister.StatusWordHigh, (uint)(gpa >> 32));
+    }
+
+    private unsafe int TakeStatus() => Interlocked.Exchange(ref *(int*)_memory.TryGetPointer(StatusWord, sizeof(int)), 0);
 
     private void Negotiate()
     {
