@@ -11,7 +11,6 @@ public sealed class MappedWritesTests
         "for f in root vol; do dd if=/dev/zero of=/$f/f bs=4096 count=64 2>/dev/null; map-probe hold /$f/f Q >/tmp/$f & done; " +
         "until [ -s /tmp/root ] && [ -s /tmp/vol ]; do sleep 0.05; done; echo all; sleep 300";
 
-
     [SkippableTheory]
     [InlineData("delete")]
     [InlineData("vmm")]
