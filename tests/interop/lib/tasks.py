@@ -171,6 +171,14 @@ def metrics():
     true(int(usage) > 0 and int(found["pids"]["current"]) > 0, str(found)[:500])
 
 
+@case("the memory limit of task metrics is the container's, or with runc's shim its VM's")
+def metrics_limit():
+    found = json.loads(ctr("task", "metrics", "--format", "json", life()).out)
+    memory = found["memory"]["usage"]
+    limit = int(memory["limit"] if isinstance(memory, dict) else found["memory"]["usage_limit"])
+    equal(limit, 64 << 20 if "io.containerd.microvm.v2" in _flags else scripts.vm_limit(64 << 20), "the limit")
+
+
 @case("task pause holds back the signal that kill sends, resume lets it through")
 def pause():
     name = life()
