@@ -54,13 +54,13 @@ public static unsafe class GuestMounts
 
         fixed (byte* root = "/root\0"u8)
         {
-            Check.Result(Libc.syscall((nint)Libc.SYS_chdir, (nint)root, 0, 0, 0, 0, 0), "chdir", "/root");
+            Check.Result(Libc.chdir(root), "chdir", "/root");
         }
 
         Check.Result(Libc.mount(".", "/", null, (nuint)Libc.MS_MOVE, null), "mount", "/ (move)");
         fixed (byte* dot = ".\0"u8)
         {
-            Check.Result(Libc.syscall((nint)Libc.SYS_chroot, (nint)dot, 0, 0, 0, 0, 0), "chroot");
+            Check.Result(Libc.chroot(dot), "chroot");
         }
     }
 

@@ -139,19 +139,19 @@ public sealed unsafe class ContainerCgroup : IDisposable
                 ((uint*)attr)[1] = (uint)(instructions.Length / 8);
                 ((ulong*)attr)[1] = (ulong)code;
                 ((ulong*)attr)[2] = (ulong)license;
-                nint loaded = Libc.syscall((nint)Libc.SYS_bpf, Libc.BPF_PROG_LOAD, (nint)attr, attrSize, 0, 0, 0);
+                int loaded = Libc.bpf(Libc.BPF_PROG_LOAD, attr, attrSize);
                 if (loaded < 0)
                 {
                     throw new SetupException("loading the device filter", new LinuxException(Check.LastErrno, "bpf(BPF_PROG_LOAD)"));
                 }
 
-                using SafeFd program = new((int)loaded);
+                using SafeFd program = new(loaded);
                 new Span<byte>(attr, attrSize).Clear();
                 ((uint*)attr)[0] = (uint)Directory.Value;
                 ((uint*)attr)[1] = (uint)program.Value;
                 ((uint*)attr)[2] = Libc.BPF_CGROUP_DEVICE;
                 ((uint*)attr)[3] = Libc.BPF_F_ALLOW_MULTI;
-                if (Libc.syscall((nint)Libc.SYS_bpf, Libc.BPF_PROG_ATTACH, (nint)attr, attrSize, 0, 0, 0) < 0)
+                if (Libc.bpf(Libc.BPF_PROG_ATTACH, attr, attrSize) < 0)
                 {
                     throw new SetupException("attaching the device filter", new LinuxException(Check.LastErrno, "bpf(BPF_PROG_ATTACH)"));
                 }

@@ -198,12 +198,12 @@ public sealed unsafe class ClonedChild : IDisposable
     /// <summary>Opens the clone's pidfd. The caller knows that it was not reaped yet.</summary>
     /// <exception cref="LinuxException">No descriptor is free.</exception>
     public void OpenPidFd() =>
-        PidFd = SafeFd.From((int)Libc.syscall((nint)Libc.SYS_pidfd_open, Pid, 0, 0, 0, 0, 0), "pidfd_open");
+        PidFd = Linux.PidFd.Open(Pid);
 
     /// <summary>A descriptor that the child has, as the agent's own.</summary>
     /// <exception cref="LinuxException">It has none of that number.</exception>
     public SafeFd Take(int number) => SafeFd.From(
-        (int)Libc.syscall((nint)Libc.SYS_pidfd_getfd, PidFd!.Value, number, 0, 0, 0, 0), "pidfd_getfd");
+        Libc.pidfd_getfd(PidFd!.Value, number, 0), "pidfd_getfd");
 
     /// <summary>Lets the child go on from a wait.</summary>
     public void Go()
@@ -268,14 +268,13 @@ public sealed unsafe class ClonedChild : IDisposable
             return false;
         }
 
-        nint result = Libc.syscall((nint)Libc.SYS_pidfd_send_signal, PidFd.Value, signal, 0, 0, 0, 0);
-        if (result < 0 && Check.LastErrno == Errno.ESRCH)
+        bool sent = Linux.PidFd.Signal(PidFd, signal);
+        if (!sent && Check.LastErrno != Errno.ESRCH)
         {
-            return false;
+            Check.Throw("pidfd_send_signal");
         }
 
-        Check.Result(result, "pidfd_send_signal");
-        return true;
+        return sent;
     }
 
     /// <inheritdoc/>

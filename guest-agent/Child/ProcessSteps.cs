@@ -136,7 +136,6 @@ public static unsafe class ProcessSteps
     public static void ApplyLimits(int pid, Process process)
     {
         ArgumentNullException.ThrowIfNull(process);
-        ulong* values = stackalloc ulong[2];
         foreach (Rlimit limit in process.Rlimits)
         {
             if (InheritedLimits.Are(limit))
@@ -144,10 +143,8 @@ public static unsafe class ProcessSteps
                 continue;
             }
 
-            values[0] = limit.Soft;
-            values[1] = limit.Hard;
-            Check.Result(
-                Libc.syscall((nint)Libc.SYS_prlimit64, pid, (nint)limit.Resource, (nint)values, 0, 0, 0), "error setting rlimits");
+            Libc.rlimit value = new() { rlim_cur = limit.Soft, rlim_max = limit.Hard };
+            Check.Result(Libc.prlimit64(pid, (int)limit.Resource, &value, null), "error setting rlimits");
         }
     }
 

@@ -25,7 +25,7 @@ public enum ProcessState
     Exited,
 }
 
-/// <summary>A container's init or another process in it. Lives on the loop's thread, but for its setup. Owns its descriptors.</summary>
+/// <summary>A container's init or another process in it. Lives on the loop's thread, except for its setup. Owns its descriptors.</summary>
 public sealed class ContainerProcess : IDisposable
 {
     /// <summary>Creates the record.</summary>

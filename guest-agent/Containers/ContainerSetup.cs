@@ -111,7 +111,7 @@ public sealed unsafe class ContainerSetup
             }
 
             // By the thread's own id: the namespace for its children is the thread's, not the process's.
-            nint tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
+            int tid = Libc.gettid();
             SmallFile.Write(_context.Proc, string.Create(CultureInfo.InvariantCulture, $"{tid}/timens_offsets"), text.ToString());
         }
     }
@@ -247,10 +247,10 @@ public sealed unsafe class ContainerSetup
 
         Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
         Libc.__user_cap_data_struct* caps = stackalloc Libc.__user_cap_data_struct[2];
-        Check.Result(Libc.syscall((nint)Libc.SYS_capget, (nint)(&header), (nint)caps, 0, 0, 0, 0), "capget");
-        _ = Libc.syscall((nint)Libc.SYS_setfsgid, (nint)gid, 0, 0, 0, 0, 0);
-        _ = Libc.syscall((nint)Libc.SYS_setfsuid, (nint)uid, 0, 0, 0, 0, 0);
-        Check.Result(Libc.syscall((nint)Libc.SYS_capset, (nint)(&header), (nint)caps, 0, 0, 0, 0), "capset");
+        Check.Result(Libc.capget(&header, caps), "capget");
+        _ = Libc.setfsgid(gid);
+        _ = Libc.setfsuid(uid);
+        Check.Result(Libc.capset(&header, caps), "capset");
     }
 
     private void WriteOomScore(ClonedChild child)

@@ -5,7 +5,7 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Agent.Containers;
 
 /// <summary>
-/// The agent's children by process id. A child is entered before its end is told, whatever thread cloned it, and though the
+/// The agent's children by process id. A child is entered before its end is reported, whatever thread cloned it, and though the
 /// id of one that clones itself (<see cref="ClonedChild.Forks"/>) is known only when it may have ended already.
 /// </summary>
 public sealed unsafe class ProcessTable

@@ -86,7 +86,7 @@ internal sealed unsafe class NameRedirect : IDisposable
                 ((ulong*)attr)[1] = (ulong)instructions;
                 ((ulong*)attr)[2] = (ulong)license;
                 ((uint*)attr)[17] = (uint)type; // expected_attach_type
-                loaded = Libc.syscall((nint)Libc.SYS_bpf, Libc.BPF_PROG_LOAD, (nint)attr, loadSize, 0, 0, 0);
+                loaded = Libc.bpf(Libc.BPF_PROG_LOAD, attr, loadSize);
             }
         }
 
@@ -120,6 +120,6 @@ internal sealed unsafe class NameRedirect : IDisposable
     {
         uint* attr = stackalloc uint[4];
         (attr[0], attr[1], attr[2], attr[3]) = ((uint)_cgroup.Value, (uint)program.Value, (uint)type, (uint)flags);
-        return Libc.syscall((nint)Libc.SYS_bpf, command, (nint)attr, size, 0, 0, 0) >= 0;
+        return Libc.bpf(command, attr, (uint)size) >= 0;
     }
 }

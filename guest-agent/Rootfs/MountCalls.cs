@@ -25,7 +25,7 @@ public static unsafe class MountCalls
         ArgumentNullException.ThrowIfNull(source);
         byte empty = 0;
         uint flags = Libc.OPEN_TREE_CLONE | Libc.OPEN_TREE_CLOEXEC | Libc.AT_EMPTY_PATH | (recursive ? Libc.AT_RECURSIVE : 0u);
-        return SafeFd.From((int)Libc.syscall((nint)Libc.SYS_open_tree, source.Value, (nint)(&empty), (nint)flags, 0, 0, 0), "open_tree");
+        return SafeFd.From(Libc.open_tree(source.Value, &empty, flags), "open_tree");
     }
 
     /// <summary>Attaches a detached mount at <paramref name="target"/>.</summary>
@@ -47,9 +47,7 @@ public static unsafe class MountCalls
         Libc.mount_attr attr = new() { attr_set = set, attr_clr = clear };
         uint flags = Libc.AT_EMPTY_PATH | (recursive ? Libc.AT_RECURSIVE : 0u);
         Check.Result(
-            Libc.syscall(
-                (nint)Libc.SYS_mount_setattr, mount.Value, (nint)(&empty), (nint)flags, (nint)(&attr), sizeof(Libc.mount_attr), 0),
-            "mount_setattr");
+            Libc.mount_setattr(mount.Value, &empty, flags, &attr, (nuint)sizeof(Libc.mount_attr)), "mount_setattr");
     }
 
     /// <summary>Makes what is at <paramref name="path"/> read-only by a mount of itself.</summary>
@@ -84,8 +82,7 @@ public static unsafe class MountCalls
         }
 
         Configure(context, Libc.FSCONFIG_CMD_CREATE, null, null);
-        nint fd = Libc.syscall((nint)Libc.SYS_fsmount, context.Value, Libc.FSMOUNT_CLOEXEC, (nint)Attributes(flags), 0, 0, 0);
-        return SafeFd.From((int)fd, "fsmount");
+        return SafeFd.From(Libc.fsmount(context.Value, Libc.FSMOUNT_CLOEXEC, (uint)Attributes(flags)), "fsmount");
     }
 
     /// <summary>The path by which a descriptor of this process is named to calls that take paths.</summary>
@@ -113,8 +110,7 @@ public static unsafe class MountCalls
         {
             fixed (byte* pv = v)
             {
-                Check.Result(
-                    Libc.syscall((nint)Libc.SYS_fsconfig, context.Value, command, (nint)pk, (nint)pv, 0, 0), "fsconfig", key);
+                Check.Result(Libc.fsconfig(context.Value, (uint)command, pk, pv, 0), "fsconfig", key);
             }
         }
     }

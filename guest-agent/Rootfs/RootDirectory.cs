@@ -176,13 +176,7 @@ public sealed unsafe class RootDirectory : IDisposable
 
         fixed (byte* p = bytes)
         {
-            nint fd;
-            do
-            {
-                fd = Libc.syscall((nint)Libc.SYS_openat2, Fd.Value, (nint)p, (nint)(&how), sizeof(Libc.open_how), 0, 0);
-            }
-            while (fd < 0 && Check.LastErrno is (Errno.EINTR or Errno.EAGAIN));
-            return (int)fd;
+            return Resolved.Open(Fd.Value, p, how);
         }
     }
 }

@@ -98,11 +98,11 @@ public sealed unsafe partial class RootfsBuilder : IDisposable
     /// <exception cref="SetupException">The kernel refused.</exception>
     public void Pivot() => Step("pivot_root", () =>
     {
-        Check.Result((int)Libc.syscall((nint)Libc.SYS_fchdir, Root.Fd.Value, 0, 0, 0, 0, 0), "fchdir");
+        Check.Result(Libc.fchdir(Root.Fd.Value), "fchdir");
         fixed (byte* dot = "."u8)
         {
             // pivot_root(2) stacks the old root on the new one when both are ".", from where it is detached.
-            Check.Result(Libc.syscall((nint)Libc.SYS_pivot_root, (nint)dot, (nint)dot, 0, 0, 0, 0), "pivot_root");
+            Check.Result(Libc.pivot_root(dot, dot), "pivot_root");
         }
 
         if (_fileSystems.HasGrowing)

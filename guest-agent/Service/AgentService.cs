@@ -1,6 +1,5 @@
 using MicroVm.Agent.Cgroups;
 using MicroVm.Agent.Containers;
-using MicroVm.Agent.Rootfs;
 using MicroVm.Agent.Stdio;
 using MicroVm.Linux;
 using MicroVm.Protocol.Agent;
@@ -8,118 +7,119 @@ using MicroVm.Ttrpc;
 
 namespace MicroVm.Agent.Service;
 
-/// <summary>The agent's service. Everything happens on the loop's thread but for setting up and tearing down containers.</summary>
-public sealed partial class AgentService : AgentServiceBase
+/// <summary>
+/// The agent's service: hands each call to the type of its group. Everything happens on the loop's thread except for what waits
+/// (<see cref="Background"/>).
+/// </summary>
+public sealed class AgentService : AgentServiceBase
 {
-    private readonly Dictionary<string, Container> _containers = [];
-    private readonly EventLoop _loop;
-    private readonly SetupContext _context;
-    private readonly CgroupTree _cgroups;
-    private readonly StreamTable _streams;
-    private readonly OomWatch _oom;
-    private readonly GuestSockets _sockets;
-    private readonly ReadinessSockets _readiness;
-    private readonly Action _powerOff;
-    private Task _mountChanges = Task.CompletedTask;
+    private readonly AgentState _state;
+    private readonly OomEvents _oom;
+    private readonly ContainerCreation _creation;
+    private readonly ContainerStart _start;
+    private readonly ContainerRemoval _removal;
+    private readonly ContainerResources _resources;
+    private readonly ProcessEnds _ends;
+    private readonly ProcessExec _exec;
+    private readonly ProcessControl _processes;
+    private readonly MountChanges _mounts;
+    private readonly GuestNetwork _network;
+    private readonly GuestControl _guest;
 
     /// <summary>Creates the service.</summary>
     /// <param name="loop">The agent's loop.</param>
     /// <param name="context">What setting up containers needs.</param>
     /// <param name="cgroups">The cgroup hierarchy.</param>
     /// <param name="streams">The host's stdio connections.</param>
-    /// <param name="oom">Tells of OOM kills.</param>
+    /// <param name="oom">Reports OOM kills.</param>
     /// <param name="powerOff">Ends the machine; called by Shutdown when containers are dead.</param>
     public AgentService(EventLoop loop, SetupContext context, CgroupTree cgroups, StreamTable streams, OomWatch oom, Action powerOff)
     {
-        _loop = loop;
-        _context = context;
-        _cgroups = cgroups;
-        _streams = streams;
-        _powerOff = powerOff;
-        _oom = oom;
-        _sockets = new GuestSockets(loop, context.FileSystems);
-        _readiness = new ReadinessSockets(loop, context.FileSystems);
+        _state = new AgentState(loop, context, cgroups, streams);
+        _oom = new OomEvents(_state.Containers, oom);
+        _start = new ContainerStart(_state);
+        _ends = new ProcessEnds(_state, _start, _oom);
+        _creation = new ContainerCreation(_state, _ends, _oom);
+        _removal = new ContainerRemoval(_state, _oom);
+        _resources = new ContainerResources(_state);
+        _exec = new ProcessExec(_state, _ends);
+        _processes = new ProcessControl(_state);
+        _mounts = new MountChanges(_state);
+        _network = new GuestNetwork(_state);
+        _guest = new GuestControl(_state, powerOff);
     }
 
     /// <summary>Records the end of a child; ids that are none of the agent's children are ignored.</summary>
-    public void OnChildExited(int pid, int status)
-    {
-        if (_context.Processes.EndHelper(pid, status))
-        {
-            return;
-        }
+    /// <param name="pid">The child.</param>
+    /// <param name="status">As waitpid(2) reports it.</param>
+    public void OnChildExited(int pid, int status) => _ends.OnChildExited(pid, status);
 
-        ContainerProcess? process = _context.Processes.Remove(pid);
-        if (process is null || process.State == ProcessState.Creating)
-        {
-            // Setup fails by itself when its child dies.
-            if (process is not null)
-            {
-                process.EarlyStatus = status;
-            }
+    /// <inheritdoc/>
+    protected override void GetGuestDetails(GetGuestDetailsRequest request, TtrpcCall call) => _guest.ReadDetails(call);
 
-            return;
-        }
+    /// <inheritdoc/>
+    protected override void CreateContainer(CreateContainerRequest request, TtrpcCall call) => _creation.Create(request, call);
 
-        OnExited(process, status);
-    }
+    /// <inheritdoc/>
+    protected override void StartContainer(ContainerId request, TtrpcCall call) => _start.Start(request, call);
 
-    private void OnExited(ContainerProcess process, int status)
-    {
-        Container container = process.Container;
-        bool oomKilled = false;
-        if (container.Cgroup is not null)
-        {
-            NoteOomKills(container);
-            oomKilled = container.OomKills > 0 && ((status & 0x7f) == Linux.Native.Libc.SIGKILL || process.ExecId.Length == 0);
-        }
+    /// <inheritdoc/>
+    protected override void ExecProcess(ExecProcessRequest request, TtrpcCall call) => _exec.Exec(request, call);
 
-        AbortStart(process);
-        process.SetExited(status, oomKilled);
-        if (process.ExecId.Length > 0)
-        {
-            container.Retire(process);
-        }
+    /// <inheritdoc/>
+    protected override void SignalProcess(SignalProcessRequest request, TtrpcCall call) => _processes.Signal(request, call);
 
-        if (process.ExecId.Length == 0 && container.Cgroup is not null && !container.HasOwn(Namespace.Types.Kind.Pid))
-        {
-            // Without a PID namespace of its own nothing else ends what the init leaves behind.
-            TryDo(container.Cgroup.Kill);
-        }
-    }
+    /// <inheritdoc/>
+    protected override void WaitProcess(ProcessId request, TtrpcCall call) => _processes.Wait(request, call);
 
-    private Container Find(string id)
-    {
-        if (!_containers.TryGetValue(id, out Container? container))
-        {
-            throw new TtrpcException(StatusCode.NotFound, $"container \"{id}\" does not exist");
-        }
+    /// <inheritdoc/>
+    protected override void TtyWinResize(TtyWinResizeRequest request, TtrpcCall call) => _processes.ResizeTerminal(request, call);
 
-        return container;
-    }
+    /// <inheritdoc/>
+    protected override void TtyHangUp(ProcessId request, TtrpcCall call) => _processes.HangUpTerminal(request, call);
 
-    private ContainerProcess FindProcess(string containerId, string execId)
-    {
-        Container container = Find(containerId);
-        ContainerProcess? process = execId.Length == 0 ? container.Init : container.Execs.GetValueOrDefault(execId);
-        return process ?? throw new TtrpcException(StatusCode.NotFound, $"process \"{execId}\" of container \"{containerId}\" does not exist");
-    }
+    /// <inheritdoc/>
+    protected override void ListProcesses(ContainerId request, TtrpcCall call) => _processes.List(request, call);
 
-    private static TtrpcException WrongState(string message) => new(StatusCode.FailedPrecondition, message);
+    /// <inheritdoc/>
+    protected override void StatsContainer(ContainerId request, TtrpcCall call) => _resources.ReadStatistics(request, call);
 
-    private static void TryDo(Action action)
-    {
-        try
-        {
-            action();
-        }
-        catch (LinuxException e)
-        {
-            Boot.Log.Warn(e.Message);
-        }
-    }
+    /// <inheritdoc/>
+    protected override void UpdateContainer(UpdateContainerRequest request, TtrpcCall call) => _resources.Update(request, call);
 
-    // Setup threads join a container's namespaces, so each is used once. They run managed code only, on a small stack.
-    private static void RunThread(string name, Action body) =>
-        new Thread(() => body(), 256 << 10) { IsBackground = true, Name = name }.Start();
+    /// <inheritdoc/>
+    protected override void PauseContainer(ContainerId request, TtrpcCall call) => _resources.SetFrozen(request, call, frozen: true);
+
+    /// <inheritdoc/>
+    protected override void ResumeContainer(ContainerId request, TtrpcCall call) => _resources.SetFrozen(request, call, frozen: false);
+
+    /// <inheritdoc/>
+    protected override void RemoveContainer(RemoveContainerRequest request, TtrpcCall call) => _removal.Remove(request, call);
+
+    /// <inheritdoc/>
+    protected override void AwaitReadiness(ReadinessRequest request, TtrpcCall call) => _state.Readiness.Await(request.Port, call);
+
+    /// <inheritdoc/>
+    protected override void GetOomEvent(GetOomEventRequest request, TtrpcCall call) => _oom.Await(request, call);
+
+    /// <inheritdoc/>
+    protected override void SetGuestDateTime(SetGuestDateTimeRequest request, TtrpcCall call) => GuestControl.SetDateTime(request, call);
+
+    /// <inheritdoc/>
+    protected override void ReseedRandomDev(ReseedRandomDevRequest request, TtrpcCall call) => GuestControl.Reseed(request, call);
+
+    /// <inheritdoc/>
+    protected override void OnlineCpuMem(Empty request, TtrpcCall call) => GuestControl.OnlineCpuMem(call);
+
+    /// <inheritdoc/>
+    protected override void ConfigureNetwork(NetworkPlan request, TtrpcCall call) => GuestNetwork.Configure(request, call);
+
+    /// <inheritdoc/>
+    protected override void RelayNames(NameRelayRequest request, TtrpcCall call) => _network.RelayNames(request, call);
+
+    /// <inheritdoc/>
+    protected override void ChangeMounts(ChangeMountsRequest request, TtrpcCall call) => _mounts.Apply(request, call);
+
+    /// <inheritdoc/>
+    protected override void Shutdown(Empty request, TtrpcCall call) => _guest.Shutdown();
 }

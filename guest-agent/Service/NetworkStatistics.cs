@@ -6,7 +6,7 @@ namespace MicroVm.Agent.Service;
 /// <summary>Reads /proc/PID/net/dev (proc(5)).</summary>
 public static class NetworkStatistics
 {
-    /// <summary>The interfaces but for the loopback one; lines that are not understood are left out.</summary>
+    /// <summary>The interfaces except for the loopback one; lines that are not understood are left out.</summary>
     public static IEnumerable<NetworkInterfaceStats> Parse(string text)
     {
         ArgumentNullException.ThrowIfNull(text);

@@ -7,7 +7,7 @@ namespace MicroVm.Agent.Stdio;
 
 /// <summary>
 /// A process's standard streams: the child's ends until it has them, the agent's ends, and the relays to the host's
-/// connections. Owns all of them. Used on the loop's thread but for <see cref="OpenTerminal"/> and <see cref="CloseChildEnds"/>,
+/// connections. Owns all of them. Used on the loop's thread except for <see cref="OpenTerminal"/> and <see cref="CloseChildEnds"/>,
 /// which the setup thread calls while the loop leaves the object alone.
 /// </summary>
 public sealed unsafe class ProcessStdio : IDisposable

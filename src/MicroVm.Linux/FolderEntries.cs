@@ -14,7 +14,7 @@ public static unsafe class FolderEntries
     // struct linux_dirent64: ino, off (u64 each), reclen (u16), type (u8), name.
     private const int LengthOffset = 16, NameOffset = 19;
 
-    /// <summary>Hands over each entry from the folder's position on, but for "." and "..".</summary>
+    /// <summary>Hands over each entry from the folder's position on, except for "." and "..".</summary>
     /// <exception cref="LinuxException">The folder cannot be read.</exception>
     public static void Read(SafeFd folder, FolderEntryHandler handler, string? target = null)
     {
@@ -26,7 +26,7 @@ public static unsafe class FolderEntries
         try
         {
             nint length;
-            while ((length = Libc.syscall((nint)Libc.SYS_getdents64, folder.Value, (nint)buffer, BufferSize, 0, 0, 0)) > 0)
+            while ((length = Libc.getdents64(folder.Value, buffer, BufferSize)) > 0)
             {
                 for (nint at = 0; at < length; at += *(ushort*)(buffer + at + LengthOffset))
                 {

@@ -20,7 +20,7 @@ public static unsafe class InRoot
         Libc.open_how how = new() { flags = Libc.O_PATH | Libc.O_CLOEXEC, resolve = Libc.RESOLVE_IN_ROOT | Libc.RESOLVE_NO_MAGICLINKS };
         fixed (byte* p = path)
         {
-            int fd = (int)Libc.syscall((nint)Libc.SYS_openat2, directory.Value, (nint)p, (nint)(&how), sizeof(Libc.open_how), 0, 0);
+            int fd = Resolved.Open(directory.Value, p, how);
             return fd < 0 ? null : new SafeFd(fd);
         }
     }

@@ -20,7 +20,7 @@ public sealed unsafe class SpawnedProcess : IDisposable
     internal SpawnedProcess(int pid)
     {
         Pid = pid;
-        Fd = SafeFd.From((int)Libc.syscall((nint)Libc.SYS_pidfd_open, pid, 0, 0, 0, 0, 0), "pidfd_open");
+        Fd = PidFd.Open(pid);
     }
 
     /// <summary>Process id; valid until the child was waited for.</summary>
@@ -30,8 +30,7 @@ public sealed unsafe class SpawnedProcess : IDisposable
     public SafeFd Fd { get; }
 
     /// <summary>Sends a signal; nothing happens when the child has ended.</summary>
-    public void Signal(int signal) =>
-        _ = Libc.syscall((nint)Libc.SYS_pidfd_send_signal, Fd.Value, signal, 0, 0, 0, 0);
+    public void Signal(int signal) => _ = PidFd.Signal(Fd, signal);
 
     /// <summary>How the child ended; null while it runs.</summary>
     public ExitStatus? TryWait() => Wait(Libc.WNOHANG);

@@ -3,7 +3,7 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Linux;
 
 /// <summary>
-/// A terminal in raw mode but for its output, which it goes on to process (\n to \r\n); put back as it was when disposed. Any thread
+/// A terminal in raw mode except for its output, which it goes on to process (\n to \r\n); put back as it was when disposed. Any thread
 /// may call.
 /// </summary>
 public sealed unsafe class Terminal : IDisposable

@@ -22,7 +22,7 @@ public static unsafe class ThreadKick
     private static ExecutableCode? s_handler;
 
     /// <summary>The kernel's id of the calling thread, for <see cref="Signal"/>.</summary>
-    public static int CurrentThreadId => (int)Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
+    public static int CurrentThreadId => Libc.gettid();
 
     /// <summary>Installs the handler; called again, it does nothing.</summary>
     /// <exception cref="LinuxException">The page or the handler is refused (a seccomp filter installed too early).</exception>
@@ -38,8 +38,7 @@ public static unsafe class ThreadKick
     }
 
     /// <summary>Interrupts thread <paramref name="threadId"/> of this process; a thread that has ended is no error.</summary>
-    public static void Signal(int threadId) =>
-        _ = Libc.syscall((nint)Libc.SYS_tgkill, Libc.getpid(), threadId, SignalNumber, 0, 0, 0);
+    public static void Signal(int threadId) => _ = Libc.tgkill(Libc.getpid(), threadId, SignalNumber);
 
     private static void InstallHandler()
     {

@@ -106,8 +106,7 @@ public static unsafe class ChildCode
         int forked = 0;
         Libc.iovec local = new() { iov_base = (byte*)&forked, iov_len = sizeof(int) };
         Libc.iovec remote = new() { iov_base = (byte*)ForkedPidAddress, iov_len = sizeof(int) };
-        Check.Result(
-            Libc.syscall((nint)Libc.SYS_process_vm_readv, pid, (nint)(&local), 1, (nint)(&remote), 1, 0), "process_vm_readv");
+        Check.Result(Libc.process_vm_readv(pid, &local, 1, &remote, 1, 0), "process_vm_readv");
         return forked;
     }
 

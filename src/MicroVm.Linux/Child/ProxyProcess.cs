@@ -4,7 +4,7 @@ namespace MicroVm.Linux.Child;
 
 /// <summary>
 /// Starts a process of a few pages of memory that stands for another one (proxy.S): it tells the signals that it gets on a socket, ends
-/// as it is told there, and by SIGKILL when the socket ends. It has a session of its own, no capabilities, and no way to gain any.
+/// as a message there says, and by SIGKILL when the socket ends. It has a session of its own, no capabilities, and no way to gain any.
 /// </summary>
 public static unsafe class ProxyProcess
 {

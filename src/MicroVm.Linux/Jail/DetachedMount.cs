@@ -23,21 +23,13 @@ public static unsafe class DetachedMount
         byte empty = 0;
         uint flags = Libc.OPEN_TREE_CLONE | Libc.OPEN_TREE_CLOEXEC | Libc.AT_EMPTY_PATH | (recursive ? Libc.AT_RECURSIVE : 0u);
         SafeFd clone = SafeFd.From(
-            (int)Libc.syscall((nint)Libc.SYS_open_tree, file.Value, (nint)(&empty), (nint)flags, 0, 0, 0), "open_tree", name);
+            Libc.open_tree(file.Value, &empty, flags), "open_tree", name);
         Libc.mount_attr attributes = new()
         {
             attr_set = Libc.MOUNT_ATTR_NOSUID | Libc.MOUNT_ATTR_NODEV | (readOnly ? Libc.MOUNT_ATTR_RDONLY : 0),
             propagation = propagation,
         };
-        nint result = Libc.syscall(
-            (nint)Libc.SYS_mount_setattr,
-            clone.Value,
-            (nint)(&empty),
-            Libc.AT_EMPTY_PATH | Libc.AT_RECURSIVE,
-            (nint)(&attributes),
-            sizeof(Libc.mount_attr),
-            0);
-        if (result < 0)
+        if (Libc.mount_setattr(clone.Value, &empty, Libc.AT_EMPTY_PATH | Libc.AT_RECURSIVE, &attributes, (nuint)sizeof(Libc.mount_attr)) < 0)
         {
             Errno errno = Check.LastErrno;
             clone.Dispose();
@@ -57,6 +49,6 @@ public static unsafe class DetachedMount
         ArgumentNullException.ThrowIfNull(place);
         byte empty = 0;
         const uint flags = Libc.MOVE_MOUNT_F_EMPTY_PATH | Libc.MOVE_MOUNT_T_EMPTY_PATH;
-        return Libc.syscall((nint)Libc.SYS_move_mount, mount.Value, (nint)(&empty), place.Value, (nint)(&empty), (nint)flags, 0) == 0;
+        return Libc.move_mount(mount.Value, &empty, place.Value, &empty, flags) == 0;
     }
 }

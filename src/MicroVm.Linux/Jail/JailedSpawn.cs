@@ -158,7 +158,7 @@ public sealed unsafe class JailedSpawn
         int count = _descriptors.Count;
         Add(program, Step.DieWithParent, Libc.SYS_prctl, Libc.PR_SET_PDEATHSIG, Libc.SIGKILL);
 
-        // A parent that ended before that is told by the end of its pipe, whose other end must not be kept here.
+        // The end of its pipe shows a parent that ended before that; the pipe's other end must not be kept here.
         Add(program, Step.DieWithParent, Libc.SYS_close, goWrite);
         program.AddWait(goRead);
         Add(program, Step.Identity, Libc.SYS_setgroups, 0, 0);
@@ -333,7 +333,7 @@ public sealed unsafe class JailedSpawn
         if (value is { } count)
         {
             Libc.rlimit limit = new() { rlim_cur = count, rlim_max = count };
-            if (Libc.syscall((nint)Libc.SYS_prlimit64, process.Pid, resource, (nint)(&limit), 0, 0, 0) < 0 && !(mayFail && Check.LastErrno == Errno.EPERM))
+            if (Libc.prlimit64(process.Pid, resource, &limit, null) < 0 && !(mayFail && Check.LastErrno == Errno.EPERM))
             {
                 Check.Throw($"prlimit({resource})", Name);
             }

@@ -85,7 +85,7 @@ public static unsafe class ProcessCapabilities
                 all = false;
                 if (signalled.Add(thread))
                 {
-                    _ = Libc.syscall((nint)Libc.SYS_tgkill, Libc.getpid(), thread, SignalNumber, 0, 0, 0);
+                    _ = Libc.tgkill(Libc.getpid(), thread, SignalNumber);
                 }
             }
 

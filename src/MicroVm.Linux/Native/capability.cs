@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace MicroVm.Linux.Native;
 
 public static unsafe partial class Libc
@@ -36,5 +38,12 @@ public static unsafe partial class Libc
         public uint permitted;
         public uint inheritable;
     }
+    /// <summary>Declared by no header of glibc, which has the function. Of the thread whose id the header has; 0 is the caller.</summary>
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int capget(__user_cap_header_struct* header, __user_cap_data_struct* data);
+
+    /// <inheritdoc cref="capget"/>
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int capset(__user_cap_header_struct* header, __user_cap_data_struct* data);
 #pragma warning restore CS1591
 }

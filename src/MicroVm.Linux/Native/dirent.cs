@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace MicroVm.Linux.Native;
 
 public static unsafe partial class Libc
@@ -12,5 +14,7 @@ public static unsafe partial class Libc
     public const byte DT_LNK = 10;
     public const byte DT_SOCK = 12;
     public const byte DT_WHT = 14;
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint getdents64(int fd, void* buffer, nuint length);
 #pragma warning restore CS1591
 }

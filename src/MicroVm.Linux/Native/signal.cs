@@ -26,7 +26,9 @@ public static unsafe partial class Libc
     public const int SIGTSTP = 20;
     public const int SIGTTIN = 21;
     public const int SIGTTOU = 22;
+    public const int SIGURG = 23;
     public const int SIGWINCH = 28;
+    public const int SIGSYS = 31;
 
     public const int SA_NOCLDSTOP = 1;
     public const int SA_NOCLDWAIT = 2;
@@ -58,5 +60,7 @@ public static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int kill(int pid, int sig);
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int tgkill(int tgid, int tid, int sig);
 #pragma warning restore CS1591
 }

@@ -57,5 +57,23 @@ public static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int umount2(string target, int flags);
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int open_tree(int dirfd, byte* path, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int move_mount(int from_dirfd, byte* from_path, int to_dirfd, byte* to_path, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int mount_setattr(int dirfd, byte* path, uint flags, mount_attr* attr, nuint size);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int fsmount(int fd, uint flags, uint attr_flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int fsconfig(int fd, uint cmd, byte* key, void* value, int aux);
+
+    /// <summary>Declared by no header of glibc, which has the function (pivot_root(2)).</summary>
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int pivot_root(byte* new_root, byte* put_old);
 #pragma warning restore CS1591
 }

@@ -23,5 +23,7 @@ public static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int setrlimit(int resource, rlimit* rlim);
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int prlimit64(int pid, int resource, rlimit* new_limit, rlimit* old_limit);
 #pragma warning restore CS1591
 }

@@ -25,5 +25,7 @@ public static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint pwritev(int fd, iovec* iov, int iovcnt, long offset);
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint process_vm_readv(int pid, iovec* local_iov, nuint liovcnt, iovec* remote_iov, nuint riovcnt, nuint flags);
 #pragma warning restore CS1591
 }

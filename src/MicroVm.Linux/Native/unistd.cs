@@ -175,5 +175,16 @@ public static unsafe partial class Libc
 
     [LibraryImport("libc")]
     public static partial void _exit(int status);
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int gettid();
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int close_range(uint first, uint last, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int chdir(byte* path);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int chroot(byte* path);
 #pragma warning restore CS1591
 }

@@ -41,7 +41,7 @@ public sealed class NetworkNamespace : IDisposable
     public static NetworkNamespace Create() => OwnThread.Run(() =>
     {
         Check.Result(Libc.unshare(Libc.CLONE_NEWNET), "unshare(CLONE_NEWNET)");
-        nint tid = Libc.syscall((nint)Libc.SYS_gettid, 0, 0, 0, 0, 0, 0);
+        int tid = Libc.gettid();
         string path = string.Create(CultureInfo.InvariantCulture, $"/proc/self/task/{tid}/ns/net");
         SafeFd file = OpenFile(path);
         try

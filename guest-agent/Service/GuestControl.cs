@@ -8,24 +8,23 @@ using MicroVm.Ttrpc;
 
 namespace MicroVm.Agent.Service;
 
-public sealed unsafe partial class AgentService
+/// <summary>The guest as a machine: what it has, clock, entropy, hot-plugged processors and memory, power.</summary>
+internal sealed class GuestControl(AgentState agent, Action powerOff)
 {
     private const int ShutdownMilliseconds = 5000;
 
-    /// <inheritdoc/>
-    protected override void GetGuestDetails(GetGuestDetailsRequest request, TtrpcCall call)
+    internal void ReadDetails(TtrpcCall call)
     {
-        ArgumentNullException.ThrowIfNull(call);
         GuestDetails details = new()
         {
             AgentVersion = typeof(AgentService).Assembly.GetName().Version?.ToString(3) ?? "",
-            KernelRelease = (SmallFile.TryRead(_context.Proc, "sys/kernel/osrelease") ?? "").Trim(),
-            MemoryBytes = MemoryTotal(SmallFile.TryRead(_context.Proc, "meminfo") ?? ""),
+            KernelRelease = (SmallFile.TryRead(agent.Setup.Proc, "sys/kernel/osrelease") ?? "").Trim(),
+            MemoryBytes = MemoryTotal(SmallFile.TryRead(agent.Setup.Proc, "meminfo") ?? ""),
             Cpus = (uint)Environment.ProcessorCount,
-            Seccomp = SmallFile.TryRead(_context.Proc, "sys/kernel/seccomp/actions_avail") is not null,
+            Seccomp = SmallFile.TryRead(agent.Setup.Proc, "sys/kernel/seccomp/actions_avail") is not null,
         };
-        details.CgroupControllers.AddRange(_cgroups.Controllers());
-        foreach (string line in (SmallFile.TryRead(_context.Proc, "filesystems") ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries))
+        details.CgroupControllers.AddRange(agent.Cgroups.Controllers());
+        foreach (string line in (SmallFile.TryRead(agent.Setup.Proc, "filesystems") ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries))
         {
             details.Filesystems.Add(line[(line.IndexOf('\t', StringComparison.Ordinal) + 1)..]);
         }
@@ -33,21 +32,15 @@ public sealed unsafe partial class AgentService
         call.Complete(details);
     }
 
-    /// <inheritdoc/>
-    protected override void SetGuestDateTime(SetGuestDateTimeRequest request, TtrpcCall call)
+    internal static unsafe void SetDateTime(SetGuestDateTimeRequest request, TtrpcCall call)
     {
-        ArgumentNullException.ThrowIfNull(request);
-        ArgumentNullException.ThrowIfNull(call);
         Libc.timespec time = new() { tv_sec = request.Seconds, tv_nsec = request.Nanoseconds };
         Check.Result(Libc.clock_settime(Libc.CLOCK_REALTIME, &time), "clock_settime");
         call.Complete(new Empty());
     }
 
-    /// <inheritdoc/>
-    protected override void ReseedRandomDev(ReseedRandomDevRequest request, TtrpcCall call)
+    internal static unsafe void Reseed(ReseedRandomDevRequest request, TtrpcCall call)
     {
-        ArgumentNullException.ThrowIfNull(request);
-        ArgumentNullException.ThrowIfNull(call);
         const int longest = 4096;
         int length = Math.Min(request.Data.Length, longest);
         if (length == 0)
@@ -67,10 +60,8 @@ public sealed unsafe partial class AgentService
         call.Complete(new Empty());
     }
 
-    /// <inheritdoc/>
-    protected override void OnlineCpuMem(Empty request, TtrpcCall call)
+    internal static void OnlineCpuMem(TtrpcCall call)
     {
-        ArgumentNullException.ThrowIfNull(call);
         const string system = "/sys/devices/system";
         Boot.GuestMounts.NeedSysfs();
         foreach (string directory in (ReadOnlySpan<string>)[system + "/cpu", system + "/memory"])
@@ -92,26 +83,25 @@ public sealed unsafe partial class AgentService
         call.Complete(new Empty());
     }
 
-    /// <inheritdoc/>
-    protected override void Shutdown(Empty request, TtrpcCall call)
+    internal void Shutdown()
     {
-        SafeFd[] alive = [.. _containers.Values.Where(c => c.IsAlive).Select(c => c.Init!.Child!.PidFd!.Duplicate())];
-        foreach (Container container in _containers.Values)
+        SafeFd[] alive = [.. agent.Containers.All.Where(c => c.IsAlive).Select(c => c.Init!.Child!.PidFd!.Duplicate())];
+        foreach (Container container in agent.Containers.All)
         {
-            Kill(container);
+            ContainerRemoval.Kill(container);
         }
 
         // What they wrote must be on the host before the machine is gone; a process stuck in the kernel does not hold it up.
         long deadline = Environment.TickCount64 + ShutdownMilliseconds;
         foreach (SafeFd fd in alive)
         {
-            WaitForEnd(fd, deadline);
+            PidFd.WaitForEnd(fd, deadline);
             fd.Dispose();
         }
 
         Libc.sync();
-        _context.FileSystems.Unmount();
-        _powerOff();
+        agent.Setup.FileSystems.Unmount();
+        powerOff();
     }
 
     private static ulong MemoryTotal(string meminfo)

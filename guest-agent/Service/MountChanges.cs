@@ -6,44 +6,44 @@ using MicroVm.Ttrpc;
 
 namespace MicroVm.Agent.Service;
 
-public sealed partial class AgentService
+/// <summary>Mounts and unmounts in exports that propagate from the host, in the order of the calls.</summary>
+internal sealed class MountChanges(AgentState agent)
 {
-    /// <inheritdoc/>
-    protected override void ChangeMounts(ChangeMountsRequest request, TtrpcCall call)
+    private Task _last = Task.CompletedTask;
+
+    internal void Apply(ChangeMountsRequest request, TtrpcCall call)
     {
-        ArgumentNullException.ThrowIfNull(request);
-        ArgumentNullException.ThrowIfNull(call);
         foreach (MountChange change in request.Changes.Where(c => c.Socket is not null))
         {
-            if (Attempt(() => _sockets.Need(change.Socket)) is { } failure)
+            if (Background.Attempt(() => agent.Sockets.Need(change.Socket)) is { } failure)
             {
                 Boot.Log.Warn(failure.Message);
             }
         }
 
         // File systems answer in their time: the loop goes on meanwhile. Changes of later calls come after these.
-        Task previous = _mountChanges;
+        Task previous = _last;
         TaskCompletionSource done = new();
-        _mountChanges = done.Task;
-        RunThread("mounts", () =>
+        _last = done.Task;
+        Background.Run("mounts", () =>
         {
             previous.Wait();
             foreach (MountChange change in request.Changes)
             {
-                if (Attempt(() => Change(change)) is { } failure)
+                if (Background.Attempt(() => Change(change)) is { } failure)
                 {
-                    _loop.Post(() => Boot.Log.Warn($"mount below export {change.Export} at {change.Path}: {failure.Message}"));
+                    agent.Loop.Post(() => Boot.Log.Warn($"mount below export {change.Export} at {change.Path}: {failure.Message}"));
                 }
             }
 
             done.SetResult();
-            _loop.Post(() => call.Complete(new Empty()));
+            agent.Loop.Post(() => call.Complete(new Empty()));
         });
     }
 
     private void Change(MountChange change)
     {
-        using RootDirectory export = RootDirectory.At(_context.FileSystems.GrowingPathOf(change.FsTag, change.Export));
+        using RootDirectory export = RootDirectory.At(agent.Setup.FileSystems.GrowingPathOf(change.FsTag, change.Export));
         using SafeFd target = export.Open(change.Path, Libc.O_PATH | Libc.O_NOFOLLOW);
         if (change.Source.Length == 0 && change.Socket is null)
         {
@@ -51,7 +51,7 @@ public sealed partial class AgentService
             return;
         }
 
-        string source = change.Socket is null ? $"{_context.FileSystems.PathOf(change.FsTag)}/{change.Source}" : _context.FileSystems.SocketPathOf(change.Socket.Port);
+        string source = change.Socket is null ? $"{agent.Setup.FileSystems.PathOf(change.FsTag)}/{change.Source}" : agent.Setup.FileSystems.SocketPathOf(change.Socket.Port);
         using SafeFd file = SafeFd.From(Libc.open(source, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0), "open", source);
         MountCalls.Bind(file, target, recursive: false);
     }

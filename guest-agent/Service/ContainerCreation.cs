@@ -7,20 +7,21 @@ using MicroVm.Ttrpc;
 
 namespace MicroVm.Agent.Service;
 
-public sealed partial class AgentService
+/// <summary>Creates containers: cgroup and child on a thread of their own, after the request was checked on the loop's thread.</summary>
+/// <param name="agent">The agent's state.</param>
+/// <param name="ends">Is given the end of an init that ended before it was created.</param>
+/// <param name="oom">Watches the container's cgroup.</param>
+internal sealed class ContainerCreation(AgentState agent, ProcessEnds ends, OomEvents oom)
 {
-    /// <inheritdoc/>
-    protected override void CreateContainer(CreateContainerRequest request, TtrpcCall call)
+    internal void Create(CreateContainerRequest request, TtrpcCall call)
     {
-        ArgumentNullException.ThrowIfNull(request);
-        ArgumentNullException.ThrowIfNull(call);
         string id = request.ContainerId;
         if (id.Length == 0 || request.Spec?.Process is null || request.Spec.Root is null)
         {
             throw new TtrpcException(StatusCode.InvalidArgument, "a container needs an id, a root and a process");
         }
 
-        if (_containers.ContainsKey(id))
+        if (agent.Containers.Contains(id))
         {
             throw new TtrpcException(StatusCode.AlreadyExists, $"container with given ID already exists: {id}");
         }
@@ -30,7 +31,7 @@ public sealed partial class AgentService
         try
         {
             FindJoins(request.Spec, joins);
-            _context.FileSystems.Need(request.Spec.Root.FsTag, request.Spec.Root.FsPath);
+            agent.Setup.FileSystems.Need(request.Spec.Root.FsTag, request.Spec.Root.FsPath);
             foreach (Mount mount in request.Spec.Mounts)
             {
                 NeedSource(mount);
@@ -44,11 +45,11 @@ public sealed partial class AgentService
 
             foreach (Hook hook in request.Spec.CreateContainerHooks)
             {
-                _context.FileSystems.Need(hook.FsTag, hook.FsPath);
+                agent.Setup.FileSystems.Need(hook.FsTag, hook.FsPath);
             }
 
             container.Init = new ContainerProcess(
-                container, "", request.Spec.Process, new ProcessStdio(_streams, request.Stdio, request.Spec.Process.Terminal));
+                container, "", request.Spec.Process, new ProcessStdio(agent.Streams, request.Stdio, request.Spec.Process.Terminal));
             MakeCgroup(container);
         }
         catch (SetupException e)
@@ -64,13 +65,13 @@ public sealed partial class AgentService
             throw;
         }
 
-        _containers.Add(id, container);
-        ContainerSetup setup = new(_context, container.Init, joins);
-        RunThread("create", () =>
+        agent.Containers.Add(container);
+        ContainerSetup setup = new(agent.Setup, container.Init, joins);
+        Background.Run("create", () =>
         {
-            Exception? failure = Attempt(setup.Run);
+            Exception? failure = Background.Attempt(setup.Run);
             joins.ForEach(j => j.PidFd.Dispose());
-            _loop.Post(() => FinishCreate(container, failure, setup.MissingDevices, call));
+            agent.Loop.Post(() => Finish(container, failure, setup.MissingDevices, call));
         });
     }
 
@@ -79,35 +80,22 @@ public sealed partial class AgentService
         switch (mount.Kind)
         {
             case Mount.Types.Kind.Export when mount.Grows:
-                _context.FileSystems.NeedGrowing(mount.FsTag, mount.Source);
+                agent.Setup.FileSystems.NeedGrowing(mount.FsTag, mount.Source);
                 break;
             case Mount.Types.Kind.Export:
-                _context.FileSystems.Need(mount.FsTag, mount.Source);
+                agent.Setup.FileSystems.Need(mount.FsTag, mount.Source);
                 break;
             case Mount.Types.Kind.Shared:
-                _context.FileSystems.NeedShared(mount.Source, mount.Data);
+                agent.Setup.FileSystems.NeedShared(mount.Source, mount.Data);
                 break;
             case Mount.Types.Kind.Socket when mount.Socket?.Readiness == true:
-                _readiness.Need(mount.Socket);
+                agent.Readiness.Need(mount.Socket);
                 break;
             case Mount.Types.Kind.Socket:
-                _sockets.Need(mount.Socket ?? throw new SetupException($"the mount at \"{mount.Destination}\" names no socket"));
+                agent.Sockets.Need(mount.Socket ?? throw new SetupException($"the mount at \"{mount.Destination}\" names no socket"));
                 break;
             default:
                 break;
-        }
-    }
-
-    private static Exception? Attempt(Action action)
-    {
-        try
-        {
-            action();
-            return null;
-        }
-        catch (Exception e) when (e is not OutOfMemoryException)
-        {
-            return e;
         }
     }
 
@@ -120,10 +108,10 @@ public sealed partial class AgentService
                 continue;
             }
 
-            Container other = Find(ns.JoinContainerId);
+            Container other = agent.Containers.Find(ns.JoinContainerId);
             if (!other.IsAlive)
             {
-                throw WrongState($"container \"{other.Id}\", whose namespace is to be joined, is not running");
+                throw Refusal.WrongState($"container \"{other.Id}\", whose namespace is to be joined, is not running");
             }
 
             int flag = NamespaceFlags.Of(ns.Kind);
@@ -138,35 +126,35 @@ public sealed partial class AgentService
             return;
         }
 
-        container.Cgroup = _cgroups.Create(cgroup.Path, cgroup.Settings);
+        container.Cgroup = agent.Cgroups.Create(cgroup.Path, cgroup.Settings);
         container.Cgroup.AttachDeviceFilter(cgroup.DeviceFilter.Span);
         if (cgroup.HasOwner)
         {
             container.Cgroup.Delegate(cgroup.Owner);
         }
 
-        _oom.Add(container.Cgroup, () => NoteOomKills(container));
+        oom.Watch(container);
     }
 
-    private void FinishCreate(Container container, Exception? failure, IEnumerable<uint> missingDevices, TtrpcCall call)
+    private void Finish(Container container, Exception? failure, IEnumerable<uint> missingDevices, TtrpcCall call)
     {
         ContainerProcess init = container.Init!;
         if (failure is not null)
         {
-            _containers.Remove(container.Id);
+            agent.Containers.Remove(container);
             Discard(container);
             call.Fail(StatusCode.Internal, $"unable to start container process: {failure.Message}");
             return;
         }
 
         init.State = ProcessState.Created;
-        init.Stdio.Start(_loop);
+        init.Stdio.Start(agent.Loop);
         CreateContainerResponse response = new() { Pid = init.Child!.Pid };
         response.MissingDevices.AddRange(missingDevices);
         call.Complete(response);
         if (init.EarlyStatus is { } status)
         {
-            OnExited(init, status);
+            ends.OnExited(init, status);
         }
     }
 
@@ -176,13 +164,13 @@ public sealed partial class AgentService
         string? path = container.Cgroup?.Path;
         if (path is not null)
         {
-            TryDo(container.Cgroup!.Kill);
+            Background.TryOrWarn(container.Cgroup!.Kill);
         }
 
         container.Dispose();
         if (path is not null)
         {
-            RunThread("discard", () => _ = Attempt(() => RemoveCgroup(path)));
+            Background.Run("discard", () => _ = Background.Attempt(() => CgroupRemoval.Remove(path)));
         }
     }
 }

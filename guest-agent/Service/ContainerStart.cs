@@ -7,28 +7,26 @@ using MicroVm.Ttrpc;
 
 namespace MicroVm.Agent.Service;
 
-public sealed partial class AgentService
+/// <summary>Starts created containers: startContainer hooks, then the exec of the init.</summary>
+internal sealed class ContainerStart(AgentState agent)
 {
-    private readonly Dictionary<ContainerProcess, StartWatch> _starting = [];
+    private readonly Dictionary<ContainerProcess, ExecWatch> _starting = [];
     private readonly HashSet<ContainerProcess> _inHooks = [];
 
-    /// <inheritdoc/>
-    protected override void StartContainer(ContainerId request, TtrpcCall call)
+    internal void Start(ContainerId request, TtrpcCall call)
     {
-        ArgumentNullException.ThrowIfNull(request);
-        ArgumentNullException.ThrowIfNull(call);
-        Container container = Find(request.ContainerId_);
+        Container container = agent.Containers.Find(request.ContainerId_);
         ContainerProcess init = container.Init!;
         switch (init.State)
         {
             case ProcessState.Created when !_inHooks.Contains(init):
                 break;
             case ProcessState.Exited:
-                throw WrongState("cannot start a container that has stopped");
+                throw Refusal.WrongState("cannot start a container that has stopped");
             case ProcessState.Creating:
-                throw WrongState("the container is being created");
+                throw Refusal.WrongState("the container is being created");
             default:
-                throw WrongState("cannot start an already running container");
+                throw Refusal.WrongState("cannot start an already running container");
         }
 
         if (container.Spec.StartContainerHooks.Count > 0)
@@ -41,15 +39,24 @@ public sealed partial class AgentService
         }
     }
 
+    /// <summary>Answers the start of an init that has ended, if one waits for its exec.</summary>
+    internal void OnExited(ContainerProcess process)
+    {
+        if (_starting.TryGetValue(process, out ExecWatch? watch))
+        {
+            Finish(process, watch.Call);
+        }
+    }
+
     private void RunStartHooks(Container container, ContainerProcess init, TtrpcCall call)
     {
         _inHooks.Add(init);
         SafeFd pidfd = init.Child!.PidFd!.Duplicate();
-        RunThread("hooks", () =>
+        Background.Run("hooks", () =>
         {
-            Exception? failure = Attempt(new HookRunner(_context, container, pidfd).RunStartContainer);
+            Exception? failure = Background.Attempt(new HookRunner(agent.Setup, container, pidfd).RunStartContainer);
             pidfd.Dispose();
-            _loop.Post(() =>
+            agent.Loop.Post(() =>
             {
                 _inHooks.Remove(init);
                 if (init.State == ProcessState.Exited)
@@ -59,7 +66,7 @@ public sealed partial class AgentService
                 }
                 else if (failure is not null)
                 {
-                    Kill(container);
+                    ContainerRemoval.Kill(container);
                     call.Fail(StatusCode.Internal, $"unable to start container process: {failure.Message}");
                 }
                 else
@@ -73,17 +80,17 @@ public sealed partial class AgentService
     private void LetExec(ContainerProcess init, TtrpcCall call)
     {
         init.State = ProcessState.Starting;
-        StartWatch watch = new(this, init, call);
+        ExecWatch watch = new(this, init, call);
         _starting.Add(init, watch);
-        _loop.Add(init.Child!.Report, Libc.EPOLLIN, watch);
+        agent.Loop.Add(init.Child!.Report, Libc.EPOLLIN, watch);
         init.Child.Go();
     }
 
-    private void FinishStart(ContainerProcess init, TtrpcCall call)
+    private void Finish(ContainerProcess init, TtrpcCall call)
     {
         // The pipe ends when exec closes the child's end, and when the child is killed: which is an exit like any other.
         ChildReport? failure = init.Child!.TakeReport();
-        _loop.Remove(init.Child.Report);
+        agent.Loop.Remove(init.Child.Report);
         _starting.Remove(init);
         init.State = ProcessState.Running;
         if (failure is null)
@@ -98,18 +105,10 @@ public sealed partial class AgentService
         }
     }
 
-    private void AbortStart(ContainerProcess process)
-    {
-        if (_starting.TryGetValue(process, out StartWatch? watch))
-        {
-            FinishStart(process, watch.Call);
-        }
-    }
-
-    private sealed class StartWatch(AgentService service, ContainerProcess init, TtrpcCall call) : IEventHandler
+    private sealed class ExecWatch(ContainerStart start, ContainerProcess init, TtrpcCall call) : IEventHandler
     {
         internal TtrpcCall Call => call;
 
-        public void OnReady(SafeFd fd, uint events) => service.FinishStart(init, call);
+        public void OnReady(SafeFd fd, uint events) => start.Finish(init, call);
     }
 }
