@@ -4,7 +4,7 @@ using MicroVm.Json;
 namespace MicroVm.VmmControl;
 
 /// <summary>
-/// Everything that <c>microvm-vmm</c> is told at its start: one JSON object, read from <c>--config FILE</c> or
+/// The configuration of <c>microvm-vmm</c>: one JSON object, read from <c>--config FILE</c> or
 /// <c>--config-fd N</c>. Files are given by descriptor (inherited) or, for use by hand, by path.
 /// </summary>
 /// <remarks>

@@ -55,7 +55,7 @@ public static class CgroupSettings
         double log = Math.Log2(Math.Clamp(shares, MinShares, MaxShares));
         double exponent = (((log * log) + (125 * log)) / 612.0) - (7.0 / 34.0);
 
-        // The ends are exact but for rounding errors of the logarithm.
+        // The ends are exact except for rounding errors of the logarithm.
         return Math.Clamp((ulong)Math.Ceiling(Math.Round(Math.Pow(10, exponent), 9)), 1, 10_000);
     }
 

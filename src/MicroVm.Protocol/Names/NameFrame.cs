@@ -4,7 +4,7 @@ namespace MicroVm.Protocol.Names;
 
 /// <summary>
 /// Head of a name service message between guest and host, little-endian: id (4 bytes), index of the address that was asked (1),
-/// transport (1), length of the message that follows (2). An answer has its query's head but for the length.
+/// transport (1), length of the message that follows (2). An answer has its query's head except for the length.
 /// </summary>
 /// <param name="Id">Chosen by the guest.</param>
 /// <param name="Address">Index in the request that started the relay.</param>

@@ -181,7 +181,7 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
         return folder is not null && File.Exists(Path.Combine(folder, file)) ? Read(folder, file) : null;
     }
 
-    /// <summary>Removes the folders, once nothing runs there. What cannot be removed is told, and stays.</summary>
+    /// <summary>Removes the folders, once nothing runs there. A folder that cannot be removed stays, and is returned.</summary>
     /// <returns>The folders that stay.</returns>
     internal IReadOnlyList<string> Remove() => [.. Folders.Values.Where(f => !TryRemove(f))];
 

@@ -56,7 +56,7 @@ public static unsafe class OutOfMemoryVictim
         }
     }
 
-    /// <summary>The victim: takes as much memory as it is told, if it is let.</summary>
+    /// <summary>The victim: takes as much memory as its argument says, as far as it may.</summary>
     /// <param name="arguments">The bytes.</param>
     public static int Run(IReadOnlyList<string> arguments)
     {

@@ -12,7 +12,7 @@ namespace MicroVm.Sandbox.Network;
 /// <param name="Taps">The tap's descriptors, owned.</param>
 internal sealed record ConnectedLink(HostLink Link, SafeFd[] Taps) : IDisposable
 {
-    /// <summary>What the VMM is told; the descriptors are named by who hands them over.</summary>
+    /// <summary>The configuration for the VMM; whoever hands descriptors over numbers them.</summary>
     internal NetAttachment Attachment(IEnumerable<int> fds, NetworkLimits limits) => new()
     {
         Mac = Link.MacText,

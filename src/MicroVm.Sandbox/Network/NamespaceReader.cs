@@ -17,10 +17,10 @@ namespace MicroVm.Sandbox.Network;
 /// <param name="Kind">"veth", "macvlan"...; empty for hardware.</param>
 internal sealed record HostLink(int Index, string Name, byte[] Mac, uint Mtu, uint Flags, string Kind)
 {
-    /// <summary>The MTU that a device is told: 68 to 65535, or 0 where it is none of those.</summary>
+    /// <summary>The MTU that a device announces: 68 to 65535, or 0 where it is none of those.</summary>
     internal int DeviceMtu => Mtu is >= 68 and <= ushort.MaxValue ? (int)Mtu : 0;
 
-    /// <summary>The address as a device is told.</summary>
+    /// <summary>The MAC address that a device announces.</summary>
     internal string MacText => string.Join(':', Mac.Select(b => b.ToString("x2", System.Globalization.CultureInfo.InvariantCulture)));
 
     /// <summary>Whether its frames are Ethernet's.</summary>
@@ -135,7 +135,7 @@ internal static class NamespaceReader
         return plan;
     }
 
-    /// <summary>The addresses of the interfaces that stand for the container: "10.88.0.2/16", but for link-local ones.</summary>
+    /// <summary>The addresses of the interfaces that stand for the container: "10.88.0.2/16", except for link-local ones.</summary>
     internal static List<string> ReadAddresses(NetlinkSocket socket)
     {
         Dictionary<int, NetworkInterface> byIndex = ReadLinks(socket).ToDictionary(l => l.Index, _ => new NetworkInterface());
@@ -273,7 +273,7 @@ internal static class NamespaceReader
             return true;
         }
 
-        // Unreachable, blackhole, prohibit need no interface; what goes to one that the guest has not is left out.
+        // Unreachable, blackhole and prohibit routes need no interface; routes via interfaces that the guest lacks are skipped.
         return body.rtm_type != Libc.RTN_UNICAST && body.rtm_type != Libc.RTN_LOCAL;
     }
 

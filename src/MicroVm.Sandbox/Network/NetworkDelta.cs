@@ -18,7 +18,7 @@ internal static class NetworkDelta
     /// <param name="elapsedSeconds">Seconds since the first of <paramref name="before"/>, by which lifetimes became shorter.</param>
     internal static NetworkPlan? Between(IReadOnlyList<NetworkView> before, NetworkView wanted, long elapsedSeconds)
     {
-        // After a failure nobody knows what the guest has: everything is told again.
+        // After a failure the guest's state is unknown: everything is sent again.
         NetworkView known = before is [var only] ? only : NetworkView.Empty;
         NetworkPlan plan = new(), removed = new();
         HashSet<(string Name, int Family)> whole = [];

@@ -6,7 +6,7 @@ namespace MicroVm.Sandbox.Network;
 
 /// <summary>
 /// Has a container's network followed while it runs: a thread that waits for the kernel's messages, lets a burst of them pass,
-/// and then has the namespace read anew. Whatever goes wrong is told and tried again later; it never ends the container.
+/// and then has the namespace read anew. Failures are logged and retried later; they never end the container.
 /// </summary>
 internal sealed unsafe class NetworkWatch : IDisposable
 {
@@ -57,7 +57,7 @@ internal sealed unsafe class NetworkWatch : IDisposable
             {
                 if (_monitor is null)
                 {
-                    // Unheard of meanwhile: look, too.
+                    // Changes may have been missed; read again.
                     _monitor = _open();
                 }
                 else if (!WaitForBurst(retry))

@@ -26,7 +26,7 @@ internal sealed class VmNetwork : IDisposable
     // Each is a thread of the VMM, and in the guest a set of buffers.
     private const int MaxQueuePairs = 4;
 
-    // What a view that the guest did not take leaves in doubt is remembered no longer than for as many more.
+    // After this many failed updates the oldest unconfirmed view is dropped.
     private const int MaxDoubts = 16;
     private static readonly TimeSpan ResolverTimeout = TimeSpan.FromSeconds(60);
     private readonly ContainerNetwork _network;
@@ -108,7 +108,7 @@ internal sealed class VmNetwork : IDisposable
         }
     }
 
-    /// <summary>Looks again: interfaces that are new get a device, those that are gone lose it, and the guest is told what changed.</summary>
+    /// <summary>Reads the namespace again: new interfaces get a device, removed ones lose theirs, and the changes are sent to the guest.</summary>
     /// <exception cref="SandboxException">There is no free window, or the VMM refused.</exception>
     internal void Refresh(Vmm vmm, AgentClient agent) => Follow(vmm.Control.Request, agent, new HashSet<int>(), null);
 

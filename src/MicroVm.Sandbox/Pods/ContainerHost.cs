@@ -12,7 +12,7 @@ namespace MicroVm.Sandbox.Pods;
 
 /// <summary>
 /// A container of the sandbox process between the command that creates it and the proxy that stands for it: what it is asked for
-/// comes from the one, its signals from the other, and both are told how it ended.
+/// comes from the one, its signals from the other, and both get its exit status.
 /// </summary>
 internal sealed class ContainerHost : IDisposable
 {
@@ -184,7 +184,7 @@ internal sealed class ContainerHost : IDisposable
     }
 
     /// <summary>Undoes a creation that failed, and tells the caller why; null: it is gone.</summary>
-    /// <param name="why">What the caller is told.</param>
+    /// <param name="why">The reason that the caller gets.</param>
     /// <param name="endSandbox">As for <see cref="WaitForEnd"/>: all others may have left meanwhile.</param>
     internal void Fail(string? why, Action<bool> endSandbox)
     {

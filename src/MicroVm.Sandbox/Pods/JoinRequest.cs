@@ -8,7 +8,7 @@ using MicroVm.Sandbox.Vm;
 namespace MicroVm.Sandbox.Pods;
 
 /// <summary>
-/// What the process that owns a VM is told of a container that joins it. The command has resolved and opened everything, since that
+/// Sent to the process that owns a VM: a container that joins it. The command has resolved and opened everything, since that
 /// process may not: descriptors travel beside this document, in the order of <see cref="JoinFiles"/>.
 /// </summary>
 internal sealed record JoinRequest : IHandJson<JoinRequest>

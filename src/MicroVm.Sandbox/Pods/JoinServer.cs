@@ -53,7 +53,7 @@ internal static class JoinServer
         }
         catch (Exception e) when (e is SandboxException or LinuxException or JsonException or Google.Protobuf.InvalidProtocolBufferException)
         {
-            // The command is told by the end of its connection.
+            // The command sees its connection end.
             files.ForEach(f => f.Dispose());
         }
         finally

@@ -155,7 +155,7 @@ internal sealed class SandboxContainer : IDisposable
         _added.Clear();
     }
 
-    /// <summary>Begins to end: what follows the host's files is told, and streams are closed.</summary>
+    /// <summary>Begins to end: followers of the host's files are stopped, and streams are closed.</summary>
     internal void Stop()
     {
         if (_disposed)

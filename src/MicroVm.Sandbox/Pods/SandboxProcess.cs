@@ -61,7 +61,7 @@ internal sealed class SandboxProcess : IDisposable
 
         if (failure is not null)
         {
-            // A cgroup can be removed only from outside of it, and a failure is told once nothing is left.
+            // A cgroup can be removed only from outside of it, and a failure is reported once nothing is left.
             _first.Stop();
             End(leaveCgroup: true);
             _first.Fail(failure.Length > 0 ? failure : null, End);

@@ -32,7 +32,7 @@ public sealed partial class ContainerRuntime
     public IReadOnlyList<(ContainerState State, ContainerStatus Status)> List() => [.. _store.All(w => _log.Write(LogLevel.Warning, w)).Select(s => (s, s.LiveStatus()))];
 
     /// <summary>
-    /// The IP addresses of a container's interfaces with their prefix lengths ("10.88.0.2/16"), but for loopback and link-local
+    /// The IP addresses of a container's interfaces with their prefix lengths ("10.88.0.2/16"), except for loopback and link-local
     /// ones; none when it is gone.
     /// </summary>
     public static IReadOnlyList<string> Addresses(ContainerState state)

@@ -5,7 +5,7 @@ using MicroVm.Linux.Native;
 
 namespace MicroVm.Sandbox.Runtime;
 
-/// <summary>How a caller is told of a process on the host: its id in a file, and a pidfd on a socket. Undone when the creation fails.</summary>
+/// <summary>Hands a caller a process on the host: its id in a file, and a pidfd on a socket. Undone when the creation fails.</summary>
 internal sealed class ProcessHandles
 {
     /// <summary>What runc sends along with the pidfd of a container's init.</summary>

@@ -2,7 +2,7 @@ using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.StandIn;
 
-/// <summary>A container's state as its stand-in knows it, and as the state folder is told. Any thread.</summary>
+/// <summary>A container's state, in memory and in the state folder. Any thread.</summary>
 internal sealed class ContainerRecord
 {
     private readonly ContainerStore _store;

@@ -101,7 +101,7 @@ internal sealed unsafe class ControlServer : IDisposable
                 }
                 catch (OutOfMemoryException)
                 {
-                    // The command is told by the end of its connection.
+                    // The command sees its connection end.
                     taken.Dispose();
                 }
             }

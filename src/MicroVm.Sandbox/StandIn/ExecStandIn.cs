@@ -94,7 +94,7 @@ internal sealed class ExecStandIn : IDisposable
         warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
         new HostCgroup(state.Cgroups ?? []).Join();
 
-        // A process is in the namespace of its first thread, which this one is: callers find the container's network by it.
+        // This is the first thread, whose namespace /proc/PID/ns/net shows: callers find the container's network there.
         NetworkNamespace.Join(string.Create(CultureInfo.InvariantCulture, $"/proc/{state.Init.Pid}/ns/net"));
         _record = ExecRecords.Add(folder);
         _agent = AgentClient.Connect(vsock, GuestPatience.Call, GuestPatience.Call);

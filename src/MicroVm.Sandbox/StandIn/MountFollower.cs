@@ -92,7 +92,7 @@ internal sealed unsafe class MountFollower : IDisposable
         }
         catch (Exception e) when (e is LinuxException or SandboxException or ObjectDisposedException)
         {
-            // A VM that ends while it is told of a mount is no failure.
+            // A VM that ends while a mount is sent to it is no failure.
             _failure = e;
             if (_first.IsSet && !_ending)
             {

@@ -79,7 +79,7 @@ internal sealed class StandInCaller : IDisposable
     }, 128 << 10)
     { IsBackground = true, Name = "caller" }.Start();
 
-    /// <summary>Lets the caller go: what is told from now on goes to the log's file only.</summary>
+    /// <summary>Releases the caller: later messages go to the log's file only.</summary>
     internal void Release()
     {
         _gone = true;

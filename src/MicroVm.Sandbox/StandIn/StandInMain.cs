@@ -6,7 +6,7 @@ using MicroVm.Sandbox.Streams;
 
 namespace MicroVm.Sandbox.StandIn;
 
-/// <summary>The executable as a stand-in, as which commands start it.</summary>
+/// <summary>Entry point of the process that stands for a container or an exec; commands start it.</summary>
 public static unsafe class StandInMain
 {
     private const int MaxRequest = 64 << 20;
@@ -73,10 +73,10 @@ public static unsafe class StandInMain
         return request;
     }
 
-    /// <summary>Ends by a signal, so that who waits for this process is told what ended the one in the guest.</summary>
+    /// <summary>Re-raises the signal that ended the guest's process, so that our waiter sees the guest's exit reason.</summary>
     private static void Die(int signal)
     {
-        // The guest's process may have dumped core; this one has nothing to tell.
+        // The guest's process may have dumped core; a dump of this one is useless.
         _ = Libc.prctl(Libc.PR_SET_DUMPABLE, 0, 0, 0, 0);
         Libc.sigaction_t standard = default;
         _ = Libc.sigaction(signal, &standard, null);

@@ -45,7 +45,7 @@ internal sealed class StandInProcess : IDisposable
     }
 
     /// <summary>Starts a sandbox process for a container with a VM of its own, and the container's proxy.</summary>
-    /// <exception cref="SandboxException">The sandbox process cannot be started; what else fails is told by it.</exception>
+    /// <exception cref="SandboxException">The sandbox process cannot be started; it reports all other failures.</exception>
     internal static StandInProcess Create(StandInRequest request, Spec spec, RuntimeLog log)
     {
         (SafeFd one, SafeFd other) = UnixSocket.Pair();
@@ -61,7 +61,7 @@ internal sealed class StandInProcess : IDisposable
         }
         catch (LinuxException e)
         {
-            // A bundle that is wrong in more than this is told by what the sandbox says of it.
+            // The sandbox process reports every other error of a bundle.
             message.Text = e.Message;
         }
 

@@ -6,7 +6,7 @@ using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Sandbox.StandIn;
 
-/// <summary>What a stand-in is told at its start, through a pipe.</summary>
+/// <summary>The order to a new stand-in, sent through a pipe.</summary>
 internal sealed partial record StandInRequest : IHandJson<StandInRequest>
 {
     /// <summary>Folder of the containers' states.</summary>

@@ -202,7 +202,7 @@ public sealed class ContainerStore
     /// <summary>Removes what a crash left of an id: a folder without a state.</summary>
     internal void DeleteStateless(string id) => DeleteIf(id, found => found is null);
 
-    /// <summary>The containers of one VM that live, but for one.</summary>
+    /// <summary>The containers of one VM that live, except for one.</summary>
     internal IReadOnlyList<ContainerState> Companions(ContainerState state) => state.Sandbox is not { } sandbox || !sandbox.IsAlive() ? []
         : [.. All(_ => { }).Where(s => s.Id != state.Id && s.Sandbox == sandbox && s.LiveStatus() != ContainerStatus.Stopped)];
 

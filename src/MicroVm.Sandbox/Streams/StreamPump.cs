@@ -11,7 +11,7 @@ internal sealed unsafe class StreamPump : IDisposable
 {
     private const int BufferSize = 64 * 1024;
 
-    // What pipes, agent and vsock can hold of an ended process is less; a guest that sends more makes it up.
+    // More than all buffers can hold: a guest that sends more is inventing it.
     private const long MaxAfterEnd = 64L << 20;
     private readonly SafeFd _from;
     private readonly SafeFd _to;

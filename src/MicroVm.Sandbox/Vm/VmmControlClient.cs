@@ -7,8 +7,8 @@ using MicroVm.VmmControl.Writing;
 namespace MicroVm.Sandbox.Vm;
 
 /// <summary>
-/// The other end of a VMM's control socket; owned. Any thread, one request at a time. The VMM may be the guest's by now: whatever it
-/// answers, or does not, is an error at worst.
+/// Client of a VMM's control socket, which it owns. Any thread, one request at a time. The VMM may be compromised; its answers are
+/// treated as untrusted.
 /// </summary>
 /// <param name="socket">The socket.</param>
 /// <param name="patience">How long an answer may take, to its end.</param>

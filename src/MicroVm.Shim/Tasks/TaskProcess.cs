@@ -83,7 +83,7 @@ internal sealed class TaskProcess
         }
     }
 
-    /// <summary>Notes its end, once; who waits is told.</summary>
+    /// <summary>Records its end, once, and answers the waiting calls.</summary>
     internal void End(uint exitStatus)
     {
         List<Action> waiting;

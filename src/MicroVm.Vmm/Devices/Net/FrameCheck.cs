@@ -177,7 +177,7 @@ internal static class FrameCheck
 
         if (etherType == Ethernet.TypeIpv4 && type != NetGso.Tcp6)
         {
-            // Not a fragment (but for UFO's own do-not-fragment and identification), and its header ends where the
+            // Not a fragment (except for UFO's own do-not-fragment and identification), and its header ends where the
             // transport's begins.
             return network + Ipv4Minimum <= head.Length
                 && head[network] >> 4 == 4

@@ -25,7 +25,7 @@ internal enum TurnEnd
 }
 
 /// <summary>
-/// Moves frames from a transmit queue to the tap (virtio 1.2, 5.1.6.2): one writev(2) each, from guest memory but for the
+/// Moves frames from a transmit queue to the tap (virtio 1.2, 5.1.6.2): one writev(2) each, from guest memory except for the
 /// headers, which are sent from the copies that were checked. Owned by one thread.
 /// </summary>
 internal sealed unsafe class NetTransmitter : IDisposable
