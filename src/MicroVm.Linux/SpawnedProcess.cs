@@ -62,10 +62,13 @@ public sealed unsafe class SpawnedProcess : IDisposable
     /// take for ever.
     /// </summary>
     /// <returns>How it ended; null when it has not, though it will as soon as the kernel lets it.</returns>
-    public ExitStatus? Kill()
+    public ExitStatus? Kill() => Kill(KillPatience);
+
+    /// <summary>The same, waiting at most <paramref name="patience"/>.</summary>
+    public ExitStatus? Kill(TimeSpan patience)
     {
         Signal(Libc.SIGKILL);
-        return Wait(KillPatience);
+        return Wait(patience);
     }
 
     /// <inheritdoc/>

@@ -58,6 +58,18 @@ public sealed unsafe class SpawnTests
         child.Signal(15);
     }
 
+    [SkippableFact]
+    public void AProcessThatSigkillDoesNotReachIsWaitedForNoLongerThanSaid()
+    {
+        using UnansweredFileSystem files = UnansweredFileSystem.Mount();
+        using SpawnedProcess child = Started($"exec cat {files.Folder}/name");
+        files.TakeLookup();
+        Assert.Null(child.Kill(TimeSpan.FromMilliseconds(200)));
+        Assert.StartsWith("D", File.ReadAllText($"/proc/{child.Pid}/stat").Split(") ")[1], StringComparison.Ordinal);
+        files.End();
+        Assert.Equal((ExitStatus?)new ExitStatus(0, 9), child.Kill());
+    }
+
     [Fact]
     public void WhatCannotBeExecutedIsNamed()
     {
