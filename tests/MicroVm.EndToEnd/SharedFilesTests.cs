@@ -71,6 +71,37 @@ public sealed class SharedFilesTests
         }
     }
 
+    /// <summary>On an overlay, too, a socket and a FIFO are reached by each of their names, and so is a symbolic link.</summary>
+    [SkippableFact]
+    public void NamesOfASocketAndOfAFifoOnAnOverlayLeadToOne()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("""
+            cd /opt; mkfifo f; ln f g; (echo through >f) & timeout 20 cat g; wait
+            unix-peer echo /opt/s >/dev/null & until [ -S s ]; do sleep 0.1; done
+            ln s t; echo linked | unix-peer connect /opt/t; kill $!; ln -s f l; ln l m; [ $(stat -c %i l) = $(stat -c %i m) ] && stat -c %h l; ls
+            """);
+        bundle.AddGuestProgram("unix-peer");
+        string lower = Path.Combine(bundle.Path, "lower");
+        Directory.Move(bundle.Rootfs, lower);
+        foreach (string folder in (string[])["rootfs", "u", "w", "lower/opt"])
+        {
+            Directory.CreateDirectory(Path.Combine(bundle.Path, folder));
+        }
+
+        CommandResult mounted = Shell.Run("mount", "-t", "overlay", "overlay", "-o", $"lowerdir={lower},upperdir={bundle.Path}/u,workdir={bundle.Path}/w", bundle.Rootfs);
+        Skip.IfNot(mounted.ExitCode == 0, $"no overlay can be mounted here: {mounted}");
+        try
+        {
+            CommandResult result = Container.Run(bundle).EnsureSuccess();
+            Assert.Equal("through linked 2 f g l m s t", string.Join(' ', result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries)));
+        }
+        finally
+        {
+            Shell.Run("umount", bundle.Rootfs);
+        }
+    }
+
     /// <summary>As `docker cp` does it: to names that the container has looked up before, found or not, and listed.</summary>
     [SkippableFact]
     public void WhatTheHostChangesInTheRootIsSeen()

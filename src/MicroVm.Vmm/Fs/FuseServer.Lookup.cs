@@ -330,6 +330,12 @@ internal sealed unsafe partial class FuseServer
 
     private LinkKind CompareLinks(in InodePin known, int fd)
     {
+        if (known.FileType != Libc.S_IFREG)
+        {
+            // What cannot be opened has no locks.
+            return Events.AreOne(known.Fd, fd) ? LinkKind.Same : LinkKind.Separate;
+        }
+
         int first = Reopen(known.Fd, known.FileType, Libc.O_RDONLY);
         int second = first < 0 ? -1 : Reopen(fd, known.FileType, Libc.O_RDONLY);
         LinkKind links = second < 0 ? LinkKind.Separate : OverlayLinks.Compare(first, second);

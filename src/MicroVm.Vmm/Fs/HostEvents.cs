@@ -70,6 +70,15 @@ internal sealed unsafe class HostEvents : IDisposable
         }
     }
 
+    /// <summary>Whether two descriptors are of one inode (<see cref="HostWatches.AreOne"/>).</summary>
+    public bool AreOne(int first, int second)
+    {
+        lock (_gate)
+        {
+            return _watches.AreOne(first, second);
+        }
+    }
+
     /// <summary>Has the waiting request answered with ENOENT: the guest's kernel asks no more.</summary>
     public void End()
     {

@@ -66,6 +66,19 @@ internal sealed unsafe class HostWatches : IDisposable
         return 0;
     }
 
+    /// <summary>Whether two descriptors are of one inode: the kernel has one watch for an inode. False also where it cannot be found out.</summary>
+    public bool AreOne(int first, int second)
+    {
+        int watch = Probe(first), other = Probe(second);
+        DropUnused(watch);
+        if (other != watch)
+        {
+            DropUnused(other);
+        }
+
+        return watch >= 0 && watch == other;
+    }
+
     /// <summary>Watches an inode no more.</summary>
     public void Remove(ulong node)
     {
@@ -124,4 +137,19 @@ internal sealed unsafe class HostWatches : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Fd?.Dispose();
+
+    private int Probe(int fd)
+    {
+        byte* link = stackalloc byte[ProcFd.NameLength];
+        ProcFd.Format(fd, link);
+        return Fd is null ? -1 : Libc.inotify_add_watch(Fd.Value, link, Libc.IN_DELETE_SELF | Libc.IN_MASK_ADD);
+    }
+
+    private void DropUnused(int watch)
+    {
+        if (watch >= 0 && !_byWatch.ContainsKey(watch))
+        {
+            _ = Libc.inotify_rm_watch(Fd!.Value, watch);
+        }
+    }
 }
