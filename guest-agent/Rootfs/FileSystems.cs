@@ -14,6 +14,9 @@ public delegate void TagMounter(string tag, string directory);
 public sealed unsafe class FileSystems
 {
     private const int MaxTagBytes = 36;
+
+    // FUSE's handles: FILEID_INO64_GEN of linux/exportfs.h, with the node id's halves and a generation, which is 0 here.
+    private const int FileIdInode64 = 0x81, NodeHandleWords = 5;
     private readonly HashSet<string> _mounted = [];
     private readonly HashSet<string> _growing = [];
     private readonly HashSet<string> _entered = [];
@@ -95,6 +98,31 @@ public sealed unsafe class FileSystems
 
         using RootDirectory root = RootDirectory.At(PathOf(tag));
         root.TryOpen(folder, Libc.O_PATH | Libc.O_DIRECTORY)?.Dispose();
+    }
+
+    /// <summary>
+    /// Opens an inode by its node id, O_PATH, if the kernel has it: in whichever of the file systems of <paramref name="tag"/> it is.
+    /// </summary>
+    /// <returns>Null when it is in none.</returns>
+    /// <exception cref="SetupException">The tag is malformed.</exception>
+    public SafeFd? OpenNode(string tag, ulong node)
+    {
+        string root = PathOf(tag);
+        string folders = $"{tag}/";
+        uint* handle = stackalloc uint[NodeHandleWords];
+        foreach (string path in _entered.Where(e => e.StartsWith(folders, StringComparison.Ordinal)).Select(e => $"{_root}/{e}").Append(root))
+        {
+            using SafeFd mount = new(Libc.open(path, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0));
+            *(Libc.file_handle*)handle = new Libc.file_handle { handle_bytes = 3 * sizeof(uint), handle_type = FileIdInode64 };
+            (handle[2], handle[3], handle[4]) = ((uint)(node >> 32), (uint)node, 0);
+            int fd = mount.IsInvalid ? -1 : Libc.open_by_handle_at(mount.Value, (Libc.file_handle*)handle, Libc.O_PATH | Libc.O_CLOEXEC);
+            if (fd >= 0)
+            {
+                return new SafeFd(fd);
+            }
+        }
+
+        return null;
     }
 
     /// <summary>There are exports that grow.</summary>

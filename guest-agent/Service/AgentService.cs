@@ -25,6 +25,7 @@ public sealed class AgentService : AgentServiceBase
     private readonly MountChanges _mounts;
     private readonly GuestNetwork _network;
     private readonly GuestControl _guest;
+    private readonly HostConnections _connections;
 
     /// <summary>Creates the service.</summary>
     /// <param name="loop">The agent's loop.</param>
@@ -47,6 +48,7 @@ public sealed class AgentService : AgentServiceBase
         _mounts = new MountChanges(_state);
         _network = new GuestNetwork(_state);
         _guest = new GuestControl(_state, powerOff);
+        _connections = new HostConnections(_state);
     }
 
     /// <summary>Records the end of a child; ids that are none of the agent's children are ignored.</summary>
@@ -119,6 +121,9 @@ public sealed class AgentService : AgentServiceBase
 
     /// <inheritdoc/>
     protected override void ChangeMounts(ChangeMountsRequest request, TtrpcCall call) => _mounts.Apply(request, call);
+
+    /// <inheritdoc/>
+    protected override void ConnectSocket(ConnectSocketRequest request, TtrpcCall call) => _connections.Connect(request, call);
 
     /// <inheritdoc/>
     protected override void Shutdown(Empty request, TtrpcCall call) => _guest.Shutdown();

@@ -122,10 +122,10 @@ public static unsafe class UnixSocket
 
     /// <summary>A connected pair.</summary>
     /// <exception cref="LinuxException">No descriptor is free.</exception>
-    public static (SafeFd A, SafeFd B) Pair(bool nonBlocking = false)
+    public static (SafeFd A, SafeFd B) Pair(bool nonBlocking = false, int kind = Libc.SOCK_STREAM)
     {
         int* fds = stackalloc int[2];
-        int type = Libc.SOCK_STREAM | Libc.SOCK_CLOEXEC | (nonBlocking ? Libc.SOCK_NONBLOCK : 0);
+        int type = kind | Libc.SOCK_CLOEXEC | (nonBlocking ? Libc.SOCK_NONBLOCK : 0);
         Check.Result(Libc.socketpair(Libc.AF_UNIX, type, 0, fds), "socketpair");
         return (new SafeFd(fds[0]), new SafeFd(fds[1]));
     }

@@ -27,6 +27,9 @@ public sealed record ControlRequest : IJsonRecord
     /// <summary>For AddExport: as <see cref="FsExport.HidesMounts"/>.</summary>
     public bool HidesMounts { get; set; }
 
+    /// <summary>For AddExport: as <see cref="FsExport.SharesSockets"/>.</summary>
+    public bool SharesSockets { get; set; }
+
     /// <summary>For AddExport: how the guest may cache it.</summary>
     public FsCache Cache { get; set; } = FsCache.Exclusive;
 
@@ -54,6 +57,7 @@ public sealed record ControlRequest : IJsonRecord
         Name = members.Text("name"u8, Name);
         ReadOnly = members.Flag("readOnly"u8, ReadOnly);
         HidesMounts = members.Flag("hidesMounts"u8, HidesMounts);
+        SharesSockets = members.Flag("sharesSockets"u8, SharesSockets);
         Cache = members.Named("cache"u8, Cache, EnumNames.FsCache);
         Index = members.Number("index"u8, Index);
         Interface = members.Object("interface"u8, Interface, static () => new NetAttachment { Mac = null! });

@@ -225,6 +225,9 @@ public sealed record FsConfig : IJsonRecord
     /// </summary>
     public int DaxWindowMiB { get; set; }
 
+    /// <summary>The VMM's end of the channel of <see cref="SocketNotice"/>; null: sockets that the guest makes are the guest's alone.</summary>
+    public FileReference? Sockets { get; set; }
+
     /// <summary>Directories and single files, each an entry of the root directory.</summary>
     public IReadOnlyList<FsExport> Exports { get; set; } = [];
 
@@ -235,6 +238,7 @@ public sealed record FsConfig : IJsonRecord
         Tag = members.NonNullText("tag"u8, Tag);
         StripSetId = members.Flag("stripSetId"u8, StripSetId);
         DaxWindowMiB = members.Number("daxWindowMiB"u8, DaxWindowMiB);
+        Sockets = members.Object("sockets"u8, Sockets);
         Exports = members.Objects("exports"u8, Exports, static () => new FsExport { Name = null!, File = null! });
     }
 }
@@ -254,6 +258,9 @@ public sealed record FsExport : IJsonRecord
     /// <summary>The directory is shown without the mounts below it, unlike others that may lead to it.</summary>
     public bool HidesMounts { get; set; }
 
+    /// <summary>The host listens in place of sockets that the guest makes below it.</summary>
+    public bool SharesSockets { get; set; }
+
     /// <summary>How long the guest may believe what it was told of this export.</summary>
     public FsCache Cache { get; set; } = FsCache.Exclusive;
 
@@ -265,6 +272,7 @@ public sealed record FsExport : IJsonRecord
         File = members.Object("file"u8, File)!;
         ReadOnly = members.Flag("readOnly"u8, ReadOnly);
         HidesMounts = members.Flag("hidesMounts"u8, HidesMounts);
+        SharesSockets = members.Flag("sharesSockets"u8, SharesSockets);
         Cache = members.Named("cache"u8, Cache, EnumNames.FsCache);
     }
 }

@@ -100,6 +100,16 @@ public static unsafe partial class Libc
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int openat(int dirfd, string path, int flags, uint mode);
 
+    /// <summary>Header of a file handle; its bytes follow.</summary>
+    public struct file_handle
+    {
+        public uint handle_bytes;
+        public int handle_type;
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int open_by_handle_at(int mountFd, file_handle* handle, int flags);
+
     [LibraryImport("libc", SetLastError = true)]
     public static partial int fcntl(int fd, int cmd, nint arg);
 

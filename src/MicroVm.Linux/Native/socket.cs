@@ -59,6 +59,14 @@ public static unsafe partial class Libc
         public int cmsg_type;
     }
 
+    /// <summary>What SO_PEERCRED tells.</summary>
+    public struct ucred
+    {
+        public int pid;
+        public uint uid;
+        public uint gid;
+    }
+
     [LibraryImport("libc", SetLastError = true)]
     public static partial int socket(int domain, int type, int protocol);
 

@@ -68,6 +68,7 @@ internal sealed class SandboxContainer : IDisposable
                 Name = export.Name,
                 ReadOnly = export.ReadOnly,
                 HidesMounts = export.HidesMounts,
+                SharesSockets = export.SharesSockets,
                 Cache = export.Name == rootfs ? FsCache.Exclusive : FsCache.Shared,
             };
             _sandbox.Vmm.Control.Request(request, [export.File]);
@@ -153,6 +154,7 @@ internal sealed class SandboxContainer : IDisposable
         }
 
         _added.Clear();
+        _sandbox.Guest.SettleSockets();
     }
 
     /// <summary>Begins to end: followers of the host's files are stopped, and streams are closed.</summary>

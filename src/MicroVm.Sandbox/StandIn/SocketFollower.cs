@@ -28,6 +28,7 @@ internal sealed unsafe class SocketFollower : IDisposable
     private readonly Dictionary<int, Watched> _directories = [];
     private readonly HostSocketRelay _relay;
     private readonly Guest _guest;
+    private readonly GuestSocketRelay? _own;
     private readonly Action<string> _warn;
     private readonly SafeFd _inotify;
     private readonly EventFd _stop = new();
@@ -36,9 +37,10 @@ internal sealed unsafe class SocketFollower : IDisposable
     private int _sockets;
     private volatile bool _ending;
 
-    private SocketFollower(HostSocketRelay relay, uint firstPort, Guest guest, Action<string> warn)
+    private SocketFollower(HostSocketRelay relay, uint firstPort, Guest guest, bool sharesSockets, Action<string> warn)
     {
         (_relay, _nextPort, _guest, _warn) = (relay, firstPort, guest, warn);
+        _own = sharesSockets ? guest.NeedSockets() : null;
         _inotify = SafeFd.From(Libc.inotify_init1(Libc.IN_CLOEXEC | Libc.IN_NONBLOCK), "inotify_init1");
         _thread = new Thread(Run, 512 << 10) { IsBackground = true, Name = "socket finder" };
     }
@@ -57,7 +59,7 @@ internal sealed unsafe class SocketFollower : IDisposable
             return null;
         }
 
-        SocketFollower follower = new(relay, firstPort, guest, warn);
+        SocketFollower follower = new(relay, firstPort, guest, exports.Any(e => e.SharesSockets), warn);
         foreach (Export export in exports.Where(e => e.ShowsSockets))
         {
             follower.Watch(export.File, export.Name, "", 0);
@@ -202,7 +204,10 @@ internal sealed unsafe class SocketFollower : IDisposable
                 string text = Marshal.PtrToStringUTF8((nint)name)!;
                 if ((stat.stx_mode & Libc.S_IFMT) == Libc.S_IFSOCK)
                 {
-                    found[text] = stat.stx_ino;
+                    if (_own?.Owns(stat) != true)
+                    {
+                        found[text] = stat.stx_ino;
+                    }
                 }
                 else if ((stat.stx_mode & Libc.S_IFMT) == Libc.S_IFDIR && directory.Depth < MaxDepth)
                 {
@@ -253,7 +258,7 @@ internal sealed unsafe class SocketFollower : IDisposable
 
         using SafeFd file = new(Libc.openat(directory.File.Value, name, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0));
         string path = $"{directory.Export}:{directory.Path}/{name}";
-        if (file.IsInvalid || FileType.Describe(file, path) is var stat && ((stat.stx_mode & Libc.S_IFMT) != Libc.S_IFSOCK || stat.stx_ino != inode))
+        if (file.IsInvalid || FileType.Describe(file, path) is var stat && ((stat.stx_mode & Libc.S_IFMT) != Libc.S_IFSOCK || stat.stx_ino != inode || _own?.Owns(stat) == true))
         {
             return;
         }

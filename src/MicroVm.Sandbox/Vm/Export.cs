@@ -30,8 +30,11 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
     /// <summary>There are mounts below the directory on the host, and <see cref="File"/> is without them.</summary>
     internal bool HidesMounts { get; init; }
 
-    /// <summary>The container may connect to the host's sockets in this directory.</summary>
+    /// <summary>The container may connect to the host's sockets in this directory, and the host to those that it makes.</summary>
     internal bool ShowsSockets { get; init; }
+
+    /// <summary>The host listens in place of sockets that containers make in this directory.</summary>
+    internal bool SharesSockets => ShowsSockets && !ReadOnly;
 
     /// <summary>The path in the virtio-fs device's root directory of a directory or file that is exported as <paramref name="name"/>.</summary>
     internal static string PathOf(SafeFd file, string name)

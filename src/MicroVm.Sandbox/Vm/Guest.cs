@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.StandIn;
 using MicroVm.Ttrpc;
 
 namespace MicroVm.Sandbox.Vm;
@@ -10,11 +11,14 @@ internal sealed unsafe class Guest : IDisposable
 {
     // How long a VMM that closed its sockets may take to end.
     private const int EndMilliseconds = 2000;
+    private readonly Lock _lock = new();
     private readonly Vmm _vmm;
+    private readonly string _vsockPath;
+    private GuestSocketRelay? _sockets;
 
-    private Guest(Vmm vmm, AgentClient agent)
+    private Guest(Vmm vmm, string vsockPath, AgentClient agent)
     {
-        _vmm = vmm;
+        (_vmm, _vsockPath) = (vmm, vsockPath);
         Agent = agent;
     }
 
@@ -27,7 +31,7 @@ internal sealed unsafe class Guest : IDisposable
     {
         try
         {
-            return new Guest(vmm, AgentClient.Connect(vsockPath, timeout, timeout));
+            return new Guest(vmm, vsockPath, AgentClient.Connect(vsockPath, timeout, timeout));
         }
         catch (Exception e) when (e is TtrpcException or LinuxException)
         {
@@ -54,7 +58,31 @@ internal sealed unsafe class Guest : IDisposable
     internal WaitProcessResponse WaitProcess(string containerId) =>
         Call("the VM ended while the container ran", agent => agent.WaitProcess(new ProcessId { ContainerId = containerId }));
 
-    public void Dispose() => Agent.Dispose();
+    /// <summary>What listens on the host in place of containers' sockets; started by the first container that has a folder for it.</summary>
+    /// <exception cref="SandboxException">It cannot be started.</exception>
+    internal GuestSocketRelay NeedSockets()
+    {
+        lock (_lock)
+        {
+            try
+            {
+                return _sockets ??= new GuestSocketRelay(_vmm.Sockets, _vsockPath, Agent);
+            }
+            catch (LinuxException e)
+            {
+                throw new SandboxException($"sockets of the container cannot be listened for: {e.Message}", e);
+            }
+        }
+    }
+
+    /// <summary>Lets go of sockets below exports that the VMM has taken out.</summary>
+    internal void SettleSockets() => _sockets?.Settle();
+
+    public void Dispose()
+    {
+        Agent.Dispose();
+        _sockets?.Dispose();
+    }
 
     private static SandboxException Failure(Vmm vmm, string doing, Exception e)
     {

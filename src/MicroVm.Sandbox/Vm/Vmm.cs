@@ -49,8 +49,9 @@ internal sealed unsafe class Vmm : IDisposable
     private readonly ConsoleTail _console;
     private readonly IReadOnlyList<(int Fd, string Path)> _names;
 
-    private Vmm(SpawnedProcess process, SafeFd errors, ConsoleTail console, VmmControlClient control, IReadOnlyList<(int Fd, string Path)> names)
+    private Vmm(SpawnedProcess process, SafeFd errors, ConsoleTail console, VmmControlClient control, SafeFd sockets, IReadOnlyList<(int Fd, string Path)> names)
     {
+        Sockets = sockets;
         _names = names;
         Control = control;
         Process = process;
@@ -60,6 +61,9 @@ internal sealed unsafe class Vmm : IDisposable
 
     /// <summary>Its control socket.</summary>
     internal VmmControlClient Control { get; }
+
+    /// <summary>This side's end of the channel on which sockets are lent to the VMM (<see cref="SocketNotice"/>).</summary>
+    internal SafeFd Sockets { get; }
 
     /// <summary>The VMM's process.</summary>
     internal SpawnedProcess Process { get; }
@@ -87,6 +91,8 @@ internal sealed unsafe class Vmm : IDisposable
         SafeFd? errorsRead = null;
         (SafeFd control, SafeFd controlOfVmm) = UnixSocket.Pair();
         using SafeFd vmmEnd = controlOfVmm;
+        (SafeFd sockets, SafeFd socketsOfVmm) = UnixSocket.Pair(nonBlocking: true, Libc.SOCK_SEQPACKET);
+        using SafeFd vmmSockets = socketsOfVmm;
         try
         {
             using SafeFd nothing = SafeFd.From(Libc.open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, 0), "open", "/dev/null");
@@ -135,9 +141,10 @@ internal sealed unsafe class Vmm : IDisposable
                 CpuTemplate = shape.CpuTemplate,
                 Tables = MachineTables.MpTable,
                 Vsock = new VsockConfig { SocketPath = "/" + Path.GetFileName(vsockPath), Listener = FileReference.FromFd(spawn.Add(listener)) },
-                Fs = [new FsConfig { Tag = Export.Tag, StripSetId = shape.StripSetId, DaxWindowMiB = shape.MapsFiles ? DaxWindowMiB : 0, Exports = [.. exports.Select(e => new FsExport
+                Fs = [new FsConfig { Tag = Export.Tag, StripSetId = shape.StripSetId, Sockets = FileReference.FromFd(spawn.Add(socketsOfVmm)), DaxWindowMiB = shape.MapsFiles ? DaxWindowMiB : 0, Exports = [.. exports.Select(e => new FsExport
                 {
                     Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly, HidesMounts = e.HidesMounts,
+                    SharesSockets = e.SharesSockets,
                     Cache = e.Name == Export.Rootfs ? FsCache.Exclusive : FsCache.Shared,
                 })] }],
                 Net = network?.Configure(spawn.Add) ?? [],
@@ -158,11 +165,13 @@ internal sealed unsafe class Vmm : IDisposable
                 errorsRead,
                 console,
                 new VmmControlClient(control, GuestPatience.Vmm),
+                sockets,
                 [(config.Kernel?.Fd ?? -1, files.Kernel), (config.PvmKernel?.Fd ?? -1, files.PvmKernel ?? ""), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
         }
         catch (Exception e) when (e is LinuxException or ArgumentException)
         {
             control.Dispose();
+            sockets.Dispose();
             console?.Dispose();
             errorsRead?.Dispose();
             throw new SandboxException(e.Message, e);
@@ -170,6 +179,7 @@ internal sealed unsafe class Vmm : IDisposable
         catch
         {
             control.Dispose();
+            sockets.Dispose();
             console?.Dispose();
             errorsRead?.Dispose();
             throw;
@@ -210,6 +220,7 @@ internal sealed unsafe class Vmm : IDisposable
         _ = Process.Kill();
         Process.Dispose();
         Control.Dispose();
+        Sockets.Dispose();
         _errors.Dispose();
         _console.Dispose();
     }

@@ -102,7 +102,7 @@ public sealed class ControlOperations
             return Failure(request.Name is null ? "addExport: \"name\" is missing" : $"addExport: no virtio-fs device has the tag \"{request.Tag}\"");
         }
 
-        return fs.TryAddExport(new VirtioFsExport(request.Name, fd, request.ReadOnly, request.Cache, request.HidesMounts), out string? error)
+        return fs.TryAddExport(new VirtioFsExport(request.Name, fd, request.ReadOnly, request.Cache, request.HidesMounts, request.SharesSockets), out string? error)
             ? new ControlResponse()
             : Failure($"addExport: {error}");
     }

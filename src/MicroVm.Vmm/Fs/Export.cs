@@ -6,7 +6,7 @@ namespace MicroVm.Vmm.Fs;
 internal sealed class Export
 {
     /// <summary>Makes export number <paramref name="index"/>; takes <paramref name="fd"/> over.</summary>
-    public Export(int index, string name, byte[] nameBytes, SafeFd fd, uint type, ExportRules rules, int device)
+    public Export(int index, string name, byte[] nameBytes, SafeFd fd, uint type, ExportRules rules, int device, bool sharesSockets)
     {
         Index = index;
         Name = name;
@@ -15,6 +15,7 @@ internal sealed class Export
         FileType = type;
         Rules = rules;
         Device = device;
+        SharesSockets = sharesSockets;
     }
 
     /// <summary>Its number; never used again for another.</summary>
@@ -37,4 +38,7 @@ internal sealed class Export
 
     /// <summary>Number of its file system's folder in <see cref="ExportTable"/>.</summary>
     public int Device { get; }
+
+    /// <summary>The host listens in place of sockets that the guest makes below it.</summary>
+    public bool SharesSockets { get; }
 }

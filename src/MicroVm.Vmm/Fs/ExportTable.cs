@@ -99,7 +99,7 @@ internal sealed class ExportTable : IDisposable
                 Volatile.Write(ref _byIndex, larger);
             }
 
-            _byIndex[_count] = new Export(_count, source.Name, name, path, type, InternRules(source), folder);
+            _byIndex[_count] = new Export(_count, source.Name, name, path, type, InternRules(source), folder, source.SharesSockets);
             Volatile.Write(ref _count, _count + 1);
             return true;
         }

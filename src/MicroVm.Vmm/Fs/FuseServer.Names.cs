@@ -80,9 +80,40 @@ internal sealed unsafe partial class FuseServer
 
         using InodePin pinned = parent;
         r.Credentials.SetUmask(node.umask);
-        return type == Libc.S_IFBLK || (type == Libc.S_IFCHR && node.rdev != 0)
-            ? MakeDevice(r, parent, name, node)
+        return type == Libc.S_IFBLK || (type == Libc.S_IFCHR && node.rdev != 0) ? MakeDevice(r, parent, name, node)
+            : type == Libc.S_IFSOCK && _lentSockets is not null && _inodes.IsBelow(parent, _sharesSockets) ? MakeSocket(r, parent, name, node)
             : MakeEntry(r, parent, name, type | AllowedMode(node.mode & 0xFFF, type));
+    }
+
+    /// <summary>
+    /// A socket of the host is bound to the name, so that the host's processes can connect to it; where none is lent now, the
+    /// name is the guest's alone.
+    /// </summary>
+    private int MakeSocket(FuseRequest r, in InodePin parent, byte* name, in fuse_mknod_in node)
+    {
+        if (!_lentSockets!.TryTake(parent.Fd, name))
+        {
+            return MakeEntry(r, parent, name, Libc.S_IFSOCK | (node.mode & 0xFFF));
+        }
+
+        // The kernel makes the file of an unbound socket's own mode, 0777.
+        r.Credentials.SetUmask((node.umask | ~node.mode) & 0x1FF);
+        int error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        error = _lentSockets.Bind(parent.Fd, name);
+        r.Credentials.Leave(r.Header.uid, r.Header.gid);
+        if (error != 0)
+        {
+            return error;
+        }
+
+        error = LookupChild(parent, _exports.RulesOf(parent.Key), name, out fuse_entry_out entry);
+        _lentSockets.Announce(parent.Fd, name, error == 0 ? entry.nodeid : 0);
+        return error != 0 ? error : Entry(r, entry);
     }
 
     private int MakeDevice(FuseRequest r, in InodePin parent, byte* name, in fuse_mknod_in node)

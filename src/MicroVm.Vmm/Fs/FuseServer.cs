@@ -37,6 +37,8 @@ internal sealed unsafe partial class FuseServer : IDisposable
     private readonly InodeTable _inodes;
     private readonly HandleTable _handles;
     private readonly LockTable _locks;
+    private readonly LentSockets? _lentSockets;
+    private readonly Func<int, bool> _sharesSockets;
     private readonly bool _stripSetId;
     private volatile bool _initialised;
 
@@ -45,7 +47,8 @@ internal sealed unsafe partial class FuseServer : IDisposable
     /// <exception cref="LinuxException">/proc/self/fd cannot be opened.</exception>
     /// <param name="stripSetId">Set-user-id and set-group-id bits of files, and capabilities of files, are not to be had.</param>
     /// <param name="window">Where the guest may map files; borrowed.</param>
-    public FuseServer(FdBudget budget, bool stripSetId = false, DaxWindow? window = null)
+    /// <param name="sockets">The channel on which sockets are lent; taken over.</param>
+    public FuseServer(FdBudget budget, bool stripSetId = false, DaxWindow? window = null, SafeFd? sockets = null)
     {
         _window = window;
         _stripSetId = stripSetId;
@@ -54,6 +57,12 @@ internal sealed unsafe partial class FuseServer : IDisposable
         _inodes = new InodeTable(budget, MostInodes);
         _handles = new HandleTable(budget, _inodes);
         _locks = new LockTable(_procSelfFd, budget);
+        _lentSockets = sockets is null ? null : new LentSockets(sockets);
+        _sharesSockets = index => _exports[index] is { SharesSockets: true };
+        if (_lentSockets is not null)
+        {
+            _inodes.OnSocketClosed(_lentSockets.Release);
+        }
     }
 
     /// <summary>What was done.</summary>
@@ -175,6 +184,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
         _handles.Dispose();
         _inodes.Dispose();
         _exports.Dispose();
+        _lentSockets?.Dispose();
         _procSelfFd.Dispose();
     }
 

@@ -347,6 +347,10 @@ internal sealed unsafe partial class InodeTable
     {
         LeaveIdle(index);
         Close(ref Slots.Entry(index)->Fd);
+        if (Slots.Entry(index)->Type == Libc.S_IFSOCK)
+        {
+            _socketClosed?.Invoke(Slots.IdOf(index));
+        }
     }
 
     /// <summary>

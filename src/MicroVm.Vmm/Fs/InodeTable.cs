@@ -19,6 +19,7 @@ internal sealed unsafe partial class InodeTable : FdTable<InodeEntry>
     private int* _buckets;
     private int _bucketMask;
     private int _evictionHand;
+    private Action<ulong>? _socketClosed;
 
     /// <summary>Makes an empty table.</summary>
     /// <param name="budget">What its descriptors count against.</param>
@@ -228,6 +229,30 @@ internal sealed unsafe partial class InodeTable : FdTable<InodeEntry>
                 Hash(pin.Index);
             }
         }
+    }
+
+    /// <summary>Has <paramref name="notify"/> called with the node id of a socket that the guest knows no more, or whose export is gone.</summary>
+    public void OnSocketClosed(Action<ulong> notify) => _socketClosed = notify;
+
+    /// <summary>Whether an inode lies below the root of an export of which <paramref name="isSuch"/> says so.</summary>
+    public bool IsBelow(in InodePin pin, Func<int, bool> isSuch)
+    {
+        lock (Gate)
+        {
+            int depth = 0;
+            for (int at = pin.Index; at != None && depth < MostDepth; depth++)
+            {
+                InodeEntry* e = Slots.Entry(at);
+                if (e->Export != None && isSuch(e->Export))
+                {
+                    return true;
+                }
+
+                at = e->Parent;
+            }
+        }
+
+        return false;
     }
 
     /// <inheritdoc/>

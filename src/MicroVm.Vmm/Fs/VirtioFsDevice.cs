@@ -32,18 +32,21 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     /// <param name="exports">Entries of the root directory; their descriptors are taken over, also when this throws.</param>
     /// <param name="name">Name for logs and counters: "fs0".</param>
     /// <param name="stripSetId">Files get no set-user-id and set-group-id bits, and no capabilities.</param>
+    /// <param name="sockets">The channel on which sockets are lent (<see cref="SocketNotice"/>); taken over, also when this throws.</param>
     /// <exception cref="ArgumentException">The tag is empty or too long, or an export cannot be added.</exception>
     /// <exception cref="LinuxException">The process has no descriptors left or cannot read /proc/self/fd.</exception>
     /// <param name="window">Where the guest may map files; taken over.</param>
     /// <param name="windowGpa">Where the guest sees the window.</param>
     public VirtioFsDevice(
-        string tag, IEnumerable<VirtioFsExport> exports, string name = "fs", bool stripSetId = false, DaxWindow? window = null, ulong windowGpa = 0)
-        : this(tag, exports, FdBudget.OfProcess, name, stripSetId, window, windowGpa)
+        string tag, IEnumerable<VirtioFsExport> exports, string name = "fs", bool stripSetId = false, DaxWindow? window = null, ulong windowGpa = 0,
+        SafeFd? sockets = null)
+        : this(tag, exports, FdBudget.OfProcess, name, stripSetId, window, windowGpa, sockets)
     {
     }
 
     internal VirtioFsDevice(
-        string tag, IEnumerable<VirtioFsExport> exports, FdBudget budget, string name = "fs", bool stripSetId = false, DaxWindow? window = null, ulong windowGpa = 0)
+        string tag, IEnumerable<VirtioFsExport> exports, FdBudget budget, string name = "fs", bool stripSetId = false, DaxWindow? window = null, ulong windowGpa = 0,
+        SafeFd? sockets = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(tag);
         ArgumentNullException.ThrowIfNull(exports);
@@ -57,7 +60,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         _threads = [new DeviceThread($"{name}-hiprio", ThreadKind.Files), new DeviceThread($"{name}-requests", ThreadKind.Files)];
         _window = window;
         _windowGpa = windowGpa;
-        _server = new FuseServer(budget, stripSetId, window);
+        _server = new FuseServer(budget, stripSetId, window, sockets);
         Encoding.UTF8.GetBytes(tag, _config);
         BinaryPrimitives.WriteUInt32LittleEndian(_config.AsSpan(MaxTagLength), 1);
         foreach (VirtioFsExport export in exports)

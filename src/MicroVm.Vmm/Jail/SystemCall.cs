@@ -37,6 +37,7 @@ public enum SystemCall
     sendmsg = 46,
     recvmsg = 47,
     shutdown = 48,
+    bind = 49,
     getsockopt = 55,
     exit = 60,
     uname = 63,

@@ -22,7 +22,7 @@ public enum ThreadKind
     /// <summary>Runs a vCPU and its emulation assist: no file, socket or process can be made or opened.</summary>
     Vcpu,
 
-    /// <summary>Serves a virtio-fs queue: no sockets, no KVM.</summary>
+    /// <summary>Serves a virtio-fs queue: no sockets but what it is lent to give a name to, no KVM.</summary>
     Files,
 
     /// <summary>Serves a disk: no sockets, no KVM, no file but those that are open.</summary>
@@ -89,6 +89,9 @@ public static class SystemCallSets
 
         // What others change of the files that the guest watches.
         SystemCall.inotify_add_watch, SystemCall.inotify_rm_watch,
+
+        // A socket that the guest makes where the host is to listen in its place: it is received unbound, and given the name.
+        SystemCall.recvmsg, SystemCall.bind,
     ];
 
     private static readonly SystemCall[] Network = [SystemCall.readv, SystemCall.writev, SystemCall.timerfd_settime];

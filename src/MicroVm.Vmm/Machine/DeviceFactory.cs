@@ -68,20 +68,21 @@ internal static class DeviceFactory
         foreach (FsExport export in fs.Exports)
         {
             SafeFd fd = FileOpener.Open(export.File, Libc.O_PATH, $"fs[{index}] export {export.Name}");
-            exports.Add(new VirtioFsExport(export.Name, fd, export.ReadOnly, export.Cache, export.HidesMounts));
+            exports.Add(new VirtioFsExport(export.Name, fd, export.ReadOnly, export.Cache, export.HidesMounts, export.SharesSockets));
         }
 
+        SafeFd? sockets = fs.Sockets is null ? null : FileOpener.Open(fs.Sockets, Libc.O_RDWR, $"fs[{index}] sockets");
         try
         {
             if (fs.DaxWindowMiB == 0)
             {
-                machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId));
+                machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId, sockets: sockets));
                 return;
             }
 
             DaxWindow window = new((ulong)fs.DaxWindowMiB << 20);
             ulong gpa = machine.ReserveMemory(window.Length, DaxWindow.SlotLength);
-            machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId, window, gpa));
+            machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId, window, gpa, sockets));
             machine.AddMemory(gpa, window.Length, window.Address);
             machine.Memory.AddWindow(gpa, window.Length, window.Address);
             machine.AddWindow(window);

@@ -65,6 +65,7 @@ public static unsafe class ProcessSetup
 
         foreach (FsConfig fs in config.Fs)
         {
+            Add(fs.Sockets);
             foreach (FsExport export in fs.Exports)
             {
                 Add(export.File);

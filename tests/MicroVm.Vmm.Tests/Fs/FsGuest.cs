@@ -42,15 +42,26 @@ internal sealed class FsGuest : IVirtioInterrupt, IDisposable
     {
     }
 
+    // The channel is taken over.
+    public FsGuest(SafeFd sockets, params VirtioFsExport[] exports)
+        : this(FdBudget.OfProcess, false, null, sockets, exports)
+    {
+    }
+
     // The window is taken over, and is at WindowGpa.
     public FsGuest(FdBudget budget, bool stripSetId, DaxWindow? window, params VirtioFsExport[] exports)
+        : this(budget, stripSetId, window, null, exports)
+    {
+    }
+
+    private FsGuest(FdBudget budget, bool stripSetId, DaxWindow? window, SafeFd? sockets, VirtioFsExport[] exports)
     {
         if (window is not null)
         {
             Memory.AddWindow(WindowGpa, window.Length, window.Address);
         }
 
-        Device = new VirtioFsDevice("test", exports, budget, stripSetId: stripSetId, window: window, windowGpa: WindowGpa);
+        Device = new VirtioFsDevice("test", exports, budget, stripSetId: stripSetId, window: window, windowGpa: WindowGpa, sockets: sockets);
         _queues = [Queue(HighPriority), Queue(Requests)];
         Start();
     }

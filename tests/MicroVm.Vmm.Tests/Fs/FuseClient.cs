@@ -44,6 +44,12 @@ internal sealed class FuseClient : IDisposable
         Root = Lookup(1, "x").nodeid;
     }
 
+    public FuseClient(SafeFd sockets, params VirtioFsExport[] exports)
+    {
+        Guest = new FsGuest(sockets, exports);
+        InitReply = Init();
+    }
+
     public FsGuest Guest { get; }
 
     /// <summary>The node id of export "x".</summary>

@@ -68,7 +68,7 @@ public sealed class StartupTests
             Console = new ConsoleConfig { Input = Fd(), Output = Fd() },
             Block = [new BlockConfig { File = Fd() }],
             Pmem = [Fd(), Fd()],
-            Fs = [new FsConfig { Tag = "t", Exports = [new FsExport { Name = "n", File = Fd() }] }],
+            Fs = [new FsConfig { Tag = "t", Sockets = Fd(), Exports = [new FsExport { Name = "n", File = Fd() }] }],
             Control = Fd(),
         };
         Assert.Equal(Enumerable.Range(10, next - 10), ProcessSetup.NamedDescriptors(config));

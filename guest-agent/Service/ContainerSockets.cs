@@ -1,0 +1,78 @@
+using System.Text;
+using MicroVm.Agent.Rootfs;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+
+namespace MicroVm.Agent.Service;
+
+/// <summary>
+/// Connects the host to sockets that containers made in shared folders. A socket is named by its virtio-fs node, whatever its name
+/// is now and whichever container's mounts show it; the kernel has the inode of every socket that is bound. Loop thread only.
+/// </summary>
+internal sealed unsafe class ContainerSockets(EventLoop loop, FileSystems fileSystems)
+{
+    // The host's side has a bound of its own.
+    private const int MaxConnections = 1024;
+    private const int Unchanged = -1;
+    private int _connections;
+
+    /// <summary>Connects a stream to a socket, as a process of this user and group; takes the stream over, also when this throws.</summary>
+    /// <returns>0; ECONNREFUSED or EAGAIN when nobody takes the connection now, ESTALE when the inode is gone.</returns>
+    /// <exception cref="SetupException">The tag is malformed.</exception>
+    internal Errno Connect(SafeFd stream, string tag, ulong node, uint uid, uint gid)
+    {
+        SafeFd? socket = null;
+        Errno errno = Errno.EAGAIN;
+        if (_connections < MaxConnections)
+        {
+            using SafeFd? file = fileSystems.OpenNode(tag, node);
+            errno = Errno.ESTALE;
+            if (file is not null)
+            {
+                socket = ConnectAs(Encoding.ASCII.GetBytes(MountCalls.PathOf(file)), uid, gid, out errno);
+            }
+        }
+
+        if (socket is null)
+        {
+            stream.Dispose();
+            return errno;
+        }
+
+        try
+        {
+            _connections++;
+            _ = new SocketBridge(loop, stream, socket, () => _connections--);
+            return Errno.OK;
+        }
+        catch (LinuxException e)
+        {
+            return e.Errno;
+        }
+    }
+
+    // The listener asks who its peer is (SO_PEERCRED): the host's process, which the host's kernel has let connect. Capabilities stay, since
+    // its groups are not known here.
+    private static SafeFd? ConnectAs(ReadOnlySpan<byte> path, uint uid, uint gid, out Errno errno)
+    {
+        Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
+        Libc.__user_cap_data_struct* sets = stackalloc Libc.__user_cap_data_struct[2];
+        uint ownUser = Libc.geteuid(), ownGroup = Libc.getegid();
+        if ((uid == ownUser && gid == ownGroup) || uid == uint.MaxValue || gid == uint.MaxValue || Call(Libc.SYS_capget, (nint)(&header), (nint)sets) != 0)
+        {
+            return UnixSocket.TryConnect(path, out errno);
+        }
+
+        _ = Call(Libc.SYS_setresgid, Unchanged, (nint)gid, Unchanged);
+        _ = Call(Libc.SYS_setresuid, Unchanged, (nint)uid, Unchanged);
+        _ = Call(Libc.SYS_capset, (nint)(&header), (nint)sets);
+        SafeFd? socket = UnixSocket.TryConnect(path, out errno);
+        _ = Call(Libc.SYS_setresuid, Unchanged, (nint)ownUser, Unchanged);
+        _ = Call(Libc.SYS_setresgid, Unchanged, (nint)ownGroup, Unchanged);
+        _ = Call(Libc.SYS_capset, (nint)(&header), (nint)sets);
+        return socket;
+    }
+
+    // libc's functions would change all threads.
+    private static nint Call(long number, nint first, nint second, nint third = 0) => Libc.syscall((nint)number, first, second, third, 0, 0, 0);
+}
