@@ -1,4 +1,5 @@
 // Touches anonymous memory and says how many page faults that took.
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
