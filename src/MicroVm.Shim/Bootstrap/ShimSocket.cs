@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using System.Text;
 using MicroVm.Linux;
 
@@ -19,7 +18,7 @@ internal sealed record ShimSocket(string Path)
     internal static ShimSocket Of(string containerd, string ns, string group)
     {
         string name = string.Join('/', new[] { containerd, ns, group }.Select(p => p.TrimEnd('/')));
-        return new ShimSocket($"{Folder}/{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(name)))}");
+        return new ShimSocket($"{Folder}/{Convert.ToHexStringLower(Sha256.HashData(Encoding.UTF8.GetBytes(name)))}");
     }
 
     /// <summary>Whether a shim listens there.</summary>
