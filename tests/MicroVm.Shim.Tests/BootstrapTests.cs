@@ -1,9 +1,11 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using MicroVm.Oci;
+using MicroVm.Oci.Config;
 using MicroVm.Sandbox;
 using MicroVm.Shim.Api;
 using MicroVm.Shim.Bootstrap;
+using MicroVm.Shim.Tests.Support;
 
 namespace MicroVm.Shim.Tests;
 
@@ -62,13 +64,39 @@ public sealed class BootstrapTests
     [Fact]
     public void AContainerOfAPodBelongsToItsSandboxsShim()
     {
-        Assert.Equal(new Grouping("box", false), Grouping.Of(null, "box"));
-        Dictionary<string, string> sandbox = new() { ["io.kubernetes.cri.container-type"] = "sandbox", ["io.kubernetes.cri.sandbox-id"] = "pod" };
-        Assert.Equal(new Grouping("pod", false), Grouping.Of(sandbox, "pod"));
-        Dictionary<string, string> container = new() { ["io.kubernetes.cri.container-type"] = "container", ["io.kubernetes.cri.sandbox-id"] = "pod" };
-        Assert.Equal(new Grouping("pod", true), Grouping.Of(container, "box"));
-        container["io.kubernetes.cri.sandbox-id"] = "../pod";
-        Assert.Throws<SpecException>(() => Grouping.Of(container, "box"));
+        using TempFolder root = new();
+        Spec spec = new() { OciVersion = "1.0.2" };
+        Grouping of(string id) => Grouping.Of(spec, id, root.Path);
+        Assert.Equal(new Grouping("box", false), of("box"));
+        spec.Annotations = new() { ["io.kubernetes.cri.container-type"] = "sandbox", ["io.kubernetes.cri.sandbox-id"] = "pod" };
+        Assert.Equal(new Grouping("pod", false), of("pod"));
+        spec.Annotations["io.kubernetes.cri.container-type"] = "container";
+        Assert.Equal(new Grouping("pod", true), of("box"));
+        spec.Annotations["io.kubernetes.cri.sandbox-id"] = "../pod";
+        Assert.Throws<SpecException>(() => of("box"));
+        spec.Annotations = new() { ["io.kubernetes.cri-o.ContainerType"] = "container", ["io.kubernetes.cri-o.SandboxID"] = "pod" };
+        Assert.Equal(new Grouping("pod", true), of("box"));
+    }
+
+    [Fact]
+    public void AContainerThatSharesANamespaceBelongsToTheShimOfTheVmsFirst()
+    {
+        using TempFolder root = new();
+        Sandbox.State.ContainerStore store = new(root.Path);
+        foreach ((string id, int day) in (ReadOnlySpan<(string, int)>)[("later", 2), ("first", 1)])
+        {
+            Sandbox.State.ProcessIdentity own = Sandbox.State.ProcessIdentity.Current;
+            store.Create(new Sandbox.State.ContainerState
+            {
+                OciVersion = "1.0.2", Id = id, Bundle = "/b", Rootfs = "/b/rootfs", Created = DateTimeOffset.UnixEpoch.AddDays(day), Owner = 0,
+                Init = own, Sandbox = own, Vmm = own, VmFolder = "vm", Status = Sandbox.State.ContainerStatus.Running,
+            });
+        }
+
+        Spec spec = new() { OciVersion = "1.0.2", Linux = new() { Namespaces = [new() { Type = "network", Path = $"/proc/{Environment.ProcessId}/ns/net" }] } };
+        Assert.Equal(new Grouping("first", true), Grouping.Of(spec, "box", root.Path));
+        spec.Linux!.Namespaces![0] = new() { Type = "network", Path = "/run/netns/another" };
+        Assert.Equal(new Grouping("box", false), Grouping.Of(spec, "box", root.Path));
     }
 
     [Fact]

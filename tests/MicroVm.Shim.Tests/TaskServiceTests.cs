@@ -57,8 +57,8 @@ public sealed class TaskServiceTests
         container.First.End(0);
         Assert.Equal(0u, shim.Wait().ExitStatus);
 
-        // "one" outlived the first process, and ended with the VM.
-        Assert.True(container.VmEnded);
+        // "one" outlived the first process, and ended with the container.
+        Assert.True(container.IsEnded);
         Assert.Equal(
             [
                 "/tasks/create", "/tasks/start", "/tasks/exec-added", "/tasks/exec-started", "/tasks/exec-added", "/tasks/exec-started",
@@ -152,15 +152,6 @@ public sealed class TaskServiceTests
         Assert.Equal(StatusCode.FailedPrecondition, checkpoint.Code);
         Assert.Equal(StatusCode.AlreadyExists, Assert.Throws<TtrpcException>(() => shim.Create()).Code);
         Assert.Equal(StatusCode.Unimplemented, Assert.Throws<TtrpcException>(() => shim.Call("Migrate", new ShutdownRequest())).Code);
-    }
-
-    [Fact]
-    public void AFurtherContainerOfAPodIsRefusedByName()
-    {
-        using ShimServer shim = new(new FakeContainer(), """{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"pod-7"}""");
-        TtrpcException refused = Assert.Throws<TtrpcException>(() => shim.Create());
-        Assert.Equal(StatusCode.Unimplemented, refused.Code);
-        Assert.Contains("pod-7", refused.Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -26,6 +26,9 @@ internal static class HostLimits
     internal const int MaxThreads = 2048;
 
     private const ulong DefaultPeriod = 100_000;
+
+    // cpu.shares: the kernel's default, and its largest value (sched/core.c, MAX_SHARES).
+    private const ulong DefaultShares = 1024, MaxShares = 1 << 18;
     private const int MiBShift = 20;
 
     /// <summary>Limits that hold from the VM's start, whether the container has any or not.</summary>
@@ -69,6 +72,16 @@ internal static class HostLimits
     /// <summary>Takes the limit of CPU time away.</summary>
     /// <exception cref="SandboxException">The kernel refuses.</exception>
     internal static void LiftBandwidth(HostCgroup cgroup) => _ = cgroup.TryWrite("cpu", "cpu.cfs_quota_us", "-1", "cpu.max", "max");
+
+    /// <summary>Gives a cgroup the sum of several containers' CPU shares: a pod's first container has hardly any of its own.</summary>
+    /// <param name="cgroup">The cgroup.</param>
+    /// <param name="shares">Of each container (cpu.shares); null or 0 is the kernel's default.</param>
+    /// <exception cref="SandboxException">The kernel refuses.</exception>
+    internal static void SetShares(HostCgroup cgroup, IEnumerable<ulong?> shares)
+    {
+        ulong sum = shares.Aggregate(0ul, (all, s) => all + Math.Min(s is null or 0 ? DefaultShares : s.Value, MaxShares));
+        WriteShares(cgroup, Math.Min(sum, MaxShares));
+    }
 
     /// <summary>What may be updated while the container runs.</summary>
     /// <exception cref="SandboxException">The kernel refuses a limit.</exception>
@@ -119,13 +132,16 @@ internal static class HostLimits
     {
         if (resources?.Cpu?.Shares is > 0 and var shares)
         {
-            _ = cgroup.TryWrite("cpu", "cpu.shares", shares.ToString(CultureInfo.InvariantCulture), "cpu.weight", CgroupSettings.CpuWeight(shares).ToString(CultureInfo.InvariantCulture));
+            WriteShares(cgroup, shares);
         }
 
         Set(cgroup, "cpuset.cpus", resources?.Cpu?.Cpus);
         Set(cgroup, "cpuset.mems", resources?.Cpu?.Mems);
         BlockIoLimits.Apply(cgroup, resources?.BlockIO, warn);
     }
+
+    private static void WriteShares(HostCgroup cgroup, ulong shares) => _ = cgroup.TryWrite(
+        "cpu", "cpu.shares", shares.ToString(CultureInfo.InvariantCulture), "cpu.weight", CgroupSettings.CpuWeight(shares).ToString(CultureInfo.InvariantCulture));
 
     private static void Set(HostCgroup cgroup, string file, string? value)
     {

@@ -65,16 +65,10 @@ internal sealed class ContainerHost : IDisposable
     /// <exception cref="SandboxException">The VM's last container has ended meanwhile, or the configuration cannot be kept.</exception>
     internal void Begin(PodSandbox sandbox, ContainerStore store, Spec spec)
     {
-        ContainerRecord record = _record!;
         _sandbox = sandbox;
-        record.Change(s => s with { Vmm = ProcessIdentity.Of(sandbox.Vmm.Process.Pid) });
-        KeptConfiguration configuration = KeptConfiguration.Keep(store.FolderOf(_request.Id), _request.Configuration, spec);
-        _container = new SandboxContainer(sandbox, record, configuration, _process, _request.Vm!.StartTimeout, _caller.Log);
         _terminal = spec.Process?.Terminal ?? false;
-        if (!sandbox.Enter(_container))
-        {
-            throw new SandboxException($"container {_request.Id} cannot join a VM that has ended meanwhile");
-        }
+        _container = SandboxContainer.Enter(
+            sandbox, _record!, store.FolderOf(_request.Id), _request.Configuration, spec, _process, _request.Vm!.StartTimeout, _caller.Log);
     }
 
     /// <summary>
@@ -130,7 +124,7 @@ internal sealed class ContainerHost : IDisposable
         bool outOfMemory = false;
         try
         {
-            WaitProcessResponse end = Container.Wait();
+            WaitProcessResponse end = Wait();
             outOfMemory = end.OomKilled;
             exit = ProcessEnd.Of(end);
         }
@@ -141,21 +135,26 @@ internal sealed class ContainerHost : IDisposable
 
         // Whoever had a hand in the end is to hear of it: the VMM is looked at by calls that are under way.
         _control!.Finish();
-        bool last = _sandbox!.Leave(Container);
         if (outOfMemory)
         {
             _caller.Log(LogLevel.Warning, $"container {_request.Id} was killed: out of memory (linux.resources.memory.limit, or the VM's memory)");
         }
 
-        if (last)
+        bool last;
+        lock (_sandbox!.Ends)
         {
-            Container.Stop();
-            endSandbox(_abandoned);
-        }
-        else
-        {
-            Container.Remove();
-            _sandbox.LeaveHome(Container, w => _caller.Log(LogLevel.Warning, w));
+            last = _sandbox.Leave(Container);
+            if (last)
+            {
+                Container.Stop();
+                endSandbox(_abandoned);
+            }
+            else
+            {
+                Container.Remove();
+                _process.Dispose();
+                _sandbox.LeaveHome(Container, w => _caller.Log(LogLevel.Warning, w));
+            }
         }
 
         if (outOfMemory)
@@ -176,6 +175,28 @@ internal sealed class ContainerHost : IDisposable
         EndProxy(exit);
     }
 
+    /// <summary>Waits for the init's end, and for the rest of its output.</summary>
+    /// <exception cref="SandboxException">The VM ended, and why.</exception>
+    private WaitProcessResponse Wait()
+    {
+        try
+        {
+            WaitProcessResponse end = _sandbox!.Guest.WaitProcess(_request.Id);
+
+            // An agent that lies is one that is lost: nothing more is waited for.
+            _ = ProcessEnd.Of(end);
+            Container.Commands.End(end.OomKilled);
+            _process.Drain();
+            return end;
+        }
+        catch (SandboxException)
+        {
+            Container.Commands.End(outOfMemory: false);
+            _process.DrainAfterLoss();
+            throw;
+        }
+    }
+
     /// <summary>One that is stopped takes no message: nothing but SIGKILL ends it as it is, and the others it takes once it goes on.</summary>
     private void EndProxy(ExitStatus exit)
     {
@@ -190,14 +211,17 @@ internal sealed class ContainerHost : IDisposable
     {
         if (_container is not null && _sandbox is not null)
         {
-            if (_sandbox.Leave(_container))
+            lock (_sandbox.Ends)
             {
-                _container.Stop();
-                endSandbox(true);
-            }
-            else
-            {
-                _container.Remove();
+                if (_sandbox.Leave(_container))
+                {
+                    _container.Stop();
+                    endSandbox(true);
+                }
+                else
+                {
+                    _container.Remove();
+                }
             }
         }
 

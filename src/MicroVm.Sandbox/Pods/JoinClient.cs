@@ -1,11 +1,8 @@
-using System.Security.Cryptography;
 using Google.Protobuf;
 using MicroVm.Linux;
-using MicroVm.Linux.Native;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
-using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.State;
@@ -17,36 +14,23 @@ namespace MicroVm.Sandbox.Pods;
 /// <summary>The command's side of a container that joins a VM: it resolves the bundle and opens what the container is made of.</summary>
 internal static class JoinClient
 {
-    private const int PrefixBytes = 4;
-
     /// <summary>Checks the bundle, and makes its plan.</summary>
     /// <param name="request">What the command was asked for.</param>
     /// <param name="spec">The bundle's configuration.</param>
     /// <param name="target">The VM.</param>
     /// <param name="log">Takes warnings.</param>
-    /// <returns>The plan, and the first state without processes.</returns>
+    /// <returns>The container, resolved, and its first state without processes.</returns>
     /// <exception cref="SpecException">The bundle is malformed, or asks for what is not supported.</exception>
     /// <exception cref="SandboxException">Something of the host cannot be opened.</exception>
-    internal static (ContainerPlan Plan, ContainerState State, HostCgroup Cgroup) Prepare(StandInRequest request, Spec spec, JoinTarget target, RuntimeLog log)
+    internal static (ResolvedContainer Container, ContainerState State) Prepare(StandInRequest request, Spec spec, JoinTarget target, RuntimeLog log)
     {
         string rootfs = SpecValidator.Validate(spec, request.Bundle!);
         HookRunner.Check(spec.Hooks);
         request.HasTerminalFd = request.Foreground && CallerTerminal.OfStreams() is null && CallerTerminal.Exists;
         TerminalRules.Check(request, spec.Process!.Terminal ?? false);
-        VmAnnotations.Check(spec.Annotations, request.Vm!.AllowedAnnotations);
-        (HostCgroup cgroup, _) = HostCgroup.Of(spec.Linux?.CgroupsPath, request.Id, request.SystemdCgroup);
-        cgroup.RefuseFrozen();
-        List<string> warnings = [];
-        ContainerPlan plan = PlanBuilder.Build(spec, request.Id, request.Bundle!, rootfs, warnings, target, Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(PrefixBytes)) + ".");
-        CallerLimits.Add(plan.Spec.Process);
-        if (CgroupMemory(spec) > target.Member.VmMemoryMiB)
-        {
-            warnings.Add($"the memory limit is above the {target.Member.VmMemoryMiB} MiB of the VM, which were set when its first container was created");
-        }
-
-        warnings.ForEach(w => log.Write(LogLevel.Warning, w));
-        ContainerState state = ContainerState.Creating(spec, request.Id, request.Bundle!, rootfs, ProcessIdentity.Current, cgroup);
-        return (plan, state with { Transient = request.Transient }, cgroup);
+        ResolvedContainer container = ResolvedContainer.Joining(
+            spec, request.Id, request.Bundle!, rootfs, request.SystemdCgroup, w => log.Write(LogLevel.Warning, w), request.Vm!, target);
+        return (container, container.State(ProcessIdentity.Current) with { Transient = request.Transient });
     }
 
     /// <summary>Asks the VM's process to take the container; its messages then come on the same connection.</summary>
@@ -55,13 +39,14 @@ internal static class JoinClient
     /// <param name="prepared">Of <see cref="Prepare"/>.</param>
     /// <param name="proxy">The sandbox's end of the proxy's socket.</param>
     /// <exception cref="SandboxException">The VM's process refuses, or is gone.</exception>
-    internal static LineChannel Ask(string control, StandInRequest request, (ContainerPlan Plan, ContainerState State, HostCgroup Cgroup) prepared, SafeFd proxy)
+    internal static LineChannel Ask(string control, StandInRequest request, (ResolvedContainer Container, ContainerState State) prepared, SafeFd proxy)
     {
-        (ContainerPlan plan, ContainerState state, HostCgroup cgroup) = prepared;
+        (ResolvedContainer container, ContainerState state) = prepared;
+        ContainerPlan plan = container.Plan;
 
         // Only this process can reach the terminal of its session.
         using SafeFd? terminal = request.HasTerminalFd ? CallerTerminal.Find() : null;
-        JoinRequest join = new() { Request = request, State = state, UnifiedMount = cgroup.UnifiedMount, Sockets = [.. plan.Sources.Sockets.Select(s => s.Path)] };
+        JoinRequest join = new() { Request = request, State = state, UnifiedMount = container.Cgroup.UnifiedMount, Sockets = [.. plan.Sources.Sockets.Select(s => s.Path)] };
         join.Exports.AddRange(plan.Exports.Select(JoinExport.Of));
         using SafeFd document = MemoryFile.Create("join", HandJson.Write(join));
         using SafeFd configuration = MemoryFile.Create("configuration", request.Configuration);
@@ -94,6 +79,4 @@ internal static class JoinClient
             throw;
         }
     }
-
-    private static long CgroupMemory(Spec spec) => spec.Linux?.Resources?.Memory?.Limit is > 0 and var limit ? limit >> 20 : 0;
 }

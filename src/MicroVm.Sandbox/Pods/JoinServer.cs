@@ -10,7 +10,6 @@ using MicroVm.Sandbox.Streams;
 using MicroVm.Sandbox.Vm;
 using MicroVm.Ttrpc;
 using HostSocket = MicroVm.Sandbox.Vm.HostSocket;
-using Mount = MicroVm.Protocol.Agent.Mount;
 
 namespace MicroVm.Sandbox.Pods;
 
@@ -28,10 +27,9 @@ internal static class JoinServer
     /// <param name="count">How many it will send.</param>
     /// <param name="sandbox">The VM.</param>
     /// <param name="store">Keeps the state.</param>
-    /// <param name="vmFolder">Name of the VM's folder.</param>
     /// <param name="join">Takes commands that come to the new container's control socket to join.</param>
     /// <param name="endSandbox">As for <see cref="ContainerHost.WaitForEnd"/>.</param>
-    internal static void Serve(LineChannel command, int count, PodSandbox sandbox, ContainerStore store, string vmFolder, Action<LineChannel, int> join, Action<bool> endSandbox)
+    internal static void Serve(LineChannel command, int count, PodSandbox sandbox, ContainerStore store, Action<LineChannel, int> join, Action<bool> endSandbox)
     {
         SafeFd socket = command.Release();
         List<SafeFd> files = [];
@@ -46,7 +44,7 @@ internal static class JoinServer
             using ContainerHost host = new(
                 standIn, caller, new ProxyLink(files[JoinFiles.Proxy]),
                 new ProcessStreams(files[JoinFiles.Input], files[JoinFiles.Output], files[JoinFiles.Error], standIn.HasTerminalFd ? files[^1] : null), join);
-            if (Create(host, request, standIn, create, caller, files, sandbox, store, vmFolder, endSandbox))
+            if (Create(host, request, standIn, create, caller, files, sandbox, store, endSandbox))
             {
                 host.WaitForEnd(endSandbox);
             }
@@ -64,7 +62,7 @@ internal static class JoinServer
 
     private static bool Create(
         ContainerHost host, JoinRequest request, StandInRequest standIn, CreateContainerRequest create, StandInCaller caller, List<SafeFd> files,
-        PodSandbox sandbox, ContainerStore store, string vmFolder, Action<bool> endSandbox)
+        PodSandbox sandbox, ContainerStore store, Action<bool> endSandbox)
     {
         List<Export> exports = [];
         List<HostSocket> sockets = [];
@@ -73,25 +71,17 @@ internal static class JoinServer
         {
             int at = JoinFiles.First;
             SafeFd next() => at < files.Count ? files[at++] : throw new SandboxException("the command sent too few descriptors");
-            uint firstPort = sandbox.TakePorts();
             request.Exports.ForEach(e => exports.Add(e.ToExport(next)));
-            request.Sockets.ForEach(path => sockets.Add(new HostSocket(firstPort + (uint)sockets.Count, next(), path)));
-            foreach (Mount mount in create.Spec.Mounts.Where(m => m.Socket is { Readiness: false }))
-            {
-                mount.Socket.Port += firstPort;
-            }
-
+            request.Sockets.ForEach(path => sockets.Add(new HostSocket((uint)sockets.Count, next(), path)));
             Spec spec = SpecReader.ParseBundle(standIn.Configuration);
             HostCgroup cgroup = new(request.State.Cgroups ?? []) { UnifiedMount = request.UnifiedMount };
             void Warn(string text) => caller.Log(LogLevel.Warning, text);
-            ContainerState state = request.State with { VmFolder = vmFolder, VmMemoryMiB = sandbox.MemoryMiB };
+            ContainerState state = request.State with { VmFolder = sandbox.Folder, VmMemoryMiB = sandbox.MemoryMiB };
             host.TakeId(state, store, cgroup, state.Init);
             HostLimits.ApplyToMember(cgroup, spec.Linux?.Resources, Warn);
             cgroup.Move(state.Init.Pid);
             host.Begin(sandbox, store, spec);
-            host.Container.AddExports(exports, exports[0].Name);
-            host.Container.Create(create, exports, sockets, firstPort);
-            sandbox.Share();
+            host.Container.Join(create, exports, sockets);
             failure = host.HandOver(store, () => { }) ? null : "";
         }
         catch (Exception e) when (e is SandboxException or SpecException or TtrpcException or LinuxException)

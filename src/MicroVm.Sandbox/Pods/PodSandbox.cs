@@ -3,6 +3,7 @@ using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Network;
+using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
 using MicroVm.Ttrpc;
 using HostSocket = MicroVm.Sandbox.Vm.HostSocket;
@@ -17,6 +18,7 @@ internal sealed class PodSandbox : IDisposable
 {
     // Ports of the vsock device that one container's host sockets may have; far more than it can have sockets.
     private const uint PortsOfContainer = 1 << 20;
+    private readonly ContainerStore _store;
     private readonly Action<LogLevel, string> _log;
     private readonly Lock _vmLock = new();
     private readonly Lock _networkLock = new();
@@ -31,12 +33,16 @@ internal sealed class PodSandbox : IDisposable
     private uint _ports;
 
     /// <summary>A VM that is not started yet.</summary>
-    /// <param name="vsock">Path of the VMM's vsock socket, in a folder that holds nothing else.</param>
+    /// <param name="store">Has the VM's folder.</param>
+    /// <param name="folder">Name of that folder, which no other VM has.</param>
     /// <param name="network">Its network; owned from now on.</param>
     /// <param name="memoryMiB">Its memory.</param>
     /// <param name="log">Takes what concerns the VM as a whole.</param>
-    internal PodSandbox(string vsock, VmNetwork network, int memoryMiB, Action<LogLevel, string> log) =>
-        (Vsock, Network, MemoryMiB, _log) = (vsock, network, memoryMiB, log);
+    internal PodSandbox(ContainerStore store, string folder, VmNetwork network, int memoryMiB, Action<LogLevel, string> log) =>
+        (_store, Folder, Vsock, Network, MemoryMiB, _log) = (store, folder, store.VsockOf(folder), network, memoryMiB, log);
+
+    /// <summary>Name of the VM's folder (<see cref="ContainerState.VmFolder"/>).</summary>
+    internal string Folder { get; }
 
     /// <summary>Path of the VMM's vsock socket.</summary>
     internal string Vsock { get; }
@@ -53,8 +59,18 @@ internal sealed class PodSandbox : IDisposable
     /// <summary>The agent; only once it is connected.</summary>
     internal Guest Guest => _guest ?? throw new InvalidOperationException("the agent is not connected");
 
-    /// <summary>The container in whose cgroup VMM and sandbox process are; null where they are in none.</summary>
+    /// <summary>The container in whose cgroup the VMM is; null where it is in none.</summary>
     internal SandboxContainer? Home { get; set; }
+
+    /// <summary>Held from a member's leaving until it is out of the VM, or the VM is ended: the VMM must not go while another is being taken out.</summary>
+    internal Lock Ends { get; } = new();
+
+    /// <summary>Moves what is in a container's cgroup beside the VMM to that of another.</summary>
+    internal required Action<HostCgroup> MoveAlong { get; init; }
+
+    /// <summary>Makes the VM's folder.</summary>
+    /// <exception cref="LinuxException">It cannot be made.</exception>
+    internal void MakeFolder() => _store.MakeVmFolder(Folder);
 
     /// <summary>Starts the VMM.</summary>
     /// <param name="start">Starts it.</param>
@@ -118,7 +134,7 @@ internal sealed class PodSandbox : IDisposable
         }
     }
 
-    /// <summary>Moves VMM and this process to another member's cgroup, when they are in that of one that has left.</summary>
+    /// <summary>Moves the VMM to another member's cgroup, when it is in that of one that has left.</summary>
     internal void LeaveHome(SandboxContainer container, Action<string> warn)
     {
         lock (_membersLock)
@@ -133,7 +149,8 @@ internal sealed class PodSandbox : IDisposable
             {
                 HostLimits.ApplyToVm(next.Cgroup, MemoryMiB);
                 next.Cgroup.Move(Vmm.Process.Pid);
-                next.Cgroup.Join();
+                MoveAlong(next.Cgroup);
+                GiveWeight(next.Cgroup);
             }
             catch (SandboxException e)
             {
@@ -150,6 +167,7 @@ internal sealed class PodSandbox : IDisposable
             if (Home is { } home)
             {
                 HostLimits.LiftBandwidth(home.Cgroup);
+                GiveWeight(home.Cgroup);
             }
         }
     }
@@ -217,13 +235,34 @@ internal sealed class PodSandbox : IDisposable
         }
     }
 
-    /// <summary>Ends the VM, and undoes what was done to the network namespace's interfaces.</summary>
+    /// <summary>Ends the VM, removes its folder, and undoes what was done to the network namespace's interfaces.</summary>
     public void Dispose()
     {
         _watch?.Dispose();
         _guest?.Dispose();
         EndVm();
         Network.Dispose();
+        try
+        {
+            _store.RemoveVmFolder(Folder);
+        }
+        catch (SandboxException e)
+        {
+            _log(LogLevel.Warning, e.Message);
+        }
+    }
+
+    /// <summary>The VM runs for all: of the host's CPU time it gets the members' shares together.</summary>
+    private void GiveWeight(HostCgroup home)
+    {
+        try
+        {
+            HostLimits.SetShares(home, _members.Select(m => m.Configuration.Spec.Linux?.Resources?.Cpu?.Shares));
+        }
+        catch (SandboxException e)
+        {
+            _log(LogLevel.Warning, e.Message);
+        }
     }
 
     /// <summary>Hears of changes from now on. A container whose network is not followed is better than none.</summary>

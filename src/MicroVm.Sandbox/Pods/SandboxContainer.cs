@@ -1,12 +1,14 @@
 using MicroVm.Linux;
-using MicroVm.Linux.Native;
+using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
 using MicroVm.Ttrpc;
 using MicroVm.VmmControl;
 using HostSocket = MicroVm.Sandbox.Vm.HostSocket;
+using Mount = MicroVm.Protocol.Agent.Mount;
 
 namespace MicroVm.Sandbox.Pods;
 
@@ -14,6 +16,7 @@ namespace MicroVm.Sandbox.Pods;
 internal sealed class SandboxContainer : IDisposable
 {
     private readonly PodSandbox _sandbox;
+    private readonly IContainerInit _init;
     private readonly TimeSpan _startTimeout;
     private readonly Action<LogLevel, string> _log;
     private readonly List<string> _added = [];
@@ -23,19 +26,30 @@ internal sealed class SandboxContainer : IDisposable
     private bool _inGuest;
     private bool _disposed;
 
-    /// <summary>For a container that is about to be created.</summary>
-    /// <param name="sandbox">Its VM.</param>
+    private SandboxContainer(
+        PodSandbox sandbox, ContainerRecord record, KeptConfiguration configuration, IContainerInit init, TimeSpan startTimeout, Action<LogLevel, string> log)
+    {
+        (_sandbox, Record, Configuration, _init, _startTimeout, _log) = (sandbox, record, configuration, init, startTimeout, log);
+        Cgroup = new HostCgroup(record.State.Cgroups ?? []);
+        Commands = new ContainerCommands(sandbox, record, configuration, init, startTimeout, log);
+    }
+
+    /// <summary>Makes a container that has its id a member of a VM that is started.</summary>
+    /// <param name="sandbox">The VM.</param>
     /// <param name="record">Its state; this container is the only writer from now on.</param>
-    /// <param name="configuration">Its configuration.</param>
-    /// <param name="process">Its init's streams and terminal; owned.</param>
+    /// <param name="folder">Folder of its state, where its configuration is kept.</param>
+    /// <param name="json">Its configuration.</param>
+    /// <param name="spec">What was parsed of it.</param>
+    /// <param name="init">Its init's streams and terminal; the caller's.</param>
     /// <param name="startTimeout">How long the guest may take to create it, and to start it.</param>
     /// <param name="log">Takes what concerns it.</param>
-    internal SandboxContainer(
-        PodSandbox sandbox, ContainerRecord record, KeptConfiguration configuration, GuestProcess process, TimeSpan startTimeout, Action<LogLevel, string> log)
+    /// <exception cref="SandboxException">The VM's last container has ended meanwhile, or the configuration cannot be kept.</exception>
+    internal static SandboxContainer Enter(
+        PodSandbox sandbox, ContainerRecord record, string folder, byte[] json, Spec spec, IContainerInit init, TimeSpan startTimeout, Action<LogLevel, string> log)
     {
-        (_sandbox, Record, Configuration, Process, _startTimeout, _log) = (sandbox, record, configuration, process, startTimeout, log);
-        Cgroup = new HostCgroup(record.State.Cgroups ?? []);
-        Commands = new ContainerCommands(sandbox, record, configuration, process, startTimeout, log);
+        record.Change(s => s with { Vmm = ProcessIdentity.Of(sandbox.Vmm.Process.Pid) });
+        SandboxContainer container = new(sandbox, record, KeptConfiguration.Keep(folder, json, spec), init, startTimeout, log);
+        return sandbox.Enter(container) ? container : throw new SandboxException($"container {record.State.Id} cannot join a VM that has ended meanwhile");
     }
 
     /// <summary>Its state.</summary>
@@ -43,9 +57,6 @@ internal sealed class SandboxContainer : IDisposable
 
     /// <summary>Its configuration.</summary>
     internal KeptConfiguration Configuration { get; }
-
-    /// <summary>Its init.</summary>
-    internal GuestProcess Process { get; }
 
     /// <summary>Its cgroup on the host.</summary>
     internal HostCgroup Cgroup { get; }
@@ -57,7 +68,7 @@ internal sealed class SandboxContainer : IDisposable
 
     /// <summary>Shows the container's files to a VM that runs already, under the names that the exports have.</summary>
     /// <exception cref="SandboxException">The VMM refused one.</exception>
-    internal void AddExports(IReadOnlyList<Export> exports, string rootfs)
+    private void AddExports(IReadOnlyList<Export> exports, string rootfs)
     {
         foreach (Export export in exports)
         {
@@ -76,8 +87,27 @@ internal sealed class SandboxContainer : IDisposable
         }
     }
 
+    /// <summary>Creates the container in a VM that runs already, whose other containers share its CPUs from then on.</summary>
+    /// <param name="request">What to create; the ports of sockets count from 0.</param>
+    /// <param name="exports">What the VM is to show of it, the root file system first.</param>
+    /// <param name="sockets">The host's sockets that it may connect to; their ports count from 0.</param>
+    /// <exception cref="SandboxException">The guest or the host refused.</exception>
+    /// <exception cref="TtrpcException">The agent does not take streams.</exception>
+    internal void Join(CreateContainerRequest request, IReadOnlyList<Export> exports, IReadOnlyList<HostSocket> sockets)
+    {
+        uint firstPort = _sandbox.TakePorts();
+        foreach (Mount mount in request.Spec.Mounts.Where(m => m.Socket is { Readiness: false }))
+        {
+            mount.Socket.Port += firstPort;
+        }
+
+        AddExports(exports, exports[0].Name);
+        Create(request, exports, [.. sockets.Select(s => s with { Port = s.Port + firstPort })], firstPort);
+        _sandbox.Share();
+    }
+
     /// <summary>Creates the container in the guest, up to the point where its init waits to exec.</summary>
-    /// <param name="request">What to create; the ports of sockets are relative to <paramref name="firstPort"/>.</param>
+    /// <param name="request">What to create.</param>
     /// <param name="exports">What the VM shows of it.</param>
     /// <param name="sockets">The host's sockets that it may connect to.</param>
     /// <param name="firstPort">The first of its ports (<see cref="PodSandbox.TakePorts"/>).</param>
@@ -87,7 +117,7 @@ internal sealed class SandboxContainer : IDisposable
     {
         Guest guest = _sandbox.Guest;
         _sockets = HostSocketRelay.Start(_sandbox.Vsock, sockets, more: exports.Any(e => e.ShowsSockets));
-        request.Stdio = guest.Call("create container", _ => Process.Connect(_sandbox.Vsock, request.Spec.Process));
+        request.Stdio = guest.Call("create container", _ => _init.Connect(_sandbox.Vsock, request.Spec.Process));
         CreateContainerResponse created = guest.Call("create container", agent => agent.CreateContainer(request, _startTimeout));
         _inGuest = true;
         if (MissingDevices.Describe(request.Spec.Devices, created.MissingDevices) is { } missing)
@@ -95,34 +125,11 @@ internal sealed class SandboxContainer : IDisposable
             _log(LogLevel.Warning, missing);
         }
 
-        Process.Attach(guest.Agent);
-        Process.StartStreams();
+        _init.Begin(guest.Agent);
         void Warn(string text) => _log(LogLevel.Warning, text);
         _mounts = MountFollower.Start(exports, _sandbox.Vmm, guest, Warn);
         _socketFollower = SocketFollower.Start(exports, _sockets, firstPort + (uint)sockets.Count, guest, Warn);
         guest.Agent.DefaultTimeout = GuestPatience.Call;
-    }
-
-    /// <summary>Waits for the init's end, and for the rest of its output.</summary>
-    /// <exception cref="SandboxException">The VM ended, and why.</exception>
-    internal WaitProcessResponse Wait()
-    {
-        try
-        {
-            WaitProcessResponse end = _sandbox.Guest.WaitProcess(Id);
-
-            // An agent that lies is one that is lost: nothing more is waited for.
-            _ = ProcessEnd.Of(end);
-            Commands.End(end.OomKilled);
-            Process.Drain();
-            return end;
-        }
-        catch (SandboxException)
-        {
-            Commands.End(outOfMemory: false);
-            Process.DrainAfterLoss();
-            throw;
-        }
     }
 
     /// <summary>Ends the init by SIGKILL, whatever the guest does: one that does not obey loses its VM.</summary>
@@ -178,7 +185,6 @@ internal sealed class SandboxContainer : IDisposable
         }
 
         _disposed = true;
-        Process.Dispose();
         _mounts?.Dispose();
         _socketFollower?.Dispose();
         _sockets?.Dispose();

@@ -22,6 +22,9 @@ internal static class SandboxFinder
 {
     private const string Proc = "/proc/";
 
+    // The calling thread's: the shim's first thread is in the namespace of its containers' network.
+    private const string Host = "/proc/thread-self/ns/";
+
     // The files of /proc/PID/ns. The network decides where there is nothing else to say.
     private static readonly (string Type, string File)[] Kinds =
     [
@@ -89,13 +92,14 @@ internal static class SandboxFinder
     /// <summary>The container of <paramref name="live"/> to whose proxy a path leads; null when there is none.</summary>
     private static ContainerState? Owner(string path, string file, List<ContainerState> live)
     {
-        if (ProcessOf(path, file) is { } pid && live.Find(s => s.Init.Pid == pid) is { } named)
+        // Behind containerd's shim the VMM stands for all containers of a VM: it is taken for the first.
+        if (ProcessOf(path, file) is { } pid && (live.Find(s => s.Init.Pid == pid) ?? live.Where(s => s.Vmm?.Pid == pid).MinBy(s => s.Created)) is { } named)
         {
             return named;
         }
 
         // What the proxies do not have of their own is the host's.
-        return Identity(path) is { } identity && identity != Identity($"{Proc}self/ns/{file}")
+        return Identity(path) is { } identity && identity != Identity($"{Host}{file}")
             ? live.Find(s => Identity(string.Create(CultureInfo.InvariantCulture, $"{Proc}{s.Init.Pid}/ns/{file}")) == identity)
             : null;
     }
@@ -113,7 +117,7 @@ internal static class SandboxFinder
             throw new SandboxException($"linux.namespaces: {type} namespace {path}: {LinuxException.Text(Check.LastErrno).ToLowerInvariant()}");
         }
 
-        if (identity == Identity($"{Proc}self/ns/{file}"))
+        if (identity == Identity($"{Host}{file}"))
         {
             throw SpecException.Unsupported($"linux.namespaces: path {path} of type {type}", "it is the host's own namespace, or that of a process which is no container's: it cannot be joined from inside a VM");
         }

@@ -1,12 +1,8 @@
 using System.Globalization;
 using MicroVm.Linux;
-using MicroVm.Linux.Native;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
-using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.Network;
-using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
@@ -96,48 +92,24 @@ internal sealed class SandboxProcess : IDisposable
         string rootfs = SpecValidator.Validate(spec, bundle);
         HookRunner.Check(spec.Hooks);
         TerminalRules.Check(_request, spec.Process!.Terminal ?? false);
-        List<string> warnings = [];
-        VmShape shape = VmShape.Resolve(spec, _request.Vm!, Host.MemoryMiB, Environment.ProcessorCount);
-        RuntimeFiles files = RuntimeFiles.Locate(_request.Vm!.Kernel, _request.Vm.Initramfs) with { PrivateImages = _request.Vm.PrivateImages };
-        (HostCgroup cgroup, _before) = HostCgroup.Of(spec.Linux?.CgroupsPath, _request.Id, _request.SystemdCgroup);
-        cgroup.RefuseFrozen();
-        using ContainerPlan plan = PlanBuilder.Build(spec, _request.Id, bundle, rootfs, warnings);
-        GuestDefaults.Add(plan.Spec.Sysctls, GuestDefaults.OfHost);
-        CallerLimits.Add(plan.Spec.Process);
-        warnings.ForEach(w => _caller.Log(LogLevel.Warning, w));
-        _caller.Log(LogLevel.Debug, "the configuration is resolved");
+        using SandboxBoot boot = new(spec, _request.Id, bundle, rootfs, _request.Vm!, _request.SystemdCgroup, _caller.Log);
+        HostCgroup cgroup = boot.First.Cgroup;
+        _before = boot.First.Before;
 
         // Made by the command meanwhile.
         ProcessIdentity proxy = _caller.WaitForProxy();
-        VmNetwork network = VmNetwork.Prepare(spec, shape.Vcpus, string.Create(CultureInfo.InvariantCulture, $"/proc/{proxy.Pid}/ns/net"));
-        PodSandbox sandbox = new(_store.VsockOf(_vmFolder), network, shape.MemoryMiB, _caller.Log);
+        PodSandbox sandbox = boot.Prepare(_store, _vmFolder, string.Create(CultureInfo.InvariantCulture, $"/proc/{proxy.Pid}/ns/net"), c => c.Join());
         lock (_lock)
         {
             _sandbox = sandbox;
         }
 
-        _caller.Log(LogLevel.Debug, "the network is connected");
-        ContainerState state = ContainerState.Creating(spec, _request.Id, bundle, rootfs, proxy, cgroup) with
-        {
-            VmFolder = _vmFolder,
-            VmMemoryMiB = shape.MemoryMiB,
-            NetworkNamespace = network.Path,
-            Transient = _request.Transient,
-        };
-        _first.TakeId(state, _store, cgroup, proxy);
-        HostLimits.ApplyAtCreation(cgroup, spec.Linux?.Resources, shape.MemoryMiB + files.CopiesMiB, w => _caller.Log(LogLevel.Warning, w));
-        using SafeFd? unified = cgroup.JoinThread();
-        _caller.Log(LogLevel.Debug, "the cgroup is made");
-        _store.MakeVmFolder(_vmFolder);
-        using GuestReady ready = GuestReady.Listen(sandbox.Vsock);
-        Vmm vmm = sandbox.StartVm(() => Vmm.Start(
-            files, shape, sandbox.Vsock, plan.Exports, network, _request.Vm!.ConsoleLog, unified, spec.Linux?.UidMappings, spec.Linux?.GidMappings));
+        _first.TakeId(boot.State(proxy) with { Transient = _request.Transient }, _store, cgroup, proxy);
+        Vmm vmm = boot.Start();
         if (_interrupted)
         {
             throw new SandboxException("interrupted");
         }
-
-        _caller.Log(LogLevel.Debug, $"started microvm-vmm {vmm.Process.Pid}: {shape.MemoryMiB} MiB, {shape.Vcpus} vCPUs");
 
         // What needs no guest is done while it boots.
         vmm.ReadConsole();
@@ -145,14 +117,7 @@ internal sealed class SandboxProcess : IDisposable
         cgroup.Move(proxy.Pid);
         _first.Begin(sandbox, _store, spec);
         sandbox.Home = _first.Container;
-        NetworkView networkView = network.Read();
-        CreateContainerRequest create = new() { ContainerId = _request.Id, Spec = plan.Spec };
-        _caller.Log(LogLevel.Debug, "everything but the guest is ready");
-        sandbox.Connect(ready, _request.Vm!.StartTimeout);
-        _caller.Log(LogLevel.Debug, "the agent is ready");
-        sandbox.SetUpNetwork(networkView);
-        _first.Container.Create(create, plan.Exports, plan.Sources.Sockets, sandbox.TakePorts());
-        _caller.Log(LogLevel.Debug, "the guest has the container");
+        boot.Finish(_first.Container);
         bool created = _first.HandOver(_store, Confinement.ForSandbox);
 
         // From now on signals are the proxies' part: who ends all processes of a cgroup politely does not mean the VM.
@@ -178,7 +143,7 @@ internal sealed class SandboxProcess : IDisposable
 
         try
         {
-            JoinServer.Serve(command, files, _sandbox!, _store, _vmFolder, Join, End);
+            JoinServer.Serve(command, files, _sandbox!, _store, Join, End);
         }
         finally
         {
@@ -208,7 +173,6 @@ internal sealed class SandboxProcess : IDisposable
             }
 
             _sandbox?.Dispose();
-            Try(() => _store.RemoveVmFolder(_vmFolder));
             if (leaveCgroup)
             {
                 Try(() => _before?.Join());

@@ -17,7 +17,7 @@ internal sealed class ContainerCommands
     private readonly PodSandbox _sandbox;
     private readonly ContainerRecord _record;
     private readonly KeptConfiguration _configuration;
-    private readonly GuestProcess _process;
+    private readonly IContainerInit _init;
     private readonly TimeSpan _startTimeout;
     private readonly Action<LogLevel, string> _log;
 
@@ -31,11 +31,11 @@ internal sealed class ContainerCommands
     /// <param name="sandbox">Its VM.</param>
     /// <param name="record">Its state.</param>
     /// <param name="configuration">Its configuration.</param>
-    /// <param name="process">Its first process.</param>
+    /// <param name="init">Its first process.</param>
     /// <param name="startTimeout">How long the guest may take to start it.</param>
     /// <param name="log">Takes log lines.</param>
-    internal ContainerCommands(PodSandbox sandbox, ContainerRecord record, KeptConfiguration configuration, GuestProcess process, TimeSpan startTimeout, Action<LogLevel, string> log) =>
-        (_sandbox, _record, _configuration, _process, _startTimeout, _log) = (sandbox, record, configuration, process, startTimeout, log);
+    internal ContainerCommands(PodSandbox sandbox, ContainerRecord record, KeptConfiguration configuration, IContainerInit init, TimeSpan startTimeout, Action<LogLevel, string> log) =>
+        (_sandbox, _record, _configuration, _init, _startTimeout, _log) = (sandbox, record, configuration, init, startTimeout, log);
 
     private OutOfMemoryKills Kills => LazyInitializer.EnsureInitialized(ref _kills, () => new OutOfMemoryKills(_sandbox.Guest.Agent, _record.State.Id))!;
 
@@ -161,7 +161,7 @@ internal sealed class ContainerCommands
             HostLimits.ApplyAtStart(new HostCgroup(state.Cgroups!), _configuration.Spec.Linux?.Resources);
         }
 
-        _process.FollowTerminal();
+        _init.FollowTerminal();
         Call(agent =>
         {
             // Some callers add interfaces between create and start.

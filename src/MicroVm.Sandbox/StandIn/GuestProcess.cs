@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.Streams;
 using MicroVm.Sandbox.Vm;
 using MicroVm.Ttrpc;
@@ -9,7 +10,7 @@ using Process = MicroVm.Protocol.Agent.Process;
 namespace MicroVm.Sandbox.StandIn;
 
 /// <summary>What a stand-in does for its process in the guest: streams, terminal size, signals.</summary>
-internal sealed unsafe class GuestProcess : IDisposable
+internal sealed unsafe class GuestProcess : IContainerInit, IDisposable
 {
     // A guest whose kernel code is emulated takes seconds for what else takes milliseconds.
     private static readonly TimeSpan QuietAfterExit = TimeSpan.FromSeconds(30);
@@ -46,7 +47,7 @@ internal sealed unsafe class GuestProcess : IDisposable
     /// <summary>Connects the streams: for a terminal the console's, or the caller's own terminal in the foreground.</summary>
     /// <exception cref="SandboxException">The console socket does not work.</exception>
     /// <exception cref="TtrpcException">The agent does not take streams.</exception>
-    internal StdioPorts Connect(string vsockPath, Process process)
+    public StdioPorts Connect(string vsockPath, Process process)
     {
         (SafeFd Input, SafeFd Output, SafeFd Error) host = (_host.Input, _host.Output, _host.Error);
         if (process.Terminal && _request.ConsoleSocket is { } socket)
@@ -81,6 +82,13 @@ internal sealed unsafe class GuestProcess : IDisposable
 
         _streams = ContainerStreams.Connect(vsockPath, process.Terminal, host, _request.Vm?.StartTimeout ?? GuestPatience.Call);
         return _streams.Ports;
+    }
+
+    /// <inheritdoc/>
+    public void Begin(AgentClient agent)
+    {
+        Attach(agent);
+        StartStreams();
     }
 
     /// <summary>From now on there is a process to which signals go.</summary>
@@ -122,7 +130,7 @@ internal sealed unsafe class GuestProcess : IDisposable
     }
 
     /// <summary>Tells the guest what has changed of the terminal on the host: its size, and ONLCR of a caller's console.</summary>
-    internal void FollowTerminal()
+    public void FollowTerminal()
     {
         if (_terminal is null)
         {

@@ -2,8 +2,6 @@ using System.Collections;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
-using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
@@ -74,8 +72,8 @@ internal sealed class StandInProcess : IDisposable
     /// <exception cref="SandboxException">The VM's process refuses, or something of the host cannot be opened.</exception>
     internal static StandInProcess Join(StandInRequest request, Spec spec, JoinTarget target, string folder, RuntimeLog log)
     {
-        (ContainerPlan Plan, ContainerState State, HostCgroup Cgroup) prepared = JoinClient.Prepare(request, spec, target, log);
-        using ContainerPlan plan = prepared.Plan;
+        (ResolvedContainer Container, ContainerState State) prepared = JoinClient.Prepare(request, spec, target, log);
+        using ResolvedContainer container = prepared.Container;
         ProxyLauncher? launcher = null;
         try
         {

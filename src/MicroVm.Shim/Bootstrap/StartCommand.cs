@@ -27,7 +27,8 @@ internal static class StartCommand
     internal static int Run(ShimArguments arguments)
     {
         BootstrapParams? parameters = BootstrapInput.Read(StandardOutput.ReadInput(), arguments);
-        Grouping grouping = Grouping.Of(SpecReader.ReadBundle(Environment.CurrentDirectory).Annotations, arguments.Id);
+        Grouping grouping = Grouping.Of(
+            SpecReader.ReadBundle(Environment.CurrentDirectory), arguments.Id, ShimFolders.Options(arguments.Namespace, arguments.Debug).Root);
         ShimSocket socket = ShimSocket.Of(arguments.Address, arguments.Namespace, grouping.Group);
         if (!socket.IsServed())
         {

@@ -43,9 +43,11 @@ internal interface ITaskContainer
     /// <summary>The first process has ended: who follows kills is answered.</summary>
     void NoteEnd(bool outOfMemory);
 
-    /// <summary>Ends the VM; every process in it has ended then. A second call does nothing.</summary>
-    void EndVm();
+    /// <summary>
+    /// Ends what is left of its processes, and takes it out of its VM; the end of the last container is the VM's. A second call does nothing.
+    /// </summary>
+    void End();
 
-    /// <summary>Ends the VM and removes everything of the container.</summary>
+    /// <summary>Ends it, and removes everything of it from the host.</summary>
     void Delete();
 }

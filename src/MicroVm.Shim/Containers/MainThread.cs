@@ -1,6 +1,7 @@
 using System.Runtime.ExceptionServices;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Oci.Config;
 
 namespace MicroVm.Shim.Containers;
 
@@ -40,9 +41,20 @@ internal sealed class MainThread
     /// <summary>Path of the first thread's network namespace.</summary>
     internal static string NetworkPath => $"/proc/{Libc.getpid()}/ns/net";
 
-    /// <summary>Moves the first thread into a network namespace: the one at <paramref name="path"/>, or a new one when that is empty.</summary>
+    /// <summary>
+    /// Moves the first thread into a container's network namespace: the one that it names, or a new one. Nothing happens for null, which is
+    /// the host's network: that is refused by name.
+    /// </summary>
     /// <exception cref="LinuxException">It cannot be made or entered.</exception>
-    internal void EnterNetwork(string? path) => _calls.Do(() =>
+    internal void EnterNetwork(Namespace? network)
+    {
+        if (network is not null)
+        {
+            _calls.Do(() => Enter(network.Path));
+        }
+    }
+
+    private static void Enter(string? path)
     {
         if (string.IsNullOrEmpty(path))
         {
@@ -52,5 +64,5 @@ internal sealed class MainThread
 
         using SafeFd ns = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
         Check.Result(Libc.setns(ns.Value, Libc.CLONE_NEWNET), "setns", path);
-    });
+    }
 }

@@ -1,10 +1,8 @@
 using MicroVm.Linux;
-using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox;
-using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.Network;
+using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.Plan;
 using MicroVm.Sandbox.Runtime;
 using MicroVm.Sandbox.StandIn;
@@ -16,25 +14,24 @@ using Process = MicroVm.Oci.Config.Process;
 
 namespace MicroVm.Shim.Containers;
 
-/// <summary>A container in a VM of its own, as <see cref="VmContainerFactory"/> makes it.</summary>
+/// <summary>A container in the shim's VM, as <see cref="VmContainerFactory"/> makes it.</summary>
 internal sealed class VmContainer : ITaskContainer
 {
-    private readonly VmParts _parts;
     private readonly ContainerRequest _request;
-    private readonly OutOfMemoryKills _kills;
-    private readonly Lock _lock = new();
+    private readonly ShimSandbox _sandbox;
+    private readonly SandboxContainer _container;
     private readonly Lock _endLock = new();
-    private NetworkWatch? _watch;
-    private bool _vmEnded;
-    private int _killed;
-    private volatile bool _ended;
+    private bool _left;
 
-    internal VmContainer(ContainerRequest request, VmParts parts)
+    /// <summary>A container that was created.</summary>
+    /// <param name="request">What it was created from.</param>
+    /// <param name="sandbox">Its VM.</param>
+    /// <param name="container">The container in there; owned.</param>
+    /// <param name="init">Its first process; owned.</param>
+    internal VmContainer(ContainerRequest request, ShimSandbox sandbox, SandboxContainer container, VmProcess init)
     {
-        (_request, _parts) = (request, parts);
-        Init = parts.Init!;
-        Pid = parts.Vmm!.Process.Pid;
-        _kills = new OutOfMemoryKills(parts.Guest!.Agent, request.Id);
+        (_request, _sandbox, _container, Init) = (request, sandbox, container, init);
+        Pid = sandbox.Pod.Vmm.Process.Pid;
     }
 
     /// <inheritdoc/>
@@ -46,22 +43,9 @@ internal sealed class VmContainer : ITaskContainer
     /// <inheritdoc/>
     public void Start()
     {
-        lock (_lock)
-        {
-            ContainerState state = _parts.Record!.State;
-            HostLimits.ApplyAtStart(_parts.Cgroup!, _parts.Configuration!.Spec.Linux?.Resources);
-            Call(agent =>
-            {
-                // Some callers add interfaces between create and start.
-                WatchNetwork(agent);
-                _parts.Network!.Refresh(_parts.Vmm!, agent);
-                RelayNames(agent);
-                return agent.StartContainer(_request.Id, _request.Vm.StartTimeout);
-            });
-            _watch?.Begin();
-            Note(ContainerStatus.Running);
-            Warn(() => HookRunner.Run("poststart", state.Hooks?.Poststart, state.ToOci(ContainerStatus.Running)));
-        }
+        Ask(new ControlCall { Verb = ControlVerb.Start });
+        ContainerState state = _container.Record.State;
+        Warn(() => HookRunner.Run("poststart", state.Hooks?.Poststart, state.ToOci(ContainerStatus.Running)));
     }
 
     /// <inheritdoc/>
@@ -72,7 +56,7 @@ internal sealed class VmContainer : ITaskContainer
         {
             ContainerId = _request.Id,
             ExecId = Guid.NewGuid().ToString("N"),
-            Process = ProcessPlan.Build(process, _parts.Configuration!.Spec.Linux ?? new Oci.Config.Linux(), warnings),
+            Process = ProcessPlan.Build(process, _container.Configuration.Spec.Linux ?? new Oci.Config.Linux(), warnings),
         };
         exec.Process.Terminal = uris.Terminal;
         if (size.Width > 0 && size.Height > 0)
@@ -81,94 +65,47 @@ internal sealed class VmContainer : ITaskContainer
         }
 
         CallerLimits.Add(exec.Process);
-        HomeDirectory.Add(exec.Process, _parts.Record!.State.Rootfs);
+        HomeDirectory.Add(exec.Process, _container.Record.State.Rootfs);
         warnings.ForEach(w => _request.Log.Write(LogLevel.Warning, w));
-        StdioEnds ends = StdioEnds.Open(uris, new ProcessName(_request.Namespace, _request.Id));
-        GuestStdio? stdio = null;
+        VmProcess started = new(
+            new ProcessId { ContainerId = _request.Id, ExecId = exec.ExecId }, StdioEnds.Open(uris, new ProcessName(_request.Namespace, _request.Id)), GuestPatience.Call);
         try
         {
-            stdio = GuestStdio.Connect(_parts.Vsock, ends, uris.Terminal, GuestPatience.Call);
-            exec.Stdio = stdio.Ports;
-            _ = Call(agent => agent.ExecProcess(exec, GuestPatience.Exec));
-            stdio.Start();
-            return new VmProcess(_parts.Guest!.Agent, new ProcessId { ContainerId = _request.Id, ExecId = exec.ExecId }, stdio);
+            AgentClient agent = _sandbox.Pod.Guest.Agent;
+            exec.Stdio = started.Connect(_sandbox.Pod.Vsock, exec.Process);
+            _ = agent.ExecProcess(exec, GuestPatience.Exec);
+            started.Begin(agent);
+            return started;
         }
         catch (Exception e)
         {
-            stdio?.Dispose();
-            ends.Dispose();
-            throw e is SandboxException ? e : new SandboxException(e.Message, e);
+            started.Close();
+            throw e switch
+            {
+                TtrpcException { Code: StatusCode.NotFound } or ObjectDisposedException => new SandboxException(RuntimeTexts.NotRunning, e),
+                TtrpcException or LinuxException => new SandboxException(e.Message, e),
+                _ => e,
+            };
         }
     }
 
     /// <inheritdoc/>
-    public void Signal(int signal, bool all)
-    {
-        SignalProcessRequest request = new() { ContainerId = _request.Id, Signal = (uint)signal, All = all };
-        if (signal != Libc.SIGKILL)
-        {
-            _ = Call(agent => agent.SignalProcess(request));
-            return;
-        }
-
-        try
-        {
-            _ = _parts.Guest!.Agent.SignalProcess(request, GuestPatience.Kill);
-        }
-        catch (TtrpcException e) when (e.Code == StatusCode.DeadlineExceeded)
-        {
-            _request.Log.Write(LogLevel.Warning, $"container {_request.Id}: the guest gave no answer to SIGKILL within {GuestPatience.Kill.TotalSeconds} s, its VM is ended");
-            KillVm();
-            return;
-        }
-        catch (Exception e) when (e is TtrpcException or ObjectDisposedException or LinuxException)
-        {
-            throw Refusal(e);
-        }
-
-        if (Interlocked.Exchange(ref _killed, 1) == 0)
-        {
-            // SIGKILL ends the container whatever the guest does.
-            new Thread(KillVmLater, 128 << 10) { IsBackground = true, Name = "kill" }.Start();
-        }
-    }
+    public void Signal(int signal, bool all) => Ask(new ControlCall { Verb = ControlVerb.Signal, Signal = signal, All = all });
 
     /// <inheritdoc/>
-    public void Pause()
-    {
-        _ = Call(agent => agent.PauseContainer(_request.Id));
-        Note(ContainerStatus.Paused);
-    }
+    public void Pause() => Ask(new ControlCall { Verb = ControlVerb.Pause });
 
     /// <inheritdoc/>
-    public void Resume()
-    {
-        _ = Call(agent => agent.ResumeContainer(_request.Id));
-        Note(ContainerStatus.Running);
-    }
+    public void Resume() => Ask(new ControlCall { Verb = ControlVerb.Resume });
 
     /// <inheritdoc/>
-    public void Update(Resources change)
-    {
-        lock (_lock)
-        {
-            ContainerUpdate.Apply(_parts.Record!.State, _parts.Configuration!, change, r => Call(agent => agent.UpdateContainer(r)))
-                .ForEach(w => _request.Log.Write(LogLevel.Warning, w));
-        }
-    }
+    public void Update(Resources change) => Ask(new ControlCall { Verb = ControlVerb.Update, Change = change }).Warnings?.ForEach(w => _request.Log.Write(LogLevel.Warning, w));
 
     /// <inheritdoc/>
     public ContainerFigures Statistics()
     {
-        ContainerStats stats = Call(agent => agent.StatsContainer(_request.Id));
-        IReadOnlyDictionary<string, (ulong Received, ulong Sent)> dropped = _parts.Network!.Dropped(_parts.Vmm!);
-        return new ContainerFigures(
-            new SortedDictionary<string, string>(stats.CgroupFiles, StringComparer.Ordinal),
-            [
-                .. stats.Interfaces.Select(i => new InterfaceCounters(
-                    i.Name, i.RxBytes, i.RxPackets, i.RxErrors, i.RxDropped + dropped.GetValueOrDefault(i.Name).Received,
-                    i.TxBytes, i.TxPackets, i.TxErrors, i.TxDropped + dropped.GetValueOrDefault(i.Name).Sent)),
-            ]);
+        ControlReply reply = Ask(new ControlCall { Verb = ControlVerb.Stats });
+        return new ContainerFigures(reply.Files!, reply.Interfaces!);
     }
 
     /// <inheritdoc/>
@@ -177,13 +114,13 @@ internal sealed class VmContainer : ITaskContainer
         long known = 0;
         while (true)
         {
-            (long count, bool ended) = _kills.Wait(known);
-            for (; known < count; known++)
+            ControlReply reply = Ask(new ControlCall { Verb = ControlVerb.OutOfMemory, Known = known });
+            for (; known < reply.Kills; known++)
             {
                 killed();
             }
 
-            if (ended)
+            if (reply.Ended)
             {
                 return;
             }
@@ -191,86 +128,51 @@ internal sealed class VmContainer : ITaskContainer
     }
 
     /// <inheritdoc/>
-    public void NoteEnd(bool outOfMemory)
-    {
-        _ended = true;
-        _kills.End(outOfMemory);
-    }
+    public void NoteEnd(bool outOfMemory) => _container.Commands.End(outOfMemory);
 
     /// <inheritdoc/>
-    public void EndVm()
+    public void End()
     {
         lock (_endLock)
         {
-            if (!_vmEnded)
+            if (_left)
             {
-                _vmEnded = true;
-                _ended = true;
-                _watch?.Dispose();
-                _parts.EndVm();
+                return;
             }
+
+            _left = true;
+            _container.Commands.End(outOfMemory: false);
+            lock (_sandbox.Pod.Ends)
+            {
+                if (_sandbox.Pod.Leave(_container))
+                {
+                    _container.Stop();
+                    _sandbox.Dispose();
+                    _container.Dispose();
+                }
+                else
+                {
+                    _container.Remove();
+                    _sandbox.Pod.LeaveHome(_container, w => _request.Log.Write(LogLevel.Warning, w));
+                }
+            }
+
+            Warn(() => _container.Record.Change(s => s with { Status = ContainerStatus.Stopped }));
         }
     }
 
     /// <inheritdoc/>
     public void Delete()
     {
-        EndVm();
+        End();
         Init.Close();
-        ContainerState state = _parts.Record!.State;
-        _parts.Remove();
+        ContainerState state = _container.Record.State;
+        _ = _container.Cgroup.Remove();
+        _container.Record.Delete();
         Warn(() => HookRunner.Run("poststop", state.Hooks?.Poststop, state.ToOci(ContainerStatus.Stopped)));
     }
 
-    private void KillVmLater()
-    {
-        Thread.Sleep(GuestPatience.Death);
-        if (!_ended)
-        {
-            KillVm();
-        }
-    }
-
-    private void KillVm()
-    {
-        lock (_endLock)
-        {
-            if (!_vmEnded)
-            {
-                _ = _parts.Vmm!.Process.Kill();
-            }
-        }
-    }
-
-    /// <summary>Hears of changes from now on. A container whose network is not followed is better than none.</summary>
-    private void WatchNetwork(AgentClient agent)
-    {
-        try
-        {
-            _watch?.Dispose();
-            _watch = _parts.Network!.Watch(_parts.Vmm!, agent, _parts.Vsock, text => _request.Log.Write(LogLevel.Warning, text));
-        }
-        catch (LinuxException e)
-        {
-            _request.Log.Write(LogLevel.Warning, $"changes of the container's network are not followed: {e.Message}");
-        }
-    }
-
-    private void RelayNames(AgentClient agent)
-    {
-        try
-        {
-            _parts.Network!.FollowResolvers(_parts.Vsock, agent);
-        }
-        catch (Exception e) when (e is LinuxException or TtrpcException)
-        {
-            _request.Log.Write(
-                LogLevel.Warning, $"names that are answered on the network namespace's loopback interface are not answered in the container: {e.Message}");
-        }
-    }
-
-    /// <summary>What has happened in the guest is not undone because the host's disk is full.</summary>
-    private void Note(ContainerStatus status) => Warn(() => _parts.Record!.Change(s => s with { Status = status }));
+    private ControlReply Ask(ControlCall call) => _container.Commands.Answer(call);
 
     private void Warn(Action action)
     {
@@ -283,19 +185,4 @@ internal sealed class VmContainer : ITaskContainer
             _request.Log.Write(LogLevel.Warning, e.Message);
         }
     }
-
-    private T Call<T>(Func<AgentClient, T> call)
-    {
-        try
-        {
-            return call(_parts.Guest!.Agent);
-        }
-        catch (Exception e) when (e is TtrpcException or ObjectDisposedException or LinuxException)
-        {
-            throw Refusal(e);
-        }
-    }
-
-    private static SandboxException Refusal(Exception e) =>
-        new(e is TtrpcException { Code: not StatusCode.NotFound } ? e.Message : RuntimeTexts.NotRunning, e);
 }

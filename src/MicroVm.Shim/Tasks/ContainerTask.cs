@@ -258,7 +258,7 @@ internal sealed class ContainerTask
 
             if (Init.Status == Status.Created)
             {
-                _container.EndVm();
+                _container.End();
             }
         }
 
@@ -346,9 +346,9 @@ internal sealed class ContainerTask
         {
             if (!JoinExecs(ExecsPatience) || end.Lost)
             {
-                // Processes that outlive the first one end with the VM.
+                // Processes that outlive the first one end with the container.
                 _ = Init.Process.Drain(ExecsPatience);
-                _container.EndVm();
+                _container.End();
                 _ = JoinExecs(DrainPatience);
             }
 
@@ -357,7 +357,7 @@ internal sealed class ContainerTask
 
         Init.Process.DrainAll();
         DrainExecs();
-        _container.EndVm();
+        _container.End();
         _drained.SetResult();
     }
 

@@ -26,9 +26,9 @@ internal sealed class TaskTable
     /// <summary>An empty table.</summary>
     /// <param name="host">What tasks share.</param>
     /// <param name="events">Takes events.</param>
-    /// <param name="create">Makes a container; by default in a VM.</param>
+    /// <param name="create">Makes a container; by default in the shim's VM.</param>
     internal TaskTable(TaskHost host, IEventSink events, Func<ContainerRequest, ITaskContainer>? create = null) =>
-        (_host, _events, _create) = (host, events, create ?? VmContainerFactory.Create);
+        (_host, _events, _create) = (host, events, create ?? new VmContainerFactory().Create);
 
     /// <summary>Whether there is none, nor one to come.</summary>
     internal bool IsEmpty
@@ -99,14 +99,6 @@ internal sealed class TaskTable
         if (request.Checkpoint.Length > 0)
         {
             throw TaskErrors.WrongState($"container {request.Id} cannot be restored from {request.Checkpoint}: containers in VMs have no checkpoints yet");
-        }
-
-        Grouping grouping = Grouping.Of(SpecReader.ReadBundle(request.Bundle).Annotations, request.Id);
-        if (grouping.Joins)
-        {
-            throw new TtrpcException(
-                StatusCode.Unimplemented,
-                $"container {request.Id} belongs to pod sandbox {grouping.Group}: this shim runs one container in a VM, pods of several are not supported yet");
         }
 
         StdioUris uris = new(request.Stdin, request.Stdout, request.Stderr, request.Terminal);

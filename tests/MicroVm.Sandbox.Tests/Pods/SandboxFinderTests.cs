@@ -36,6 +36,19 @@ public sealed class SandboxFinderTests : IDisposable
     }
 
     [Fact]
+    public void AVmmStandsForTheFirstContainerOfItsVm()
+    {
+        using System.Diagnostics.Process vmm = System.Diagnostics.Process.Start("sleep", "1000");
+        Add("app", ProcessIdentity.Current, ProcessIdentity.Current, ProcessIdentity.Of(vmm.Id), 1);
+        Add("pause", ProcessIdentity.Current, ProcessIdentity.Current, ProcessIdentity.Of(vmm.Id), 0);
+        JoinTarget target = SandboxFinder.Find(Spec(("network", Path("net", vmm.Id)), ("ipc", Path("ipc", vmm.Id)), ("pid", Path("pid", vmm.Id))), _store)!;
+        Assert.Equal(("pause", true), (target.Member.Id, target.SharesNetwork));
+        Assert.Equal([("ipc", "pause"), ("pid", "pause")], target.Joins.Select(j => (j.Key, j.Value)).Order());
+        vmm.Kill();
+        vmm.WaitForExit();
+    }
+
+    [Fact]
     public void ANetworkOfItsOwnIsOneWithinTheGuest() => Assert.False(SandboxFinder.Find(Spec(("network", null), ("ipc", Path("ipc"))), _store)!.SharesNetwork);
 
     [Theory]
@@ -101,17 +114,17 @@ public sealed class SandboxFinderTests : IDisposable
     private static Spec Spec(params (string Type, string? Path)[] namespaces) =>
         new() { Linux = new() { Namespaces = [.. namespaces.Select(n => new Namespace { Type = n.Type, Path = n.Path })] } };
 
-    private void Add(string id, ProcessIdentity init, ProcessIdentity sandbox) => _store.Create(new ContainerState
+    private void Add(string id, ProcessIdentity init, ProcessIdentity sandbox, ProcessIdentity? vmm = null, int day = 0) => _store.Create(new ContainerState
     {
         OciVersion = "1.0.2",
         Id = id,
         Bundle = "/b",
         Rootfs = "/b/rootfs",
-        Created = DateTimeOffset.UnixEpoch,
+        Created = DateTimeOffset.UnixEpoch.AddDays(day),
         Owner = 0,
         Init = init,
         Sandbox = sandbox,
-        Vmm = sandbox,
+        Vmm = vmm ?? sandbox,
         VmFolder = id,
         Status = ContainerStatus.Running,
     });

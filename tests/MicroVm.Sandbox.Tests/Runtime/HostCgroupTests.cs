@@ -52,6 +52,16 @@ public sealed class HostCgroupTests : IDisposable
     }
 
     [Fact]
+    public void AVmOfSeveralContainersHasTheirSharesTogether()
+    {
+        // Kubernetes gives a pod's first container 2; what says nothing has the kernel's 1024.
+        HostLimits.SetShares(_cgroup, [2, 512, null]);
+        Assert.Equal(Oci.Cgroups.CgroupSettings.CpuWeight(1538).ToString(CultureInfo.InvariantCulture), Read("cpu.weight"));
+        HostLimits.SetShares(_cgroup, [ulong.MaxValue, ulong.MaxValue]);
+        Assert.Equal(Oci.Cgroups.CgroupSettings.CpuWeight(1 << 18).ToString(CultureInfo.InvariantCulture), Read("cpu.weight"));
+    }
+
+    [Fact]
     public void LimitsAreWrittenInVersion2sWords()
     {
         Resources resources = new()

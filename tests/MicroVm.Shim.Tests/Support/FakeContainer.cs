@@ -17,7 +17,7 @@ internal sealed class FakeContainer : ITaskContainer
 
     internal bool Deleted { get; private set; }
 
-    internal bool VmEnded { get; private set; }
+    internal bool IsEnded { get; private set; }
 
     /// <summary>Done when it is started, before the call returns.</summary>
     internal Action? WhenStarted { get; init; }
@@ -69,16 +69,16 @@ internal sealed class FakeContainer : ITaskContainer
 
     public void NoteEnd(bool outOfMemory) => _ended.TrySetResult();
 
-    public void EndVm()
+    public void End()
     {
-        VmEnded = true;
+        IsEnded = true;
         First.End(TaskEnd.WithVm.Status);
         Execs.ForEach(e => e.End(TaskEnd.WithVm.Status));
     }
 
     public void Delete()
     {
-        EndVm();
+        End();
         Deleted = true;
     }
 }

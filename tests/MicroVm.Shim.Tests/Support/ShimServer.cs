@@ -22,9 +22,9 @@ internal sealed class ShimServer : IEventSink, IDisposable
     private readonly List<(string Topic, IMessage Message)> _events = [];
     private readonly RuntimeLog _log;
 
-    internal ShimServer(FakeContainer container, string annotations = "{}")
+    internal ShimServer(FakeContainer container)
     {
-        File.WriteAllText(_folder["config.json"], $$"""{"ociVersion":"1.0.2","annotations":{{annotations}}}""");
+        File.WriteAllText(_folder["config.json"], """{"ociVersion":"1.0.2"}""");
         _log = RuntimeLog.Open(_folder["log"], json: false, debug: true);
         TaskTable tasks = new(new TaskHost("tests", Debug: true, null!, _log), this, _ => container);
         TaskService service = new(tasks, _loop, () => IsShutDown = true);
