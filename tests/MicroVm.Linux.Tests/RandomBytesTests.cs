@@ -1,3 +1,5 @@
+using Xunit;
+
 namespace MicroVm.Linux.Tests;
 
 /// <summary>Random bytes of the kernel.</summary>

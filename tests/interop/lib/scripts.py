@@ -77,10 +77,10 @@ def check_privileged(said):
         equal(lines[4:], [], "nodes of devices that are not there")
 
 
-def image(name, folder):
+def image(name, folder, command="/bin/sh"):
     """Makes the cases' image as an archive below `folder`."""
-    archive = os.path.join(folder, "image.tar")
-    suite.run(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "make-image"), name, archive)
+    archive = os.path.join(folder, name.partition(":")[0].rpartition("/")[2] + ".tar")
+    suite.run(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "make-image"), name, archive, command)
     return archive
 
 

@@ -84,6 +84,15 @@ def until(condition, what, limit=COMMAND_LIMIT):
     return value
 
 
+def quietly(body, *failures):
+    """Runs body(), whose failures of these kinds are expected; false after one."""
+    try:
+        body()
+        return True
+    except failures:
+        return False
+
+
 def skip(reason):
     raise Skipped(reason)
 

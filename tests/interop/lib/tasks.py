@@ -77,6 +77,10 @@ def kill_daemon():
     _daemon.wait(suite.COMMAND_LIMIT)
 
 
+def snapshotter():
+    return _snapshotter
+
+
 def start_args(*flags):
     return ["run", *_flags, "--snapshotter", _snapshotter, *flags, IMAGE]
 
