@@ -25,6 +25,9 @@ internal sealed unsafe class SocketFollower : IDisposable
 
     // A daemon binds its socket's name before it listens.
     private static readonly int[] RetryMilliseconds = [100, 400, 1500, 5000];
+
+    // Longer than a guest believes a name without asking.
+    private const int ConfirmMilliseconds = 1500;
     private readonly Dictionary<int, Watched> _directories = [];
     private readonly HostSocketRelay _relay;
     private readonly Guest _guest;
@@ -251,7 +254,13 @@ internal sealed unsafe class SocketFollower : IDisposable
             directory.Sockets.Add(name, shown = new Shown(inode));
         }
 
-        if (shown.Port is not null || shown.Tries > RetryMilliseconds.Length)
+        if (shown.Change is not null)
+        {
+            Confirm(directory, shown, request);
+            return;
+        }
+
+        if (shown.Tries > RetryMilliseconds.Length)
         {
             return;
         }
@@ -278,13 +287,34 @@ internal sealed unsafe class SocketFollower : IDisposable
         using HostSocket socket = new(_nextPort++, file.Duplicate(), path);
         _relay.Add(socket);
         shown.Port = socket.Port;
-        request.Changes.Add(new MountChange
+        shown.Change = new MountChange
         {
             FsTag = Export.Tag,
             Export = directory.Export,
             Path = $"{directory.Path}/{name}",
             Socket = new Protocol.Agent.HostSocket { Port = socket.Port, Mode = stat.stx_mode & 0xFFFu, Uid = stat.stx_uid, Gid = stat.stx_gid },
-        });
+        };
+        request.Changes.Add(shown.Change);
+        shown.ConfirmAt = Environment.TickCount64 + ConfirmMilliseconds;
+        directory.RetryAt = Math.Min(directory.RetryAt ?? long.MaxValue, shown.ConfirmAt.Value);
+    }
+
+    // The guest may have mounted over what it still took for the name's file: when it hears of the new file, that mount is gone.
+    private static void Confirm(Watched directory, Shown shown, ChangeMountsRequest request)
+    {
+        if (shown.ConfirmAt is not { } at)
+        {
+            return;
+        }
+
+        if (at > Environment.TickCount64)
+        {
+            directory.RetryAt = Math.Min(directory.RetryAt ?? long.MaxValue, at);
+            return;
+        }
+
+        shown.ConfirmAt = null;
+        request.Changes.Add(shown.Change);
     }
 
     /// <summary>A directory that is watched; owns its descriptor.</summary>
@@ -300,6 +330,12 @@ internal sealed unsafe class SocketFollower : IDisposable
     private sealed record Shown(ulong Inode)
     {
         public uint? Port { get; set; }
+
+        /// <summary>What showed it.</summary>
+        public MountChange? Change { get; set; }
+
+        /// <summary>When that is asked for once more (Environment.TickCount64).</summary>
+        public long? ConfirmAt { get; set; }
 
         public int Tries { get; set; }
     }
