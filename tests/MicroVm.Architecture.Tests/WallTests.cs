@@ -33,8 +33,8 @@ public sealed partial class WallTests
         ["Emulation", "Emulation.Handlers"], ["Machine", "Machine.Cpu"], ["Control"], ["Startup"], ["Program"],
     ];
 
-    // Who may turn a guest's address into a pointer: the queues, the word of interrupts' status, KVM's memory slots, the loader of boot files, and instructions that
-    // KVM cannot complete.
+    // Who may turn a guest's address into a pointer: the queues, the word of interrupts' status, KVM's memory slots, the loader of boot
+    // files, and instructions that KVM cannot complete.
     private static readonly string[] PointerMakers =
         ["Virtio.Virtqueue", "Virtio.Mmio.InterruptStatus", "Machine.MachineBuilder", "Boot.BootFile", "Emulation.AssistCpu", "Emulation.GuestPageWalker"];
 

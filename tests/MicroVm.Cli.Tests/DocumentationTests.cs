@@ -60,14 +60,22 @@ public sealed partial class DocumentationTests
     [Fact]
     public void TheTableOfCommandsIsWhatTheCasesAre()
     {
-        (string Engine, string Name)[] engines = [("podman", "Podman"), ("docker", "Docker"), ("ctr", "containerd (ctr)"), ("shim", "containerd, our shim")];
+        (string Engine, string Name)[] engines = [("podman", "Podman"), ("docker", "Docker"), ("ctr", "containerd (ctr)"), ("shim", "containerd, our shim"), ("cri", "containerd's CRI plug-in, both shims")];
         IEnumerable<string> cases = engines.SelectMany(e => Scripts(e.Engine).SelectMany(s => Case().Matches(s)).Select(m => $"{e.Name}: {m.Groups[1].Value}"));
         Assert.Equal(cases, Rows("CALLERS.md", "Commands that are run", 2).Select(r => $"{r[0]}: {r[1]}"));
     }
 
     /// <summary>The scripts with an engine's cases; those of containerd's shims have some in common.</summary>
-    private static IEnumerable<string> Scripts(string engine) =>
-        (engine is "ctr" or "shim" ? (string[])["lib/tasks.py", engine] : [engine]).Select(s => File.ReadAllText(Path.Combine(Top, "tests/interop", s)));
+    private static IEnumerable<string> Scripts(string engine)
+    {
+        string[] scripts = engine switch
+        {
+            "ctr" or "shim" => ["lib/tasks.py", engine],
+            "cri" => ["lib/pods.py"],
+            _ => [engine],
+        };
+        return scripts.Select(s => File.ReadAllText(Path.Combine(Top, "tests/interop", s)));
+    }
 
     private static bool Exists(string name, Dictionary<string, string> aliases)
     {
@@ -161,7 +169,7 @@ public sealed partial class DocumentationTests
     [GeneratedRegex("""@case\("(.+)"\)""")]
     private static partial Regex Case();
 
-    [GeneratedRegex(@"^(podman|docker|ctr|shim) “(.+)”$")]
+    [GeneratedRegex(@"^(podman|docker|ctr|shim|cri) “(.+)”$")]
     private static partial Regex Interop();
 
     // Titles have commas, too.

@@ -88,8 +88,17 @@ public sealed class BootstrapTests
             Sandbox.State.ProcessIdentity own = Sandbox.State.ProcessIdentity.Current;
             store.Create(new Sandbox.State.ContainerState
             {
-                OciVersion = "1.0.2", Id = id, Bundle = "/b", Rootfs = "/b/rootfs", Created = DateTimeOffset.UnixEpoch.AddDays(day), Owner = 0,
-                Init = own, Sandbox = own, Vmm = own, VmFolder = "vm", Status = Sandbox.State.ContainerStatus.Running,
+                OciVersion = "1.0.2",
+                Id = id,
+                Bundle = "/b",
+                Rootfs = "/b/rootfs",
+                Created = DateTimeOffset.UnixEpoch.AddDays(day),
+                Owner = 0,
+                Init = own,
+                Sandbox = own,
+                Vmm = own,
+                VmFolder = "vm",
+                Status = Sandbox.State.ContainerStatus.Running,
             });
         }
 
