@@ -53,19 +53,11 @@ internal sealed class MountChanges(AgentState agent)
 
         string source = change.Socket is null ? $"{agent.Setup.FileSystems.PathOf(change.FsTag)}/{change.Source}" : agent.Setup.FileSystems.SocketPathOf(change.Socket.Port);
         using SafeFd file = SafeFd.From(Libc.open(source, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0), "open", source);
-        if (!IsSame(file, target))
+
+        // The host asks for a socket twice.
+        if (FileIdentity.Of(file) != FileIdentity.Of(target))
         {
             MountCalls.Bind(file, target, recursive: false);
         }
-    }
-
-    // The host asks for a socket twice.
-    private static unsafe bool IsSame(SafeFd file, SafeFd other)
-    {
-        Libc.statx_t a, b;
-        byte empty = 0;
-        Check.Result(Libc.statx(file.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_INO, &a), "statx");
-        Check.Result(Libc.statx(other.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_INO, &b), "statx");
-        return (a.stx_dev_major, a.stx_dev_minor, a.stx_ino) == (b.stx_dev_major, b.stx_dev_minor, b.stx_ino);
     }
 }

@@ -65,14 +65,10 @@ public sealed class NetworkNamespace : IDisposable
 
     /// <summary>Whether it is the one that the calling thread is in.</summary>
     /// <exception cref="LinuxException">/proc is not there.</exception>
-    public unsafe bool IsCurrent()
+    public bool IsCurrent()
     {
-        Libc.statx_t mine, its;
-        byte empty = 0;
         using SafeFd own = OpenFile("/proc/thread-self/ns/net");
-        Check.Result(Libc.statx(own.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &mine), "statx");
-        Check.Result(Libc.statx(_fd.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &its), "statx");
-        return mine.stx_ino == its.stx_ino && mine.stx_dev_major == its.stx_dev_major && mine.stx_dev_minor == its.stx_dev_minor;
+        return FileIdentity.Of(own) == FileIdentity.Of(_fd);
     }
 
     /// <summary>Moves the calling thread into the namespace, for good.</summary>

@@ -99,8 +99,8 @@ internal static class SandboxFinder
         }
 
         // What the proxies do not have of their own is the host's.
-        return Identity(path) is { } identity && identity != Identity($"{Host}{file}")
-            ? live.Find(s => Identity(string.Create(CultureInfo.InvariantCulture, $"{Proc}{s.Init.Pid}/ns/{file}")) == identity)
+        return FileIdentity.Find(path) is { } identity && identity != FileIdentity.Find($"{Host}{file}")
+            ? live.Find(s => FileIdentity.Find(string.Create(CultureInfo.InvariantCulture, $"{Proc}{s.Init.Pid}/ns/{file}")) == identity)
             : null;
     }
 
@@ -112,12 +112,12 @@ internal static class SandboxFinder
             return;
         }
 
-        if (Identity(path) is not { } identity)
+        if (FileIdentity.Find(path) is not { } identity)
         {
             throw new SandboxException($"linux.namespaces: {type} namespace {path}: {LinuxException.Text(Check.LastErrno).ToLowerInvariant()}");
         }
 
-        if (identity == Identity($"{Host}{file}"))
+        if (identity == FileIdentity.Find($"{Host}{file}"))
         {
             throw SpecException.Unsupported($"linux.namespaces: path {path} of type {type}", "it is the host's own namespace, or that of a process which is no container's: it cannot be joined from inside a VM");
         }
@@ -138,13 +138,4 @@ internal static class SandboxFinder
     };
 
     private static int? Number(string text) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : null;
-
-    private static unsafe (ulong Inode, uint Major, uint Minor)? Identity(string path)
-    {
-        Libc.statx_t stat;
-        fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(path + "\0"))
-        {
-            return Libc.statx(Libc.AT_FDCWD, p, 0, Libc.STATX_INO, &stat) == 0 ? (stat.stx_ino, stat.stx_dev_major, stat.stx_dev_minor) : null;
-        }
-    }
 }

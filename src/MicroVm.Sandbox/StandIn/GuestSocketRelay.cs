@@ -24,7 +24,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
     private readonly EventLoop _loop = new();
     private readonly Slot?[] _slots = new Slot?[SocketNotice.MaxSlots];
     private readonly Dictionary<int, int> _listeners = [];
-    private readonly ConcurrentDictionary<(uint Major, uint Minor, ulong Inode), int> _inodes = [];
+    private readonly ConcurrentDictionary<FileIdentity, int> _inodes = [];
     private readonly HashSet<SocketBridge> _bridges = [];
     private readonly List<Waiting> _waiting = [];
     private readonly SafeFd _channel;
@@ -48,7 +48,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
     }
 
     /// <summary>Whether this process listens on a socket's inode in a container's place. Any thread.</summary>
-    internal bool Owns(in Libc.statx_t stat) => _inodes.ContainsKey((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino));
+    internal bool Owns(in Libc.statx_t stat) => _inodes.ContainsKey(FileIdentity.Of(stat));
 
     /// <summary>Carries out what the VMM has told by now: of an export that it took out, nothing is held any more.</summary>
     internal void Settle()
@@ -180,7 +180,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
     private void Listen(Slot slot, in SocketNotice notice)
     {
         (slot.IsBound, slot.Node) = (true, notice.Node);
-        slot.Key = (notice.DeviceMajor, notice.DeviceMinor, notice.Inode);
+        slot.Key = new FileIdentity(notice.Inode, notice.DeviceMajor, notice.DeviceMinor);
         _lent--;
 
         // Known before anybody can connect: the follower of the host's sockets must not take it for one.
@@ -201,7 +201,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
 
         if (slot.IsBound)
         {
-            _inodes.TryRemove(new KeyValuePair<(uint, uint, ulong), int>(slot.Key, number));
+            _inodes.TryRemove(new KeyValuePair<FileIdentity, int>(slot.Key, number));
         }
         else
         {
@@ -259,7 +259,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
 
         public ulong Node { get; set; }
 
-        public (uint Major, uint Minor, ulong Inode) Key { get; set; }
+        public FileIdentity Key { get; set; }
     }
 
     /// <summary>A connection that nobody in the guest has taken yet.</summary>

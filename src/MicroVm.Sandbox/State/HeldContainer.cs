@@ -16,7 +16,7 @@ internal sealed unsafe class HeldContainer : IDisposable
     }
 
     /// <summary>Whether it is still what the path names.</summary>
-    internal bool IsThere => Identity(Libc.AT_FDCWD, _folder) is { } now && now == Identity(_fd.Value, "");
+    internal bool IsThere => FileIdentity.Find(_folder) is { } now && now == FileIdentity.Of(_fd);
 
     /// <summary>Takes the folder; null when it is not there any more, or not to be had without waiting.</summary>
     /// <exception cref="SandboxException">It cannot be locked.</exception>
@@ -55,13 +55,4 @@ internal sealed unsafe class HeldContainer : IDisposable
 
     private static SandboxException Failure(string folder) =>
         new($"the state folder {folder} cannot be locked: {LinuxException.Text(Check.LastErrno)}");
-
-    private static (ulong Inode, uint Major, uint Minor)? Identity(int at, string path)
-    {
-        Libc.statx_t stat;
-        fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(path + "\0"))
-        {
-            return Libc.statx(at, p, Libc.AT_EMPTY_PATH, Libc.STATX_INO, &stat) == 0 ? (stat.stx_ino, stat.stx_dev_major, stat.stx_dev_minor) : null;
-        }
-    }
 }

@@ -73,7 +73,7 @@ internal static class HostStreams
         byte empty = 0;
         if (Libc.statx(one.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &a) < 0
             || Libc.statx(other.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &b) < 0
-            || (a.stx_ino, a.stx_dev_major, a.stx_dev_minor) != (b.stx_ino, b.stx_dev_major, b.stx_dev_minor))
+            || FileIdentity.Of(a) != FileIdentity.Of(b))
         {
             return false;
         }
