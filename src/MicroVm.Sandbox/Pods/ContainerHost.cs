@@ -54,7 +54,7 @@ internal sealed class ContainerHost : IDisposable
     {
         _proxyProcess = proxy;
         _record = ContainerRecord.Create(store, state with { Init = proxy, Sandbox = ProcessIdentity.Current });
-        cgroup.WarnOfProcesses(w => _caller.Log(LogLevel.Warning, w));
+        cgroup.WarnOfProcesses(Warn);
         cgroup.Create();
     }
 
@@ -140,21 +140,10 @@ internal sealed class ContainerHost : IDisposable
             _caller.Log(LogLevel.Warning, $"container {_request.Id} was killed: out of memory (linux.resources.memory.limit, or the VM's memory)");
         }
 
-        bool last;
-        lock (_sandbox!.Ends)
+        bool last = _sandbox!.TakeOut(Container, () => endSandbox(_abandoned), Warn);
+        if (!last)
         {
-            last = _sandbox.Leave(Container);
-            if (last)
-            {
-                Container.Stop();
-                endSandbox(_abandoned);
-            }
-            else
-            {
-                Container.Remove();
-                _process.Dispose();
-                _sandbox.LeaveHome(Container, w => _caller.Log(LogLevel.Warning, w));
-            }
+            _process.Dispose();
         }
 
         if (outOfMemory)
@@ -197,6 +186,8 @@ internal sealed class ContainerHost : IDisposable
         }
     }
 
+    private void Warn(string text) => _caller.Log(LogLevel.Warning, text);
+
     /// <summary>One that is stopped takes no message: nothing but SIGKILL ends it as it is, and the others it takes once it goes on.</summary>
     private void EndProxy(ExitStatus exit)
     {
@@ -211,18 +202,7 @@ internal sealed class ContainerHost : IDisposable
     {
         if (_container is not null && _sandbox is not null)
         {
-            lock (_sandbox.Ends)
-            {
-                if (_sandbox.Leave(_container))
-                {
-                    _container.Stop();
-                    endSandbox(true);
-                }
-                else
-                {
-                    _container.Remove();
-                }
-            }
+            _ = _sandbox.TakeOut(_container, () => endSandbox(true), Warn);
         }
 
         ContainerState? state = _record?.State;

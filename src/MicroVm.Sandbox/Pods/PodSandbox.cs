@@ -23,6 +23,9 @@ internal sealed class PodSandbox : IDisposable
     private readonly Lock _vmLock = new();
     private readonly Lock _networkLock = new();
     private readonly object _membersLock = new();
+
+    // Held from a member's leaving until it is out of the VM, or the VM is ended: the VMM must not go while another is being taken out.
+    private readonly Lock _endsLock = new();
     private readonly List<SandboxContainer> _members = [];
     private Vmm? _vmm;
     private Guest? _guest;
@@ -61,9 +64,6 @@ internal sealed class PodSandbox : IDisposable
 
     /// <summary>The container in whose cgroup the VMM is; null where it is in none.</summary>
     internal SandboxContainer? Home { get; set; }
-
-    /// <summary>Held from a member's leaving until it is out of the VM, or the VM is ended: the VMM must not go while another is being taken out.</summary>
-    internal Lock Ends { get; } = new();
 
     /// <summary>Moves what is in a container's cgroup beside the VMM to that of another.</summary>
     internal required Action<HostCgroup> MoveAlong { get; init; }
@@ -122,9 +122,29 @@ internal sealed class PodSandbox : IDisposable
         }
     }
 
-    /// <summary>Takes a member out. Whoever leaves last ends the sandbox: nobody can enter any more.</summary>
-    /// <returns>Whether it was the last.</returns>
-    internal bool Leave(SandboxContainer container)
+    /// <summary>Takes a member out of the VM. With the last one the VM ends, and nobody can enter any more.</summary>
+    /// <param name="container">The member.</param>
+    /// <param name="endVm">Ends the VM.</param>
+    /// <param name="warn">Takes a line when the VM must stay in the member's cgroup.</param>
+    /// <returns>It was the last.</returns>
+    internal bool TakeOut(SandboxContainer container, Action endVm, Action<string> warn)
+    {
+        lock (_endsLock)
+        {
+            if (Leave(container))
+            {
+                container.Stop();
+                endVm();
+                return true;
+            }
+
+            container.Remove();
+            LeaveHome(container, warn);
+            return false;
+        }
+    }
+
+    private bool Leave(SandboxContainer container)
     {
         lock (_membersLock)
         {
@@ -135,7 +155,7 @@ internal sealed class PodSandbox : IDisposable
     }
 
     /// <summary>Moves the VMM to another member's cgroup, when it is in that of one that has left.</summary>
-    internal void LeaveHome(SandboxContainer container, Action<string> warn)
+    private void LeaveHome(SandboxContainer container, Action<string> warn)
     {
         lock (_membersLock)
         {

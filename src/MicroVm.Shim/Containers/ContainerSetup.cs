@@ -62,7 +62,6 @@ internal sealed class ContainerSetup
     internal VmContainer Join(Spec spec, string rootfs, ShimSandbox sandbox, JoinTarget target)
     {
         _sandbox = sandbox;
-        void Warn(string text) => _request.Log.Write(LogLevel.Warning, text);
         using ResolvedContainer resolved = ResolvedContainer.Joining(spec, _request.Id, _request.Bundle, rootfs, IsSystemd(spec), Warn, _request.Vm, target);
         resolved.Plan.Spec.Process.Terminal = _request.Stdio.Terminal;
         ContainerState state = resolved.State(ProcessIdentity.Current) with { VmFolder = sandbox.Pod.Folder, VmMemoryMiB = sandbox.Pod.MemoryMiB };
@@ -77,7 +76,7 @@ internal sealed class ContainerSetup
     {
         if (_container is not null)
         {
-            Leave(_container, _sandbox!);
+            _sandbox!.TakeOut(_container, Warn);
         }
         else if (_boots)
         {
@@ -92,30 +91,15 @@ internal sealed class ContainerSetup
         }
     }
 
-    private static void Leave(SandboxContainer container, ShimSandbox sandbox)
-    {
-        lock (sandbox.Pod.Ends)
-        {
-            if (sandbox.Pod.Leave(container))
-            {
-                container.Stop();
-                sandbox.Dispose();
-                container.Dispose();
-            }
-            else
-            {
-                container.Remove();
-            }
-        }
-    }
-
     private void TakeId(ContainerState state, HostCgroup cgroup)
     {
         _record = ContainerRecord.Create(_store, state with { Sandbox = ProcessIdentity.Current });
         _cgroup = cgroup;
-        cgroup.WarnOfProcesses(w => _request.Log.Write(LogLevel.Warning, w));
+        cgroup.WarnOfProcesses(Warn);
         cgroup.Create();
     }
+
+    private void Warn(string text) => _request.Log.Write(LogLevel.Warning, text);
 
     private SandboxContainer Enter(Spec spec) => _container = SandboxContainer.Enter(
         _sandbox!.Pod, _record!, _store.FolderOf(_request.Id), _configuration, spec, _init, _request.Vm.StartTimeout, _request.Log.Write);

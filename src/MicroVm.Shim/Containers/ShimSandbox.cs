@@ -36,6 +36,15 @@ internal sealed class ShimSandbox : IDisposable
         return vmm;
     }
 
+    /// <summary>Takes a container out; with the last one the VM ends.</summary>
+    internal void TakeOut(SandboxContainer container, Action<string> warn)
+    {
+        if (Pod.TakeOut(container, Dispose, warn))
+        {
+            container.Dispose();
+        }
+    }
+
     /// <summary>Ends the VM; a second call does nothing.</summary>
     public void Dispose()
     {

@@ -2,8 +2,8 @@ using MicroVm.Linux;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox;
-using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.Plan;
+using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.Runtime;
 using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.State;
@@ -142,21 +142,7 @@ internal sealed class VmContainer : ITaskContainer
 
             _left = true;
             _container.Commands.End(outOfMemory: false);
-            lock (_sandbox.Pod.Ends)
-            {
-                if (_sandbox.Pod.Leave(_container))
-                {
-                    _container.Stop();
-                    _sandbox.Dispose();
-                    _container.Dispose();
-                }
-                else
-                {
-                    _container.Remove();
-                    _sandbox.Pod.LeaveHome(_container, w => _request.Log.Write(LogLevel.Warning, w));
-                }
-            }
-
+            _sandbox.TakeOut(_container, w => _request.Log.Write(LogLevel.Warning, w));
             Warn(() => _container.Record.Change(s => s with { Status = ContainerStatus.Stopped }));
         }
     }

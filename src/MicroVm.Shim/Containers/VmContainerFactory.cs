@@ -17,8 +17,7 @@ namespace MicroVm.Shim.Containers;
 /// </summary>
 internal sealed class VmContainerFactory
 {
-    private readonly Lock _lock = new();
-    private ShimSandbox? _sandbox;
+    private volatile ShimSandbox? _sandbox;
 
     /// <summary>Creates a container, whose first process then waits to be started.</summary>
     /// <exception cref="SandboxException">It cannot be created.</exception>
@@ -38,10 +37,11 @@ internal sealed class VmContainerFactory
         {
             if (target is not null)
             {
-                return setup.Join(spec, rootfs, Sandbox, target);
+                return setup.Join(spec, rootfs, _sandbox!, target);
             }
 
-            ShimSandbox sandbox = Sandbox = new ShimSandbox();
+            ShimSandbox sandbox = new();
+            _sandbox = sandbox;
             return setup.Boot(spec, rootfs, sandbox);
         }
         catch (Exception e)
@@ -53,25 +53,6 @@ internal sealed class VmContainerFactory
             }
 
             throw;
-        }
-    }
-
-    private ShimSandbox Sandbox
-    {
-        get
-        {
-            lock (_lock)
-            {
-                return _sandbox!;
-            }
-        }
-
-        set
-        {
-            lock (_lock)
-            {
-                _sandbox = value;
-            }
         }
     }
 
