@@ -134,44 +134,11 @@ public sealed class SharedLockTests : IClassFixture<SharedLockTests.Pair>
             $"rm -f /tmp/held; lock-probe hold {kind} {path} {type} {range} >/tmp/held & p=$!; until [ -s /tmp/held ]; do sleep 0.05; done; grep -q got /tmp/held && echo $p").Trim();
     }
 
-    /// <summary>Two containers with one folder, made by the first test.</summary>
-    public sealed class Pair : IDisposable
+    public sealed class Pair : GuestPair
     {
-        public string Folder { get; } = Directory.CreateTempSubdirectory("microvm-locks-").FullName;
-
-        internal GuestShell? A { get; private set; }
-
-        internal GuestShell? B { get; private set; }
+        public Pair()
+            : base("lock-probe") => System.IO.File.WriteAllText(OnHost(File), "x\n");
 
         public string OnHost(string path) => Path.Combine(Folder, Path.GetRelativePath("/vol", path));
-
-        public void Start()
-        {
-            if (B is not null)
-            {
-                return;
-            }
-
-            System.IO.File.WriteAllText(OnHost(File), "x\n");
-            A ??= GuestShell.Start(Configure);
-            B = GuestShell.Start(Configure);
-        }
-
-        public void Dispose()
-        {
-            foreach (GuestShell? shell in (GuestShell?[])[A, B])
-            {
-                shell?.End();
-                shell?.Dispose();
-            }
-
-            Directory.Delete(Folder, recursive: true);
-        }
-
-        private void Configure(Bundle bundle)
-        {
-            bundle.AddGuestProgram("lock-probe");
-            bundle.AddMount("/vol", Folder, "bind", "rbind", "rw");
-        }
     }
 }

@@ -237,37 +237,5 @@ public sealed class SharedMappingTests : IClassFixture<SharedMappingTests.Pair>
         return file;
     }
 
-    /// <summary>Two containers with one folder, made by the first test.</summary>
-    public sealed class Pair : IDisposable
-    {
-        public string Folder { get; } = Directory.CreateTempSubdirectory("microvm-mappings-").FullName;
-
-        internal GuestShell? A { get; private set; }
-
-        internal GuestShell? B { get; private set; }
-
-        public void Start()
-        {
-            A ??= GuestShell.Start(Configure);
-            B ??= GuestShell.Start(Configure);
-        }
-
-        public void Dispose()
-        {
-            foreach (GuestShell? shell in (GuestShell?[])[A, B])
-            {
-                shell?.End();
-                shell?.Dispose();
-            }
-
-            Directory.Delete(Folder, recursive: true);
-        }
-
-        private void Configure(Bundle bundle)
-        {
-            bundle.AddGuestProgram("map-probe");
-            bundle.AddMount("/vol", Folder, "bind", "rbind", "rw");
-            bundle.AddMount("/ro", Folder, "bind", "rbind", "ro");
-        }
-    }
+    public sealed class Pair() : GuestPair("map-probe", readOnlyToo: true);
 }
