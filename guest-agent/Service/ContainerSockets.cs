@@ -58,21 +58,21 @@ internal sealed unsafe class ContainerSockets(EventLoop loop, FileSystems fileSy
         Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
         Libc.__user_cap_data_struct* sets = stackalloc Libc.__user_cap_data_struct[2];
         uint ownUser = Libc.geteuid(), ownGroup = Libc.getegid();
-        if ((uid == ownUser && gid == ownGroup) || uid == uint.MaxValue || gid == uint.MaxValue || Call(Libc.SYS_capget, (nint)(&header), (nint)sets) != 0)
+        if ((uid == ownUser && gid == ownGroup) || uid == uint.MaxValue || gid == uint.MaxValue || Libc.capget(&header, sets) != 0)
         {
             return UnixSocket.TryConnect(path, out errno);
         }
 
         _ = Call(Libc.SYS_setresgid, Unchanged, (nint)gid, Unchanged);
         _ = Call(Libc.SYS_setresuid, Unchanged, (nint)uid, Unchanged);
-        _ = Call(Libc.SYS_capset, (nint)(&header), (nint)sets);
+        _ = Libc.capset(&header, sets);
         SafeFd? socket = UnixSocket.TryConnect(path, out errno);
         _ = Call(Libc.SYS_setresuid, Unchanged, (nint)ownUser, Unchanged);
         _ = Call(Libc.SYS_setresgid, Unchanged, (nint)ownGroup, Unchanged);
-        _ = Call(Libc.SYS_capset, (nint)(&header), (nint)sets);
+        _ = Libc.capset(&header, sets);
         return socket;
     }
 
     // libc's functions would change all threads.
-    private static nint Call(long number, nint first, nint second, nint third = 0) => Libc.syscall((nint)number, first, second, third, 0, 0, 0);
+    private static nint Call(long number, nint first, nint second, nint third) => Libc.syscall((nint)number, first, second, third, 0, 0, 0);
 }

@@ -227,7 +227,7 @@ internal sealed unsafe class SocketFollower : IDisposable
         {
             directory.Sockets.Remove(name);
             _sockets--;
-            if (shown.Port is { } port)
+            if (shown.Change?.Socket.Port is { } port)
             {
                 _relay.Remove(port);
                 request.Changes.Add(new MountChange { FsTag = Export.Tag, Export = directory.Export, Path = $"{directory.Path}/{name}" });
@@ -286,7 +286,6 @@ internal sealed unsafe class SocketFollower : IDisposable
 
         using HostSocket socket = new(_nextPort++, file.Duplicate(), path);
         _relay.Add(socket);
-        shown.Port = socket.Port;
         shown.Change = new MountChange
         {
             FsTag = Export.Tag,
@@ -326,12 +325,10 @@ internal sealed unsafe class SocketFollower : IDisposable
         public long? RetryAt { get; set; }
     }
 
-    /// <summary>A socket of the host by its inode number; its port once it is shown.</summary>
+    /// <summary>A socket of the host by its inode number.</summary>
     private sealed record Shown(ulong Inode)
     {
-        public uint? Port { get; set; }
-
-        /// <summary>What showed it.</summary>
+        /// <summary>What showed it; null: it is not shown.</summary>
         public MountChange? Change { get; set; }
 
         /// <summary>When that is asked for once more (Environment.TickCount64).</summary>

@@ -74,15 +74,14 @@ internal static class DeviceFactory
         SafeFd? sockets = fs.Sockets is null ? null : FileOpener.Open(fs.Sockets, Libc.O_RDWR, $"fs[{index}] sockets");
         try
         {
-            if (fs.DaxWindowMiB == 0)
+            DaxWindow? window = fs.DaxWindowMiB == 0 ? null : new((ulong)fs.DaxWindowMiB << 20);
+            ulong gpa = window is null ? 0 : machine.ReserveMemory(window.Length, DaxWindow.SlotLength);
+            machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId, window, gpa, sockets));
+            if (window is null)
             {
-                machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId, sockets: sockets));
                 return;
             }
 
-            DaxWindow window = new((ulong)fs.DaxWindowMiB << 20);
-            ulong gpa = machine.ReserveMemory(window.Length, DaxWindow.SlotLength);
-            machine.AddDevice(new VirtioFsDevice(fs.Tag, exports, $"fs{index}", fs.StripSetId, window, gpa, sockets));
             machine.AddMemory(gpa, window.Length, window.Address);
             machine.Memory.AddWindow(gpa, window.Length, window.Address);
             machine.AddWindow(window);

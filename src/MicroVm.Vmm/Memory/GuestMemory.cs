@@ -94,21 +94,7 @@ public sealed unsafe class GuestMemory : IDisposable
     /// it is outside RAM. A length of 0 inside a region is allowed.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public byte* TryGetPointer(ulong gpa, ulong length)
-    {
-        foreach (ref readonly GuestRegion region in _regions.AsSpan())
-        {
-            ulong offset = gpa - region.Gpa;
-
-            // Both comparisons are on differences that cannot wrap: offset < Length first, then the room that is left.
-            if (gpa >= region.Gpa && offset < region.Length && length <= region.Length - offset)
-            {
-                return (byte*)region.Hva + offset;
-            }
-        }
-
-        return null;
-    }
+    public byte* TryGetPointer(ulong gpa, ulong length) => Find(_regions, gpa, length);
 
     /// <summary>
     /// Tells of memory beside RAM whose pages may be missing at any time. Views of guest memory never lead there; only
@@ -121,19 +107,7 @@ public sealed unsafe class GuestMemory : IDisposable
     /// would be a SIGBUS.
     /// </summary>
     /// <returns>Null when any byte is outside of all windows.</returns>
-    public byte* TryGetWindowPointer(ulong gpa, ulong length)
-    {
-        foreach (ref readonly GuestRegion window in _windows.AsSpan())
-        {
-            ulong offset = gpa - window.Gpa;
-            if (gpa >= window.Gpa && offset < window.Length && length <= window.Length - offset)
-            {
-                return (byte*)window.Hva + offset;
-            }
-        }
-
-        return null;
-    }
+    public byte* TryGetWindowPointer(ulong gpa, ulong length) => Find(_windows, gpa, length);
 
     /// <summary>Whether the whole range lies inside one region of RAM.</summary>
     public bool Contains(ulong gpa, ulong length) => TryGetPointer(gpa, length) is not null;
@@ -219,6 +193,23 @@ public sealed unsafe class GuestMemory : IDisposable
             _ = Libc.munmap(_mapping, _mappingLength);
             Backing.Dispose();
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static byte* Find(GuestRegion[] regions, ulong gpa, ulong length)
+    {
+        foreach (ref readonly GuestRegion region in regions.AsSpan())
+        {
+            ulong offset = gpa - region.Gpa;
+
+            // Both comparisons are on differences that cannot wrap: offset < Length first, then the room that is left.
+            if (gpa >= region.Gpa && offset < region.Length && length <= region.Length - offset)
+            {
+                return (byte*)region.Hva + offset;
+            }
+        }
+
+        return null;
     }
 
     private static GuestMemory Map(SafeFd fd, ulong size, int sharing, bool smallPages)
