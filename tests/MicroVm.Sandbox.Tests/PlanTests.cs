@@ -1,4 +1,5 @@
 using System.Text;
+using MicroVm.Linux.Native;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Oci.Mounts;
@@ -95,10 +96,21 @@ public sealed class PlanTests : IDisposable
             Assert.Equal((Proto.Mount.Types.Kind.Shared, "tmpfs", MountFlags.MS_NOSUID), (mount.Kind, mount.Type, mount.Flags));
             Assert.Matches("^mode=1777,size=[1-9][0-9]*$", mount.Data);
             Assert.Equal(Proto.Mount.Types.Kind.Export, plan.Spec.Mounts[1].Kind);
+            Skip.IfNot(TryChangeOwner(shm, 100_000, 100_001), "not root: the owner of shared memory was NOT tested");
+            using ContainerPlan mapped = Build(spec);
+            Assert.Matches("^mode=1777,size=[1-9][0-9]*,uid=100000,gid=100001$", mapped.Spec.Mounts[0].Data);
         }
         finally
         {
             Directory.Delete(shm);
+        }
+    }
+
+    private static unsafe bool TryChangeOwner(string path, uint user, uint group)
+    {
+        fixed (byte* p = Encoding.UTF8.GetBytes(path + "\0"))
+        {
+            return Libc.fchownat(Libc.AT_FDCWD, p, user, group, 0) == 0;
         }
     }
 

@@ -56,14 +56,14 @@ internal static class MountPlan
             Tmpcopyup = options.TmpCopyUp,
         };
         plan.Propagation.AddRange(options.Propagation);
-        if (SharedMemory.Find(mount, destination, bundle) is var (size, name))
+        if (SharedMemory.Find(mount, destination, bundle) is var (data, name))
         {
             // Between the containers of the VM; the host's page cache is not shared with it.
             plan.Kind = Proto.Mount.Types.Kind.Shared;
             plan.Type = "tmpfs";
             plan.Source = name;
             plan.Flags &= ~(MountFlags.MS_BIND | MountFlags.MS_REC);
-            plan.Data = string.Create(CultureInfo.InvariantCulture, $"mode=1777,size={size}");
+            plan.Data = data;
         }
         else if (IsBind(mount))
         {
