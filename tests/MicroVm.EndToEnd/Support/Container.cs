@@ -129,8 +129,30 @@ internal sealed class Container : IDisposable
         }
 
         Process.Dispose();
-        Directory.Delete(Root, recursive: true);
+        DeleteRoot();
         File.Delete(ConsoleLog);
+    }
+
+    // The sandbox process may still be removing its VM's folder there, which is then gone before it can be deleted here.
+    private void DeleteRoot()
+    {
+        for (int attempt = 0; ; attempt++)
+        {
+            try
+            {
+                Directory.Delete(Root, recursive: true);
+                return;
+            }
+            catch (IOException) when (attempt < 100)
+            {
+                if (!Directory.Exists(Root))
+                {
+                    return;
+                }
+
+                Thread.Sleep(20);
+            }
+        }
     }
 
     private void Pump()

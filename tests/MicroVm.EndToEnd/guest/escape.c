@@ -170,7 +170,9 @@ int main(int count, char **arguments)
 	mkdir("/v/a/b", 0777);
 	for (int i = 0; i < 3; i++)
 		pthread_create(&threads[i], NULL, i ? walk : swap, NULL);
-	sleep(2);
+	/* For two seconds; where all of it is emulated, until there were some hundreds of attempts. */
+	for (int seconds = 0; seconds < 2 || (seconds < 60 && tries < 400); seconds++)
+		sleep(1);
 	racing = 0;
 	for (int i = 0; i < 3; i++)
 		pthread_join(threads[i], NULL);
