@@ -1,4 +1,5 @@
-// notify MESSAGE...: sends each as a datagram to the socket that NOTIFY_SOCKET names (sd_notify(3)), then sleeps.
+// notify MESSAGE...: sends each as a datagram to the socket that NOTIFY_SOCKET names (sd_notify(3)), then sleeps. Only the first must be taken: who has
+// heard what was waited for removes the socket.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ int main(int argc, char **argv)
     }
     strcpy(to.sun_path, path);
     for (int i = 1; i < argc; i++)
-        if (sendto(fd, argv[i], strlen(argv[i]), 0, (struct sockaddr *)&to, sizeof to) < 0) {
+        if (sendto(fd, argv[i], strlen(argv[i]), 0, (struct sockaddr *)&to, sizeof to) < 0 && i == 1) {
             perror(path);
             return 1;
         }
