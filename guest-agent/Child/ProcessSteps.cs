@@ -49,17 +49,9 @@ public static unsafe class ProcessSteps
         ArgumentNullException.ThrowIfNull(process);
         int joined = flags & Containers.NamespaceFlags.JoinedByChild;
         AddJoin(child, init, joined);
-        bool forks = (joined & Libc.CLONE_NEWPID) != 0;
-        // SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK do not outlive a fork (sched(7)), and take rights.
-        bool forksFirst = forks && process.Scheduler is not null;
-        if (forksFirst)
-        {
-            child.AddFork();
-        }
-
-        AddResources(child.Program, process);
+        AddResources(child.Program, process, withScheduler: false);
         AddIdentity(child.Program, process);
-        if (forks && !forksFirst)
+        if ((joined & Libc.CLONE_NEWPID) != 0)
         {
             child.AddFork();
         }
@@ -77,7 +69,7 @@ public static unsafe class ProcessSteps
     public static bool AwaitsLimits(Process process)
     {
         ArgumentNullException.ThrowIfNull(process);
-        return process.Rlimits.Count > 0 || process.HasOomScoreAdj;
+        return process.Rlimits.Count > 0 || process.HasOomScoreAdj || process.Scheduler is not null;
     }
 
     /// <summary>Session and terminal.</summary>
@@ -95,17 +87,16 @@ public static unsafe class ProcessSteps
     }
 
     /// <summary>Scheduling, input and output priority, CPUs, personality: what may need rights.</summary>
-    public static void AddResources(ChildProgram program, Process process)
+    /// <param name="program">Receives the steps.</param>
+    /// <param name="process">What to run.</param>
+    /// <param name="withScheduler">False leaves the scheduling to <see cref="ApplyScheduler"/>.</param>
+    public static void AddResources(ChildProgram program, Process process, bool withScheduler = true)
     {
         ArgumentNullException.ThrowIfNull(program);
         ArgumentNullException.ThrowIfNull(process);
-        if (process.Scheduler is { } s)
+        if (withScheduler && process.Scheduler is { } s)
         {
-            ulong[] attr =
-            [
-                48 | ((ulong)s.Policy << 32), s.Flags, (uint)s.Nice | ((ulong)s.Priority << 32), s.Runtime, s.Deadline, s.Period,
-            ];
-            program.Add(StepId.Scheduler, StepMode.Report, Libc.SYS_sched_setattr, 0, program.Record<ulong>(attr), 0);
+            program.Add(StepId.Scheduler, StepMode.Report, Libc.SYS_sched_setattr, 0, program.Record<ulong>(SchedulingOf(s)), 0);
         }
 
         if (process.HasIoPriority)
@@ -128,6 +119,29 @@ public static unsafe class ProcessSteps
                 0,
                 process.CpuAffinity.Length,
                 program.Record(process.CpuAffinity.Span));
+        }
+    }
+
+    // struct sched_attr (linux/sched/types.h) of its first size.
+    private static ulong[] SchedulingOf(Scheduler s) =>
+    [
+        48 | ((ulong)s.Policy << 32), s.Flags, (uint)s.Nice | ((ulong)s.Priority << 32), s.Runtime, s.Deadline, s.Period,
+    ];
+
+    /// <summary>
+    /// Sets the scheduling of a waiting child, which may not outlive a fork (sched(7)), with the agent's rights: those of the child may not
+    /// suffice.
+    /// </summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public static void ApplyScheduler(int pid, Process process)
+    {
+        ArgumentNullException.ThrowIfNull(process);
+        if (process.Scheduler is { } s)
+        {
+            fixed (ulong* attr = SchedulingOf(s))
+            {
+                Check.Result(Libc.syscall((nint)Libc.SYS_sched_setattr, pid, (nint)attr, 0, 0, 0, 0), "error setting scheduler");
+            }
         }
     }
 

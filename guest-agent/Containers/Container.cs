@@ -1,4 +1,5 @@
 using MicroVm.Agent.Cgroups;
+using MicroVm.Agent.Rootfs;
 using MicroVm.Protocol.Agent;
 
 namespace MicroVm.Agent.Containers;
@@ -22,8 +23,14 @@ public sealed class Container : IDisposable
     /// <summary>The plan it was made from.</summary>
     public ContainerSpec Spec { get; }
 
+    /// <summary>Its mounts whose sources were made ready, which are to be dropped with it.</summary>
+    public List<Mount> Sources { get; } = [];
+
     /// <summary>Its cgroup; null when the plan names none.</summary>
     public ContainerCgroup? Cgroup { get; set; }
+
+    /// <summary>The procfs of its PID namespace, for who joins that; null where the namespace is the guest's own.</summary>
+    public NamespaceProc? Proc { get; set; }
 
     /// <summary>Its init; null until it is being set up.</summary>
     public ContainerProcess? Init { get; set; }
@@ -76,5 +83,7 @@ public sealed class Container : IDisposable
         }
 
         Cgroup?.Dispose();
+        Proc?.Dispose();
+        Proc = null;
     }
 }

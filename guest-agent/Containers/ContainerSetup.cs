@@ -22,6 +22,7 @@ public sealed unsafe class ContainerSetup
     private readonly ContainerSpec _spec;
     private readonly IReadOnlyList<(int Flag, SafeFd PidFd)> _joins;
     private int _newFlags;
+    private string? _joinedProc;
 
     /// <summary>Prepares to set up <paramref name="process"/>, the init of its container.</summary>
     /// <param name="context">The agent.</param>
@@ -52,10 +53,18 @@ public sealed unsafe class ContainerSetup
             int cloneFlags = _newFlags & ~(Libc.CLONE_NEWCGROUP | Libc.CLONE_NEWTIME);
             ContainerCgroup? cgroup = _process.Container.Cgroup;
             bool shareMemory = (_newFlags & Libc.CLONE_NEWTIME) == 0;
-            _context.Processes.Spawn(_process, () => child.Spawn((uint)cloneFlags, cgroup, shareMemory));
             try
             {
-                Prepare(child, contexts, exec);
+                _context.Processes.Spawn(_process, () => child.Spawn((uint)cloneFlags, cgroup, shareMemory), () => Prepare(child, contexts, exec));
+                if (child.Forks)
+                {
+                    // Afterwards, since the limit of processes bounds the clone, too.
+                    ProcessSteps.ApplyLimits(child.Pid, _process.Spec);
+                    ProcessSteps.ApplyScheduler(child.Pid, _process.Spec);
+                }
+
+                child.Expect(StepId.Created);
+                _process.Stdio.CloseChildEnds();
             }
             catch
             {
@@ -97,7 +106,14 @@ public sealed unsafe class ContainerSetup
         {
             UnshareTime();
         }
+
+        if (JoinsPid)
+        {
+            _joinedProc = _process.Container.Proc?.MountedAt(_context.Paths.Own);
+        }
     }
+
+    private bool JoinsPid => _joins.Any(j => (j.Flag & JoinedByChild & Libc.CLONE_NEWPID) != 0);
 
     private void UnshareTime()
     {
@@ -116,19 +132,14 @@ public sealed unsafe class ContainerSetup
         }
     }
 
+    private bool OwnsPid => (_newFlags & Libc.CLONE_NEWPID) != 0;
+
     private ChildStep* AddSteps(ClonedChild child, out int[] contexts)
     {
         ChildProgram program = child.Program;
-        int joined = 0;
         foreach ((int flag, SafeFd pidfd) in _joins)
         {
             ProcessSteps.AddJoin(child, pidfd, flag & JoinedByChild);
-            joined |= flag & JoinedByChild;
-        }
-
-        if ((joined & Libc.CLONE_NEWPID) != 0)
-        {
-            child.AddFork();
         }
 
         if ((_newFlags & Libc.CLONE_NEWCGROUP) != 0)
@@ -137,8 +148,9 @@ public sealed unsafe class ContainerSetup
             program.Add(StepId.CgroupNamespace, StepMode.Report, Libc.SYS_unshare, Libc.CLONE_NEWCGROUP);
         }
 
-        // Each takes the lowest number that is free.
-        contexts = [.. Enumerable.Range(child.FirstFree, _spec.Mounts.Count(RootfsBuilder.IsProc))];
+        // Each takes the lowest number that is free; the last is for who joins the namespace.
+        int procs = _joinedProc is not null ? 0 : _spec.Mounts.Count(RootfsBuilder.IsProc) + (OwnsPid ? 1 : 0);
+        contexts = [.. Enumerable.Range(child.FirstFree, procs)];
         nint proc = program.String("proc");
         for (int i = 0; i < contexts.Length; i++)
         {
@@ -156,9 +168,21 @@ public sealed unsafe class ContainerSetup
             child.AddWait();
         }
 
-        ProcessSteps.AddSession(program, _process.Spec);
-        ProcessSteps.AddResources(program, _process.Spec);
-        ProcessSteps.AddIdentity(program, _process.Spec);
+        if (JoinsPid)
+        {
+            // Other processes of the namespace, which may be hostile and may trace, never see it with the agent's rights.
+            ProcessSteps.AddResources(program, _process.Spec, withScheduler: false);
+            ProcessSteps.AddIdentity(program, _process.Spec);
+            child.AddFork();
+            ProcessSteps.AddSession(program, _process.Spec);
+        }
+        else
+        {
+            ProcessSteps.AddSession(program, _process.Spec);
+            ProcessSteps.AddResources(program, _process.Spec);
+            ProcessSteps.AddIdentity(program, _process.Spec);
+        }
+
         child.AddReport(StepId.Created);
         child.AddWait();
         return ProcessSteps.AddExec(program, _process.Spec);
@@ -172,7 +196,13 @@ public sealed unsafe class ContainerSetup
         }
 
         child.Expect(StepId.Ready);
-        SafeFd[] procs = [.. contexts.Select(child.Take)];
+        List<SafeFd> procs = [.. contexts.Select(child.Take)];
+        if (OwnsPid)
+        {
+            _process.Container.Proc = new NamespaceProc(procs[^1]);
+            procs.RemoveAt(procs.Count - 1);
+        }
+
         WriteOomScore(child);
         int joinable = _newFlags & (Libc.CLONE_NEWNS | Libc.CLONE_NEWUTS | Libc.CLONE_NEWIPC | Libc.CLONE_NEWNET);
         joinable |= _process.Container.Has(Namespace.Types.Kind.Cgroup) ? Libc.CLONE_NEWCGROUP : 0;
@@ -191,12 +221,12 @@ public sealed unsafe class ContainerSetup
         using RootfsBuilder rootfs = new(_context.Paths, _context.FileSystems, _spec);
         try
         {
-            rootfs.Build(procs);
+            rootfs.Build(procs, _joinedProc);
             MissingDevices = rootfs.MissingDevices;
         }
         finally
         {
-            Array.ForEach(procs, p => p.Dispose());
+            procs.ForEach(p => p.Dispose());
         }
 
         uint owner = NamespaceFlags.Map(_spec.UidMappings, _process.Spec.User?.Uid ?? 0);
@@ -211,7 +241,11 @@ public sealed unsafe class ContainerSetup
         }
 
         WriteSysctls();
-        ProcessSteps.ApplyLimits(child.Pid, _process.Spec);
+        if (!child.Forks)
+        {
+            ProcessSteps.ApplyLimits(child.Pid, _process.Spec);
+        }
+
         if (_process.Spec.Cwd is not ("" or "/"))
         {
             rootfs.Root.MakeDirectory(_process.Spec.Cwd).Dispose();
@@ -230,9 +264,6 @@ public sealed unsafe class ContainerSetup
         {
             child.Go();
         }
-
-        child.Expect(StepId.Created);
-        _process.Stdio.CloseChildEnds();
     }
 
     // What the thread makes from here on (directories, nodes, roots of file systems) is owned by the container's root. That it

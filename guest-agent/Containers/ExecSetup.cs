@@ -109,6 +109,7 @@ public sealed unsafe class ExecSetup
                 }
 
                 ProcessSteps.ApplyLimits(child.Pid, _process.Spec);
+                ProcessSteps.ApplyScheduler(child.Pid, _process.Spec);
             }
             catch
             {

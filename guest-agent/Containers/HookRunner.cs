@@ -135,6 +135,7 @@ public sealed unsafe class HookRunner
         if (limits is not null && ProcessSteps.AwaitsLimits(limits))
         {
             ProcessSteps.ApplyLimits(child.Pid, limits);
+            ProcessSteps.ApplyScheduler(child.Pid, limits);
             child.Go();
         }
 

@@ -36,12 +36,13 @@ public sealed unsafe class ProcessTable
     /// <summary>Clones the child of <paramref name="process"/> and enters it under the id that it then has.</summary>
     /// <param name="process">The process.</param>
     /// <param name="spawn">Calls <see cref="ClonedChild.Spawn"/>.</param>
+    /// <param name="prepare">Done while the child waits, if it does: one that is to clone itself has not yet.</param>
     /// <exception cref="ChildFailedException">A child that was to clone itself failed before.</exception>
-    public void Spawn(ContainerProcess process, Action spawn)
+    public void Spawn(ContainerProcess process, Action spawn, Action? prepare = null)
     {
         ArgumentNullException.ThrowIfNull(process);
         ClonedChild child = process.Child!;
-        Spawn(child, spawn, () => _processes[child.Pid] = process, status => process.EarlyStatus = status);
+        Spawn(child, spawn, prepare, () => _processes[child.Pid] = process, status => process.EarlyStatus = status);
     }
 
     /// <summary>Clones a child that is no container's process (a hook) and ends by itself; <see cref="WaitHelper"/> must follow.</summary>
@@ -49,7 +50,7 @@ public sealed unsafe class ProcessTable
     public void SpawnHelper(ClonedChild child, Action spawn)
     {
         ArgumentNullException.ThrowIfNull(child);
-        Spawn(child, spawn, () => _helpers[child.Pid] = null, status => _helpers[child.Pid] = status);
+        Spawn(child, spawn, null, () => _helpers[child.Pid] = null, status => _helpers[child.Pid] = status);
     }
 
     /// <summary>Waits until a child of <see cref="SpawnHelper"/> has been reaped; wait(2)'s status.</summary>
@@ -111,23 +112,32 @@ public sealed unsafe class ProcessTable
     }
 
     // A child that clones itself is waited for without the lock: a frozen cgroup may keep it for as long as its container likes.
-    private void Spawn(ClonedChild child, Action spawn, Action enter, Action<int> ended)
+    private void Spawn(ClonedChild child, Action spawn, Action? prepare, Action enter, Action<int> ended)
     {
+        bool forks = child.Forks;
         lock (_lock)
         {
-            if (!child.Forks)
+            if (forks)
+            {
+                _forking++;
+            }
+            else
             {
                 spawn();
                 enter();
-                return;
             }
+        }
 
-            _forking++;
+        if (!forks)
+        {
+            prepare?.Invoke();
+            return;
         }
 
         try
         {
             spawn();
+            prepare?.Invoke();
             child.AwaitFork();
             lock (_lock)
             {

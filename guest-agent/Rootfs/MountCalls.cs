@@ -50,6 +50,16 @@ public static unsafe class MountCalls
             Libc.mount_setattr(mount.Value, &empty, flags, &attr, (nuint)sizeof(Libc.mount_attr)), "mount_setattr");
     }
 
+    /// <summary>Gives a mount that has no attributes yet those of MS_* flags.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    public static void SetFlags(SafeFd mount, ulong flags)
+    {
+        // MOUNT_ATTR__ATIME (linux/mount.h): how times are kept is one field.
+        const ulong howTimes = 0x70;
+        ulong attributes = Attributes(flags);
+        SetAttributes(mount, attributes, (attributes & howTimes) != 0 ? howTimes : 0, recursive: false);
+    }
+
     /// <summary>Makes what is at <paramref name="path"/> read-only by a mount of itself.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     public static void MakeReadOnly(SafeFd path)

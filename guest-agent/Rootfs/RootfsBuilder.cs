@@ -14,6 +14,7 @@ public sealed unsafe partial class RootfsBuilder : IDisposable
     private readonly FileSystems _fileSystems;
     private readonly ContainerSpec _spec;
     private readonly GuestDevices _devices;
+    private string? _joinedProc;
     private RootDirectory? _root;
     private SafeFd? _nodes;
     private int _nodeCount;
@@ -36,16 +37,18 @@ public sealed unsafe partial class RootfsBuilder : IDisposable
 
     /// <summary>Mounts the root and everything in it.</summary>
     /// <param name="procContexts">fsopen(2) contexts of the spec's proc mounts, in order, made in the container's PID namespace.</param>
+    /// <param name="joinedProc">Where the procfs of a PID namespace is that the container joins (<see cref="NamespaceProc"/>), in their place; else null.</param>
     /// <exception cref="SetupException">A step failed.</exception>
-    public void Build(ReadOnlySpan<SafeFd> procContexts)
+    public void Build(IReadOnlyList<SafeFd> procContexts, string? joinedProc = null)
     {
+        _joinedProc = joinedProc;
         _ = Libc.umask(0);
         MountRoot();
         bool makeDevices = true;
         int procs = 0;
         foreach (Mount mount in _spec.Mounts)
         {
-            MountOne(mount, IsProc(mount) ? procContexts[procs++] : null);
+            MountOne(mount, IsProc(mount) && joinedProc is null ? procContexts[procs++] : null);
             if (Clean(mount.Destination) == "/dev" && mount.Kind != Mount.Types.Kind.Filesystem)
             {
                 makeDevices = false;

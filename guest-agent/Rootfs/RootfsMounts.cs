@@ -61,6 +61,18 @@ public sealed partial class RootfsBuilder
             using SafeFd tree = MountCalls.FinishFileSystem(procContext, mount.Source, mount.Data, flags);
             MountCalls.Attach(tree, target);
         }
+        else if (_joinedProc is not null && IsProc(mount))
+        {
+            if (mount.Data.Length > 0)
+            {
+                throw new SetupException($"procfs at \"{mount.Destination}\" with options ({mount.Data}) is not supported for a container that joins another one's PID namespace");
+            }
+
+            using SafeFd source = OpenPath(_joinedProc);
+            using SafeFd tree = MountCalls.CloneTree(source, recursive: false);
+            MountCalls.SetFlags(tree, flags);
+            MountCalls.Attach(tree, target);
+        }
         else if (mount.Type is "cgroup" or "cgroup2" && OwnCgroup is { } cgroup)
         {
             // Without a cgroup namespace the file system's root is the guest's, and what is to be seen is the container's.
@@ -131,9 +143,9 @@ public sealed partial class RootfsBuilder
             default:
                 return OpenPath(mount.Source);
         }
-
-        static SafeFd OpenPath(string path) => SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0), "open", path);
     }
+
+    private static SafeFd OpenPath(string path) => SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0), "open", path);
 
     // Flags of a bind take effect by a second call; so do propagation and recursive attributes.
     private void Finish(Mount mount)

@@ -99,7 +99,8 @@ public sealed class AgentService : AgentServiceBase
     protected override void RemoveContainer(RemoveContainerRequest request, TtrpcCall call) => _removal.Remove(request, call);
 
     /// <inheritdoc/>
-    protected override void AwaitReadiness(ReadinessRequest request, TtrpcCall call) => _state.Readiness.Await(request.Port, call);
+    protected override void AwaitReadiness(ReadinessRequest request, TtrpcCall call) =>
+        _state.Readiness.Await(request.ContainerId, _state.Containers.IsAlive(request.ContainerId), call);
 
     /// <inheritdoc/>
     protected override void GetOomEvent(GetOomEventRequest request, TtrpcCall call) => _oom.Await(request, call);

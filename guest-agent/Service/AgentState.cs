@@ -2,6 +2,7 @@ using MicroVm.Agent.Cgroups;
 using MicroVm.Agent.Containers;
 using MicroVm.Agent.Stdio;
 using MicroVm.Linux;
+using MicroVm.Protocol.Agent;
 
 namespace MicroVm.Agent.Service;
 
@@ -32,4 +33,28 @@ internal sealed class AgentState(EventLoop loop, SetupContext setup, CgroupTree 
 
     /// <summary>Sockets of readiness notices.</summary>
     internal ReadinessSockets Readiness { get; } = new(loop, setup.FileSystems);
+
+    /// <summary>Drops what a container's mounts needed outside of it.</summary>
+    internal void DropSources(Container container)
+    {
+        foreach (Mount mount in container.Sources)
+        {
+            if (mount.Grows)
+            {
+                setup.FileSystems.DropGrowing(mount.FsTag, mount.Source);
+            }
+
+            if (mount.Kind == Mount.Types.Kind.Shared)
+            {
+                setup.FileSystems.DropShared(mount.Source);
+            }
+
+            if (mount.Socket is not null)
+            {
+                Sockets.Drop(mount.Socket.Port);
+            }
+        }
+
+        Readiness.Drop(container.Id);
+    }
 }

@@ -30,11 +30,12 @@ internal sealed class ContainerCreation(AgentState agent, ProcessEnds ends, OomE
         List<(int Flag, SafeFd PidFd)> joins = [];
         try
         {
-            FindJoins(request.Spec, joins);
+            FindJoins(container, joins);
             agent.Setup.FileSystems.Need(request.Spec.Root.FsTag, request.Spec.Root.FsPath);
             foreach (Mount mount in request.Spec.Mounts)
             {
-                NeedSource(mount);
+                NeedSource(id, mount);
+                container.Sources.Add(mount);
             }
 
             if (container.Has(Namespace.Types.Kind.User) && request.Spec.Mounts.Any(m => m.Type == "sysfs"))
@@ -75,7 +76,7 @@ internal sealed class ContainerCreation(AgentState agent, ProcessEnds ends, OomE
         });
     }
 
-    private void NeedSource(Mount mount)
+    private void NeedSource(string id, Mount mount)
     {
         switch (mount.Kind)
         {
@@ -89,7 +90,7 @@ internal sealed class ContainerCreation(AgentState agent, ProcessEnds ends, OomE
                 agent.Setup.FileSystems.NeedShared(mount.Source, mount.Data);
                 break;
             case Mount.Types.Kind.Socket when mount.Socket?.Readiness == true:
-                agent.Readiness.Need(mount.Socket);
+                agent.Readiness.Need(id, mount.Socket);
                 break;
             case Mount.Types.Kind.Socket:
                 agent.Sockets.Need(mount.Socket ?? throw new SetupException($"the mount at \"{mount.Destination}\" names no socket"));
@@ -99,9 +100,9 @@ internal sealed class ContainerCreation(AgentState agent, ProcessEnds ends, OomE
         }
     }
 
-    private void FindJoins(ContainerSpec spec, List<(int Flag, SafeFd PidFd)> joins)
+    private void FindJoins(Container container, List<(int Flag, SafeFd PidFd)> joins)
     {
-        foreach (Namespace ns in spec.Namespaces)
+        foreach (Namespace ns in container.Spec.Namespaces)
         {
             if (ns.JoinContainerId.Length == 0)
             {
@@ -114,8 +115,26 @@ internal sealed class ContainerCreation(AgentState agent, ProcessEnds ends, OomE
                 throw Refusal.WrongState($"container \"{other.Id}\", whose namespace is to be joined, is not running");
             }
 
+            if (ns.Kind == Namespace.Types.Kind.Pid && other.Proc is not null)
+            {
+                NeedOwn();
+                container.Proc = other.Proc.Share();
+            }
+
             int flag = NamespaceFlags.Of(ns.Kind);
             joins.Add((flag, other.Init!.Child!.PidFd!.Duplicate()));
+        }
+    }
+
+    private void NeedOwn()
+    {
+        try
+        {
+            agent.Setup.FileSystems.NeedOwn();
+        }
+        catch (LinuxException e)
+        {
+            throw new SetupException("making the procfs of a PID namespace that containers share", e);
         }
     }
 
@@ -159,8 +178,9 @@ internal sealed class ContainerCreation(AgentState agent, ProcessEnds ends, OomE
     }
 
     // What is left of a container that could not be made: its child is dead or dies with its pipes.
-    private static void Discard(Container container)
+    private void Discard(Container container)
     {
+        agent.DropSources(container);
         string? path = container.Cgroup?.Path;
         if (path is not null)
         {

@@ -83,24 +83,7 @@ internal sealed class ContainerRemoval(AgentState agent, OomEvents oom)
         }
 
         oom.OnRemoved(container);
-        foreach (Mount mount in container.Spec.Mounts)
-        {
-            if (mount.Grows)
-            {
-                agent.Setup.FileSystems.DropGrowing(mount.FsTag, mount.Source);
-            }
-
-            if (mount.Kind == Mount.Types.Kind.Shared)
-            {
-                agent.Setup.FileSystems.DropShared(mount.Source);
-            }
-
-            if (mount.Socket is not null)
-            {
-                agent.Sockets.Drop(mount.Socket.Port);
-            }
-        }
-
+        agent.DropSources(container);
         container.Dispose();
         call.Complete(new Empty());
     }

@@ -14,6 +14,9 @@ internal sealed class ContainerTable
     /// <summary>True when there is a container of that id.</summary>
     internal bool Contains(string id) => _containers.ContainsKey(id);
 
+    /// <summary>True when there is a container of that id whose init has not ended.</summary>
+    internal bool IsAlive(string id) => _containers.GetValueOrDefault(id) is { IsAlive: true };
+
     /// <summary>Adds a container whose id is free.</summary>
     internal void Add(Container container) => _containers.Add(container.Id, container);
 

@@ -14,7 +14,7 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
     // More at once are closed as they come: the host's side has a bound of its own.
     private const int MaxConnections = 1024;
     private const uint HostCid = 2;
-    private readonly Dictionary<int, (SafeFd Listener, uint Port)> _listeners = [];
+    private readonly Dictionary<int, (SafeFd Listener, uint Port, byte[] Token)> _listeners = [];
     private readonly HashSet<uint> _ports = [];
     private int _connections;
 
@@ -38,7 +38,7 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
                 Check.Result(Libc.fchmodat(Libc.AT_FDCWD, p, socket.Mode & 0xfff, 0), "chmod", path);
             }
 
-            _listeners.Add(listener.Value, (listener, socket.Port));
+            _listeners.Add(listener.Value, (listener, socket.Port, socket.Token.ToByteArray()));
             loop.Add(listener, Libc.EPOLLIN, this);
             _ports.Add(socket.Port);
         }
@@ -56,7 +56,7 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
             return;
         }
 
-        (int number, (SafeFd listener, _)) = _listeners.First(l => l.Value.Port == port);
+        (int number, (SafeFd listener, _, _)) = _listeners.First(l => l.Value.Port == port);
         _listeners.Remove(number);
         loop.Remove(listener);
         listener.Dispose();
@@ -80,9 +80,10 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
 
             try
             {
-                SafeFd host = VsockSocket.StartConnect(HostCid, _listeners[fd.Value].Port);
+                (_, uint port, byte[] token) = _listeners[fd.Value];
+                SafeFd host = VsockSocket.StartConnect(HostCid, port);
                 _connections++;
-                _ = new SocketBridge(loop, client, host, () => _connections--);
+                _ = new SocketBridge(loop, client, host, () => _connections--, token);
             }
             catch (LinuxException e)
             {

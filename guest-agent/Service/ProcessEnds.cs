@@ -42,6 +42,11 @@ internal sealed class ProcessEnds(AgentState agent, ContainerStart start, OomEve
 
         start.OnExited(process);
         process.SetExited(status, oomKilled);
+        if (isInit)
+        {
+            agent.Readiness.End(container.Id);
+        }
+
         if (!isInit)
         {
             container.Retire(process);

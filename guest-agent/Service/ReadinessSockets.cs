@@ -9,28 +9,28 @@ namespace MicroVm.Agent.Service;
 
 /// <summary>
 /// Sockets on which a container's processes say that they are ready (sd_notify(3)). As runc does, the first line of the first datagram that
-/// begins with READY= is kept, and what else is said is dropped. They live as long as the VM. Loop thread only.
+/// begins with READY= is kept, and what else is said is dropped. Each container has one of its own. Loop thread only.
 /// </summary>
 internal sealed unsafe class ReadinessSockets(EventLoop loop, FileSystems fileSystems) : IEventHandler
 {
     private const int MaxDatagram = 4096;
-    private readonly Dictionary<uint, Notice> _notices = [];
 
-    /// <summary>Makes the socket of a port unless there is one.</summary>
+    // Above the ports of the host's sockets, beside which the sockets' names are.
+    private const uint FirstName = 0xFFFF_0000;
+    private readonly Dictionary<string, Notice> _notices = [];
+    private uint _made;
+
+    /// <summary>Makes a container's socket, and puts its name into <paramref name="socket"/>.</summary>
     /// <exception cref="SetupException">It cannot be made.</exception>
-    internal void Need(HostSocket socket)
+    internal void Need(string containerId, HostSocket socket)
     {
-        if (_notices.ContainsKey(socket.Port))
-        {
-            return;
-        }
-
         try
         {
             fileSystems.NeedOwn();
+            socket.Port = FirstName + (_made++ & 0xFFFF);
             string path = fileSystems.SocketPathOf(socket.Port);
             SafeFd fd = UnixDatagram.Bind(path);
-            _notices.Add(socket.Port, new Notice(fd));
+            _notices[containerId] = new Notice(fd, path);
             loop.Add(fd, Libc.EPOLLIN, this);
             fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(path + '\0'))
             {
@@ -44,12 +44,12 @@ internal sealed unsafe class ReadinessSockets(EventLoop loop, FileSystems fileSy
     }
 
     /// <summary>Answers a call once there is a notice.</summary>
-    /// <exception cref="TtrpcException">There is no such socket.</exception>
-    internal void Await(uint port, TtrpcCall call)
+    /// <exception cref="TtrpcException">There is no such socket, or the container has ended without a notice.</exception>
+    internal void Await(string containerId, bool alive, TtrpcCall call)
     {
-        if (!_notices.TryGetValue(port, out Notice? notice))
+        if (!_notices.TryGetValue(containerId, out Notice? notice))
         {
-            throw new TtrpcException(StatusCode.NotFound, "the container has no socket of readiness notices");
+            throw alive ? new TtrpcException(StatusCode.NotFound, "the container has no socket of readiness notices") : Ended;
         }
 
         if (notice.Line is { } line)
@@ -58,9 +58,42 @@ internal sealed unsafe class ReadinessSockets(EventLoop loop, FileSystems fileSy
             return;
         }
 
+        if (!alive)
+        {
+            throw Ended;
+        }
+
         notice.Waiters.RemoveAll(c => c.IsOver);
         notice.Waiters.Add(call);
     }
+
+    /// <summary>A container's init has ended: what it said last is looked at, and nobody waits for more.</summary>
+    internal void End(string containerId)
+    {
+        if (_notices.TryGetValue(containerId, out Notice? notice))
+        {
+            OnReady(notice.Socket, Libc.EPOLLIN);
+            notice.Waiters.ForEach(c => c.Fail(Ended.Code, Ended.Message));
+            notice.Waiters.Clear();
+        }
+    }
+
+    /// <summary>Takes a container's socket away, if it has one.</summary>
+    internal void Drop(string containerId)
+    {
+        End(containerId);
+        if (_notices.Remove(containerId, out Notice? notice))
+        {
+            loop.Remove(notice.Socket);
+            notice.Socket.Dispose();
+            fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(notice.Path + '\0'))
+            {
+                _ = Libc.unlinkat(Libc.AT_FDCWD, p, 0);
+            }
+        }
+    }
+
+    private static TtrpcException Ended => new(StatusCode.FailedPrecondition, "the container has ended without a notice of readiness");
 
     /// <inheritdoc/>
     public void OnReady(SafeFd fd, uint events)
@@ -82,9 +115,11 @@ internal sealed unsafe class ReadinessSockets(EventLoop loop, FileSystems fileSy
         }
     }
 
-    private sealed class Notice(SafeFd socket)
+    private sealed class Notice(SafeFd socket, string path)
     {
         internal SafeFd Socket => socket;
+
+        internal string Path => path;
 
         internal ByteString? Line { get; set; }
 

@@ -28,12 +28,15 @@ public sealed unsafe class SocketBridge : IEventHandler, IDisposable
     /// <param name="a">Non-blocking and connected.</param>
     /// <param name="b">Non-blocking; its connection may still be on its way.</param>
     /// <param name="ended">Called once, when both are closed.</param>
+    /// <param name="greeting">Sent to <paramref name="b"/> before what comes from <paramref name="a"/>; at most 64 KiB.</param>
     /// <exception cref="LinuxException">A socket cannot be watched; both are closed, and <paramref name="ended"/> was called.</exception>
-    public SocketBridge(EventLoop loop, SafeFd a, SafeFd b, Action ended)
+    public SocketBridge(EventLoop loop, SafeFd a, SafeFd b, Action ended, ReadOnlySpan<byte> greeting = default)
     {
         ArgumentNullException.ThrowIfNull(loop);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(greeting.Length, BufferSize);
         (_loop, _a, _b, _ended) = (loop, a, b, ended);
         (_forth, _back) = (new Direction(a, b), new Direction(b, a));
+        _forth.Begin(greeting);
         try
         {
             loop.Add(a, 0, this);
@@ -126,6 +129,17 @@ public sealed unsafe class SocketBridge : IEventHandler, IDisposable
 
         /// <summary>The source's events are not watched any more: what it has is read whenever the target takes more.</summary>
         public bool SourceHungUp { get; set; }
+
+        /// <summary>Moves these bytes first.</summary>
+        public void Begin(ReadOnlySpan<byte> bytes)
+        {
+            if (!bytes.IsEmpty)
+            {
+                _buffer = (byte*)NativeMemory.Alloc(BufferSize);
+                bytes.CopyTo(new Span<byte>(_buffer, BufferSize));
+                _end = bytes.Length;
+            }
+        }
 
         /// <summary>The target takes nothing more.</summary>
         public void Abandon() => (IsOver, _start, _end) = (true, 0, 0);

@@ -87,9 +87,9 @@ internal sealed unsafe class ContainerFixture : IDisposable
     }
 
     internal ContainerProcess CreateContainer(
-        ContainerSpec spec, out SafeFd stdin, out SafeFd stdout, IReadOnlyList<(int Flag, SafeFd PidFd)>? joins = null)
+        ContainerSpec spec, out SafeFd stdin, out SafeFd stdout, IReadOnlyList<(int Flag, SafeFd PidFd)>? joins = null, NamespaceProc? proc = null)
     {
-        Container container = new("c" + _containers.Count, spec);
+        Container container = new("c" + _containers.Count, spec) { Proc = proc };
         StdioPorts ports = Connect(out stdin, out stdout);
         container.Init = new ContainerProcess(container, "", spec.Process, new ProcessStdio(_streams, ports, spec.Process.Terminal));
         _containers.Add(container);

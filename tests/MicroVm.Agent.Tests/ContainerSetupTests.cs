@@ -220,12 +220,21 @@ public class ContainerSetupTests
             joins.Add((NamespaceFlags.Of(ns.Kind), init.Child.PidFd!));
         }
 
-        ContainerProcess joined = f.CreateContainer(second, out SafeFd in2, out SafeFd out2, joins);
+        ContainerProcess joined = f.CreateContainer(second, out SafeFd in2, out SafeFd out2, joins, init.Container.Proc!.Share());
         (string output, int status) = f.Finish(joined, start: true, in2, out2, null);
         string proc = $"/proc/{init.Child.Pid}/ns/";
         Assert.Equal(
             $"inside\ncat\n{new FileInfo(proc + "net").LinkTarget}\n{new FileInfo(proc + "cgroup").LinkTarget}\n", output);
         Assert.Equal(0, status);
+
+        // Options would be the other container's, too.
+        ContainerSpec third = ContainerFixture.Spec("true");
+        third.Hostname = "";
+        third.Mounts[0].Data = "hidepid=2";
+        third.Namespaces.Single(n => n.Kind == Namespace.Types.Kind.Pid).JoinContainerId = "first";
+        SetupException e = Assert.Throws<SetupException>(
+            () => f.CreateContainer(third, out _, out _, [(Libc.CLONE_NEWPID, init.Child.PidFd!)], init.Container.Proc!.Share()));
+        Assert.Contains("(hidepid=2) is not supported", e.Message, StringComparison.Ordinal);
         f.Finish(init, start: false, stdin, stdout, null);
     }
 

@@ -40,6 +40,48 @@ public sealed class ExecEscapeTests
         Assert.True(int.Parse(seen.Groups[1].Value, CultureInfo.InvariantCulture) > 0, result.ToString());
     }
 
+    [SkippableTheory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void WhatSetsUpAContainerOfTheSamePidNamespaceIsOutOfReach(bool withTerms)
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("/bin/agent-attack");
+        bundle.AddGuestProgram("agent-attack");
+        SetCapabilities(bundle, [.. DockersCapabilities, "CAP_SYS_PTRACE"]);
+        using DetachedContainer attacker = new(bundle);
+        attacker.Create().EnsureSuccess();
+        attacker.Call("start").EnsureSuccess();
+        attacker.WaitForOutput("ready");
+        const int joins = 4;
+        for (int i = 0; i < joins; i++)
+        {
+            using Bundle joiningBundle = Bundle.Create("ulimit -n; echo done");
+            JsonNode pid = joiningBundle.Linux["namespaces"]!.AsArray().Single(n => (string?)n!["type"] == "pid")!;
+            pid["path"] = $"/proc/{attacker.Pid}/ns/pid";
+            joiningBundle.Process["rlimits"] = JsonNode.Parse("""[{"type":"RLIMIT_NOFILE","soft":77,"hard":99}]""");
+            if (withTerms)
+            {
+                // What must be set with rights that the process is not to have.
+                joiningBundle.Process["scheduler"] = JsonNode.Parse("""{"policy":"SCHED_BATCH","nice":-5}""");
+                joiningBundle.Process["oomScoreAdj"] = -100;
+                joiningBundle.Process["user"] = JsonNode.Parse("""{"uid":1000,"gid":1000}""");
+            }
+
+            using DetachedContainer joining = new(joiningBundle, attacker.Root);
+            joining.Create().EnsureSuccess();
+            joining.Call("start").EnsureSuccess();
+            Assert.Equal(0, DetachedContainer.Reap(joining.Pid));
+            Assert.Equal("77\ndone\n", joining.Output);
+        }
+
+        attacker.Raw("exec", attacker.Id, "touch", "/stop");
+        Assert.Equal(0, DetachedContainer.Reap(attacker.Pid));
+        Assert.DoesNotContain("REACHED", attacker.Output, StringComparison.Ordinal);
+        Match seen = Regex.Match(attacker.Output, @"seen (\d+)");
+        Assert.True(int.Parse(seen.Groups[1].Value, CultureInfo.InvariantCulture) > 0, attacker.Output);
+    }
+
     [SkippableFact]
     public void NoLinkLeadsAWorkingDirectoryOut()
     {

@@ -186,6 +186,36 @@ public sealed class MountSourceTests : IDisposable
     }
 
     [SkippableFact]
+    public void ASocketOfTheHostIsReachedByNoOtherWay()
+    {
+        Installation.RequireKvm();
+        using EchoServer server = new(this["daemon.sock"]);
+        File.SetUnixFileMode(this["daemon.sock"], (UnixFileMode)0b110_000_000);
+        using Bundle bundle = Bundle.Create("vsock-stranger 0x10000 4; echo hello | unix-peer connect /run/daemon.sock; echo ready; sleep 1000");
+        bundle.AddGuestProgram("unix-peer");
+        bundle.AddGuestProgram("vsock-stranger");
+        bundle.AddMount("/run/daemon.sock", this["daemon.sock"], "bind", "bind", "rw", "host-sockets");
+        using DetachedContainer c = new(bundle);
+        c.Create().EnsureSuccess();
+        c.Call("start").EnsureSuccess();
+        c.WaitForOutput("ready");
+        Assert.Equal("connected 1\nhello\nready\n", c.Output);
+
+        // A user of the container for whom the socket's file is closed.
+        Assert.Equal("connected 1\n", c.Raw("exec", "--user", "1000", c.Id, "vsock-stranger", "0x10000", "4").EnsureSuccess().StandardOutput);
+
+        // Another container of the VM, which does not have the socket.
+        using Bundle otherBundle = Bundle.Create("vsock-stranger 0x10000 4");
+        otherBundle.AddGuestProgram("vsock-stranger");
+        otherBundle.Linux["namespaces"]!.AsArray().Single(n => (string?)n!["type"] == "ipc")!["path"] = $"/proc/{c.Pid}/ns/ipc";
+        using DetachedContainer other = new(otherBundle, c.Root);
+        other.Create().EnsureSuccess();
+        other.Call("start").EnsureSuccess();
+        Assert.Equal(0, DetachedContainer.Reap(other.Pid));
+        Assert.Equal("connected 1\n", other.Output);
+    }
+
+    [SkippableFact]
     public void SocketsOfDaemonsInADirectoryComeAndGo()
     {
         Installation.RequireRuntime();

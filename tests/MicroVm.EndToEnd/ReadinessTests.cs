@@ -55,6 +55,37 @@ public sealed unsafe class ReadinessTests
     }
 
     [SkippableFact]
+    public void AContainerIsNotReadyBecauseAnotherOneOfItsVmIs()
+    {
+        Installation.RequireKvm();
+        using Bundle firstBundle = Bundle.Create("/bin/notify", "READY=1"), secondBundle = Bundle.Create("sleep 1; exit 3");
+        firstBundle.AddGuestProgram("notify");
+        firstBundle.Save();
+        using DetachedContainer first = new(firstBundle);
+        using SafeFd manager = UnixDatagram.Bind(first["manager"]);
+        using Process run = Begin(first, "run", $"--detach --bundle {firstBundle.Path} --pid-file {first["pid"]}");
+        Assert.Equal("READY=1\n", Next(manager, out _));
+        Assert.StartsWith("MAINPID=", Next(manager, out _), StringComparison.Ordinal);
+        Next(manager, out SafeFd? barrier);
+        barrier!.Dispose();
+        Assert.Equal(0, DetachedContainer.End(run));
+
+        // The second says nothing, and its end is the end of waiting for it, though the VM goes on.
+        secondBundle.Linux["namespaces"]!.AsArray().Single(n => (string?)n!["type"] == "ipc")!["path"] = $"/proc/{first.Pid}/ns/ipc";
+        secondBundle.Save();
+        using DetachedContainer second = new(secondBundle, first.Root);
+        using SafeFd other = UnixDatagram.Bind(second["manager"]);
+        using Process create = Begin(second, "create", $"--bundle {secondBundle.Path} --pid-file {second["pid"]}");
+        Assert.Equal((0, ""), (DetachedContainer.End(create), File.ReadAllText(second["create.err"])));
+        using Process start = Begin(second, "start", "");
+        Assert.Equal(3, DetachedContainer.Reap(second.Pid));
+        Assert.Equal((0, ""), (DetachedContainer.End(start), File.ReadAllText(second["start.err"])));
+        Span<byte> buffer = stackalloc byte[16];
+        Assert.Null(UnixDatagram.Receive(other, buffer));
+        Assert.Equal("running", first.Status);
+    }
+
+    [SkippableFact]
     public void ASocketThatNobodyHasIsAnError()
     {
         Installation.RequireKvm();

@@ -52,6 +52,20 @@ public sealed unsafe class SocketBridgeTests : IDisposable
     }
 
     [Fact]
+    public void A_greeting_goes_before_what_is_sent()
+    {
+        (SafeFd left, SafeFd a) = UnixSocket.Pair(nonBlocking: true);
+        (SafeFd right, SafeFd b) = UnixSocket.Pair(nonBlocking: true);
+        using SafeFd sender = left, receiver = right;
+        using SocketBridge bridge = new(_loop, a, b, () => { }, "hello "u8);
+        Assert.Equal("hello "u8.ToArray(), Await(receiver));
+        Assert.Equal(5, Send(sender, "world"u8));
+        Assert.Equal("world"u8.ToArray(), Await(receiver));
+        Assert.Equal(5, Send(receiver, "reply"u8));
+        Assert.Equal("reply"u8.ToArray(), Await(sender));
+    }
+
+    [Fact]
     public void Who_sends_a_descriptor_has_the_connection_closed()
     {
         FdSender.Send(_left, "fd"u8, [_right]);

@@ -5,9 +5,6 @@ namespace MicroVm.Sandbox.Plan;
 /// <summary>The socket on which a container's processes say that they are ready, where the caller's environment asks for it, as with runc.</summary>
 internal static class ReadinessSocket
 {
-    /// <summary>The socket's name for the agent. No port of the host is used.</summary>
-    internal const uint Port = 0xFFFF_FFF0;
-
     private const string Variable = "NOTIFY_SOCKET", PathInside = "/run/notify/notify.sock";
 
     // Every user of the container may write to it.
@@ -30,7 +27,7 @@ internal static class ReadinessSocket
             Destination = PathInside,
             SourceIsFile = true,
             Flags = Oci.Mounts.MountFlags.MS_BIND,
-            Socket = new Proto.HostSocket { Port = Port, Mode = Mode, Readiness = true },
+            Socket = new Proto.HostSocket { Mode = Mode, Readiness = true },
         });
         List<string> environment = ProcessEnvironment.Unique([.. plan.Process.Env, $"{Variable}={PathInside}"]);
         plan.Process.Env.Clear();

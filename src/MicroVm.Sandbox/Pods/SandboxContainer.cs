@@ -117,6 +117,7 @@ internal sealed class SandboxContainer : IDisposable
     {
         Guest guest = _sandbox.Guest;
         _sockets = HostSocketRelay.Start(_sandbox.Vsock, sockets, more: exports.Any(e => e.ShowsSockets));
+        _sockets?.Introduce(request.Spec.Mounts);
         request.Stdio = guest.Call("create container", _ => _init.Connect(_sandbox.Vsock, request.Spec.Process));
         CreateContainerResponse created = guest.Call("create container", agent => agent.CreateContainer(request, _startTimeout));
         _inGuest = true;

@@ -45,7 +45,7 @@ public sealed partial class ContainerRuntime
             throw;
         }
 
-        readiness?.PassOn(_store.VsockOf(state), state.Init.Pid);
+        readiness?.PassOn(_store.VsockOf(state), state.Id, state.Init.Pid);
         return 0;
     }
 
@@ -167,7 +167,7 @@ public sealed partial class ContainerRuntime
         }
 
         string vsock = _store.VsockOf(state);
-        new Thread(() => WarnOnly(() => readiness.PassOn(vsock, null)), 256 << 10) { IsBackground = true, Name = "readiness" }.Start();
+        new Thread(() => WarnOnly(() => readiness.PassOn(vsock, state.Id, null)), 256 << 10) { IsBackground = true, Name = "readiness" }.Start();
     }
 
     /// <summary>Hands signals on until the stand-in ends; the result is an exit status as shells have it.</summary>

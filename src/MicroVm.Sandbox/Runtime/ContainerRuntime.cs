@@ -74,7 +74,7 @@ public sealed partial class ContainerRuntime
 
         using ReadinessRelay? readiness = ReadinessRelay.Open(_log);
         StartCreated(state);
-        readiness?.PassOn(_store.VsockOf(state), state.Init.Pid);
+        readiness?.PassOn(_store.VsockOf(state), state.Id, state.Init.Pid);
     }
 
     /// <summary>Freezes a running container's processes.</summary>

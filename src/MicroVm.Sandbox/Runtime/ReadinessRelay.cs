@@ -46,15 +46,16 @@ internal sealed unsafe class ReadinessRelay : IDisposable
 
     /// <summary>Waits for the container's notice, or its end, and passes the notice on.</summary>
     /// <param name="vsockPath">The VM's socket.</param>
+    /// <param name="id">The container's id.</param>
     /// <param name="pid">The process to watch; null: the command itself stays.</param>
     /// <exception cref="SandboxException">The guest says something else, or the caller's socket takes no more.</exception>
-    internal void PassOn(string vsockPath, int? pid)
+    internal void PassOn(string vsockPath, string id, int? pid)
     {
         ReadOnlySpan<byte> line;
         try
         {
             using AgentClient agent = AgentClient.Connect(vsockPath, GuestPatience.Call);
-            line = agent.AwaitReadiness(new ReadinessRequest { Port = ReadinessSocket.Port }).Line.Span;
+            line = agent.AwaitReadiness(new ReadinessRequest { ContainerId = id }).Line.Span;
         }
         catch (TtrpcException e) when (e.Code == StatusCode.NotFound)
         {

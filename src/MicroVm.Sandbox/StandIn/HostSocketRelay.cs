@@ -7,15 +7,23 @@ namespace MicroVm.Sandbox.StandIn;
 
 /// <summary>
 /// Carries the guest's connections to sockets of the host: listens on the ports of the VM's vsock device that stand for them, on a
-/// thread of its own. The guest reaches these sockets and no other: a port leads to the one file that the bundle named.
+/// thread of its own. The guest reaches these sockets and no other: a port leads to the one file that the bundle named. Any process of
+/// the guest may connect to a port, whatever rights the socket's file asks for and in whichever container it is; only the agent, whose
+/// sockets have those rights, knows the token that a connection begins with.
 /// </summary>
 internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
 {
     // What a guest can make this process hold: more connections at once are closed as they come.
     private const int MaxConnections = 256;
+
+    // Connections whose token has not come yet; the agent's is there with the first data.
+    private const int MaxStrangers = 32;
+    internal const int TokenBytes = 16;
     private readonly EventLoop _loop = new();
     private readonly Dictionary<int, (SafeFd Listener, HostSocket Socket)> _listeners = [];
     private readonly HashSet<SocketBridge> _bridges = [];
+    private readonly List<SocketStranger> _strangers = [];
+    private readonly byte[] _token = RandomBytes.Get(TokenBytes);
     private readonly string _vsockPath;
     private readonly Thread _thread;
 
@@ -86,26 +94,29 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
         SafeFd? guest;
         while ((guest = UnixSocket.TryAccept(fd, out _)) is not null)
         {
-            SafeFd? host = _bridges.Count < MaxConnections ? Connect(_listeners[fd.Value].Socket.File) : null;
-            if (host is null)
+            if (_strangers.Count == MaxStrangers)
             {
-                // The guest's program sees its connection end at once, as from a daemon that is not there.
-                guest.Dispose();
-                continue;
+                _strangers[0].Dispose();
             }
 
-            try
-            {
-                SocketBridge? bridge = null;
-                bridge = new SocketBridge(_loop, host, guest, () => _bridges.Remove(bridge!));
-                _bridges.Add(bridge);
-            }
-            catch (LinuxException)
-            {
-                // Both are closed.
-            }
+            uint port = _listeners[fd.Value].Socket.Port;
+            SocketStranger stranger = new(_loop, guest, _token, known => Bridge(port, known), s => _strangers.Remove(s));
+            _strangers.Add(stranger);
+            stranger.Begin();
         }
     }
+
+    /// <summary>Gives the agent what its connections to the sockets among a container's mounts begin with.</summary>
+    internal void Introduce(IEnumerable<Protocol.Agent.Mount> mounts)
+    {
+        foreach (Protocol.Agent.Mount mount in mounts.Where(m => m.Socket is { Readiness: false }))
+        {
+            Introduce(mount.Socket);
+        }
+    }
+
+    /// <summary>Gives the agent what its connections to the sockets begin with.</summary>
+    internal void Introduce(Protocol.Agent.HostSocket socket) => socket.Token = Google.Protobuf.ByteString.CopyFrom(_token);
 
     public void Dispose()
     {
@@ -119,6 +130,28 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
     private static SafeFd? Connect(SafeFd socket) =>
         UnixSocket.TryConnect(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{socket.Value}")), out _);
 
+    private void Bridge(uint port, SafeFd guest)
+    {
+        SafeFd? host = _bridges.Count < MaxConnections && _listeners.Values.FirstOrDefault(l => l.Socket.Port == port).Socket is { } socket ? Connect(socket.File) : null;
+        if (host is null)
+        {
+            // The guest's program sees its connection end at once, as from a daemon that is not there.
+            guest.Dispose();
+            return;
+        }
+
+        try
+        {
+            SocketBridge? bridge = null;
+            bridge = new SocketBridge(_loop, host, guest, () => _bridges.Remove(bridge!));
+            _bridges.Add(bridge);
+        }
+        catch (LinuxException)
+        {
+            // Both are closed.
+        }
+    }
+
     private string PathOf(uint port) => string.Create(CultureInfo.InvariantCulture, $"{_vsockPath}_{port}");
 
     private void Listen(HostSocket socket)
@@ -131,6 +164,11 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
 
     private void CloseAll()
     {
+        foreach (SocketStranger stranger in _strangers.ToArray())
+        {
+            stranger.Dispose();
+        }
+
         foreach (SocketBridge bridge in _bridges.ToArray())
         {
             bridge.Dispose();

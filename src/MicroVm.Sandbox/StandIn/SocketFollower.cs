@@ -293,6 +293,7 @@ internal sealed unsafe class SocketFollower : IDisposable
             Path = $"{directory.Path}/{name}",
             Socket = new Protocol.Agent.HostSocket { Port = socket.Port, Mode = stat.stx_mode & 0xFFFu, Uid = stat.stx_uid, Gid = stat.stx_gid },
         };
+        _relay.Introduce(shown.Change.Socket);
         request.Changes.Add(shown.Change);
         shown.ConfirmAt = Environment.TickCount64 + ConfirmMilliseconds;
         directory.RetryAt = Math.Min(directory.RetryAt ?? long.MaxValue, shown.ConfirmAt.Value);

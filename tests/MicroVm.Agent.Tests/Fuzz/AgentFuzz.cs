@@ -39,7 +39,7 @@ public sealed class AgentFuzz
             ("WaitProcess", new ProcessId { ContainerId = "c", ExecId = "e" }),
             ("TtyWinResize", new TtyWinResizeRequest { ContainerId = "c", Width = 80, Height = 25 }),
             ("TtyHangUp", new ProcessId { ContainerId = "c", ExecId = "e" }),
-            ("AwaitReadiness", new ReadinessRequest { Port = 70001 }),
+            ("AwaitReadiness", new ReadinessRequest { ContainerId = "c" }),
             ("ListProcesses", new ContainerId { ContainerId_ = "c" }),
             ("StatsContainer", new ContainerId { ContainerId_ = "c" }),
             ("UpdateContainer", Update()),
