@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json.Nodes;
 using MicroVm.EndToEnd.Support;
 using MicroVm.Linux.Native;
@@ -69,6 +70,36 @@ public sealed class PodTests
         DetachedContainer.Eventually(() => !ProcessTree.IsAlive(vmm) && !ProcessTree.IsAlive(sandbox), "the VM outlives its containers");
         second.Call("delete").EnsureSuccess();
         Assert.Empty(Directory.EnumerateFileSystemEntries(first.Root));
+    }
+
+    [SkippableTheory]
+    [InlineData("pid")]
+    [InlineData("network")]
+    public void RunReturnsWithTheEndOfItsOwnContainer(string kind)
+    {
+        Installation.RequireRuntime();
+        using Bundle firstBundle = Bundle.Create("until [ -e /stop ]; do sleep 0.1; done; exit 3"), laterBundle = Bundle.Create(Forever), bundle = Bundle.Create("echo joined; exit 4");
+        using DetachedContainer first = new(firstBundle), later = new(laterBundle, first.Root), joining = new(bundle, first.Root);
+        firstBundle.Save();
+        using Process run = first.Begin("out", "run", "--bundle", firstBundle.Path, "--pid-file", first["pid"], first.Id);
+        DetachedContainer.Eventually(() => first.Raw("state", first.Id).StandardOutput.Contains("running", StringComparison.Ordinal), "the first does not run");
+
+        // One that joins, beside the first, which goes on.
+        Join(bundle, kind, $"/proc/{first.Pid}/ns/{(kind == "network" ? "net" : kind)}");
+        bundle.Save();
+        using Process beside = joining.Begin("out", "run", "--bundle", bundle.Path, joining.Id);
+        Assert.Equal(4, DetachedContainer.End(beside));
+        Assert.Equal("joined\n", joining.Output);
+        Assert.False(run.HasExited);
+
+        // The first, while one that joined goes on.
+        Join(laterBundle, "network", $"/proc/{first.Pid}/ns/net");
+        later.Create().EnsureSuccess();
+        later.Call("start").EnsureSuccess();
+        later.WaitForOutput("ready");
+        first.Raw("exec", first.Id, "touch", "/stop").EnsureSuccess();
+        Assert.Equal(3, DetachedContainer.End(run));
+        Assert.Equal("running", later.Status);
     }
 
     [SkippableTheory]

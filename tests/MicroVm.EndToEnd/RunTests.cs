@@ -90,6 +90,25 @@ public sealed class VectorStateTests
         }
     }
 
+    [SkippableFact]
+    public void TilesOfOneVmAreNotFoundInAnother()
+    {
+        Installation.RequireRuntime();
+        using Bundle holding = Bundle.Create("/bin/amx-tiles", "hold"), looking = Bundle.Create("/bin/amx-tiles", "look", "1000");
+        foreach (Bundle bundle in (Bundle[])[holding, looking])
+        {
+            bundle.AddGuestProgram("amx-tiles");
+            bundle.Linux["resources"] = JsonNode.Parse("""{"cpu":{"cpus":"0"}}""");
+        }
+
+        using Container container = Container.Start(holding);
+        bool held = container.WaitForOutput("\n", 0, out _) == "holding\n";
+        CommandResult result = Container.Run(looking);
+        Assert.True(result.ExitCode == 0, result.ToString());
+        Assert.Matches(@"^(1000 looks found 0 configurations, 0 tiles|refused)\n$", result.StandardOutput);
+        Assert.True(!held || result.StandardOutput.StartsWith("1000 ", StringComparison.Ordinal), result.ToString());
+    }
+
     // A host that emulates an ordinary kernel boots its own one, unless told otherwise: then the emulation assist completes what
     // KVM's emulator lacks, XSAVE among it.
     [SkippableFact]

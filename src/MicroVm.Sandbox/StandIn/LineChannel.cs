@@ -45,6 +45,18 @@ internal sealed unsafe class LineChannel : IDisposable
         }
     }
 
+    /// <summary>
+    /// Ends the connection for both sides, at once: closing does not as long as a thread waits in <see cref="Receive"/>, whose result is then
+    /// null. The descriptor stays to be closed.
+    /// </summary>
+    internal void HangUp()
+    {
+        if (!_fd.IsClosed)
+        {
+            _ = Libc.shutdown(_fd.Value, Libc.SHUT_RDWR);
+        }
+    }
+
     /// <summary>Gives the socket up, from which nothing more was read than the lines that were received.</summary>
     internal SafeFd Release() => _start == _end ? new SafeFd(_fd.Release()) : throw new SandboxException("more was sent than asked for");
 

@@ -11,6 +11,7 @@ internal sealed class StandInCaller : IDisposable
     private readonly bool _debug;
     private readonly long _began;
     private volatile bool _gone;
+    private bool _watched;
 
     internal StandInCaller(SafeFd socket, StandInRequest request)
     {
@@ -65,31 +66,43 @@ internal sealed class StandInCaller : IDisposable
     };
 
     /// <summary>Calls <paramref name="ended"/> when the caller ends, on a thread of its own.</summary>
-    internal void Watch(Action ended) => new Thread(() =>
+    internal void Watch(Action ended)
     {
-        while (_channel.Receive<StandInMessage>() is not null)
+        _watched = true;
+        new Thread(() =>
         {
-        }
+            while (_channel.Receive<StandInMessage>() is not null)
+            {
+            }
 
-        // Closed here: this process ends by itself.
-        if (!_gone)
-        {
-            ended();
-        }
-    }, 128 << 10)
-    { IsBackground = true, Name = "caller" }.Start();
+            // Ended here: nobody is to be told.
+            if (!_gone)
+            {
+                ended();
+            }
+
+            _channel.Dispose();
+        }, 128 << 10)
+        { IsBackground = true, Name = "caller" }.Start();
+    }
 
     /// <summary>Releases the caller: later messages go to the log's file only.</summary>
     internal void Release()
     {
         _gone = true;
-        _channel.Dispose();
+        if (_watched)
+        {
+            _channel.HangUp();
+        }
+        else
+        {
+            _channel.Dispose();
+        }
     }
 
     public void Dispose()
     {
-        _gone = true;
-        _channel.Dispose();
+        Release();
         _file?.Dispose();
     }
 }

@@ -1,6 +1,8 @@
 /* Uses AMX as a program does that finds it: asks the kernel for it, and, when it may, checks that tiles survive while processes take
  * turns. Prints "[no ]AMX, refused: WHY, ended by signal N" (of a process that uses tiles all the same), or
- * "N of N processes kept their tiles". usage: amx-tiles PROCESSES ROUNDS */
+ * "N of N processes kept their tiles". usage: amx-tiles PROCESSES ROUNDS
+ * With "hold" it says "holding" and keeps tiles in use until it is ended; with "look N" it uses none, and says how often it found that some
+ * are in use. */
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <errno.h>
@@ -47,6 +49,55 @@ static void store(void)
     __asm__ volatile(".byte 0xc4,0xe2,0x7a,0x4b,0x04,0x08" ::"a"(out), "c"((long)ROW_BYTES) : "memory"); // tilestored [rax+rcx], tmm0
 }
 
+static void take_turns(unsigned i)
+{
+    if (i % 3 != 0)
+        sched_yield();
+    else
+        for (volatile int spin = 0; spin < 100000; spin++)
+            ;
+}
+
+static void refused(int signal)
+{
+    static const char text[] = "refused\n";
+    (void)signal;
+    write(1, text, sizeof text - 1);
+    _exit(0);
+}
+
+static int hold(void)
+{
+    syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
+    memset(in, 0x5a, sizeof in);
+    for (unsigned i = 0;; i++) {
+        configure();
+        load();
+        if (i == 0) {
+            puts("holding");
+            fflush(stdout);
+        }
+        take_turns(i);
+    }
+}
+
+static int look(unsigned looks)
+{
+    static uint8_t found[64] __attribute__((aligned(64)));
+    unsigned configured = 0, data = 0;
+    for (unsigned i = 0; i < looks; i++) {
+        __asm__ volatile(".byte 0xc4,0xe2,0x79,0x49,0x00" ::"a"(found) : "memory"); // sttilecfg [rax]
+        if (found[0] != 0) {
+            configured++;
+            store();
+            data += out[0] == 0x5a;
+        }
+        take_turns(i);
+    }
+    printf("%u looks found %u configurations, %u tiles\n", looks, configured, data);
+    return 0;
+}
+
 static int keeps(int seed, int rounds)
 {
     configure();
@@ -81,6 +132,10 @@ static int ends_by(void)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && (strcmp(argv[1], "hold") == 0 || strcmp(argv[1], "look") == 0)) {
+        signal(SIGILL, refused);
+        return argv[1][0] == 'h' ? hold() : look(argc > 2 ? (unsigned)atoi(argv[2]) : 1000);
+    }
     int processes = argc > 1 ? atoi(argv[1]) : 4, rounds = argc > 2 ? atoi(argv[2]) : 10;
     unsigned a, b, c, d;
     const char *shown = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & (1u << 24)) ? "AMX" : "no AMX";
