@@ -1,7 +1,7 @@
 /*
  * Runs as a container's process: every way out of its file systems. Arguments: the host's path of a file that is shown to no
  * container, and what it holds. /v and /w are volumes, the file is beside the folder that /v is. Tells each way that led out,
- * and at the end how many were tried.
+ * and at the end how many were tried, and how many beside these while names changed.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -165,17 +165,18 @@ int main(int count, char **arguments)
 	secret = arguments[2];
 	links();
 	files();
+	int still = tries;
 	mkdir("/v/x", 0777);
 	mkdir("/v/a", 0777);
 	mkdir("/v/a/b", 0777);
 	for (int i = 0; i < 3; i++)
 		pthread_create(&threads[i], NULL, i ? walk : swap, NULL);
 	/* For two seconds; where all of it is emulated, until there were some hundreds of attempts. */
-	for (int seconds = 0; seconds < 2 || (seconds < 60 && tries < 400); seconds++)
+	for (int seconds = 0; seconds < 2 || (seconds < 60 && tries < still + 100); seconds++)
 		sleep(1);
 	racing = 0;
 	for (int i = 0; i < 3; i++)
 		pthread_join(threads[i], NULL);
-	printf("tried %d\n", tries);
+	printf("tried %d, and %d\n", still, tries - still);
 	return 0;
 }
