@@ -62,11 +62,12 @@ static void refused(int signal)
 {
     static const char text[] = "refused\n";
     (void)signal;
-    write(1, text, sizeof text - 1);
+    if (write(1, text, sizeof text - 1) < 0)
+        _exit(1);
     _exit(0);
 }
 
-static int hold(void)
+static void hold(void)
 {
     syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
     memset(in, 0x5a, sizeof in);
@@ -134,7 +135,9 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && (strcmp(argv[1], "hold") == 0 || strcmp(argv[1], "look") == 0)) {
         signal(SIGILL, refused);
-        return argv[1][0] == 'h' ? hold() : look(argc > 2 ? (unsigned)atoi(argv[2]) : 1000);
+        if (argv[1][0] == 'h')
+            hold();
+        return look(argc > 2 ? (unsigned)atoi(argv[2]) : 1000);
     }
     int processes = argc > 1 ? atoi(argv[1]) : 4, rounds = argc > 2 ? atoi(argv[2]) : 10;
     unsigned a, b, c, d;
