@@ -72,7 +72,10 @@ internal sealed unsafe partial class FuseServer
             return error;
         }
 
-        int fd = Reopen(inode.Fd, inode.FileType, writable ? Libc.O_RDWR : Libc.O_RDONLY);
+        // Pages of an image's file are those of everybody who uses the image, and who has them mapped can flush and time them. Opened for
+        // writing, a file has pages of its own: an overlay copies it.
+        bool own = writable || _exports.RulesOf(inode.Key).Cache == FsCache.Exclusive;
+        int fd = Reopen(inode.Fd, inode.FileType, own ? Libc.O_RDWR : Libc.O_RDONLY);
         if (fd < 0)
         {
             return fd;
@@ -133,7 +136,8 @@ internal sealed unsafe partial class FuseServer
             return Fail(Errno.ENODEV);
         }
 
-        if (writable && _exports.RulesOf(inode.Key).ReadOnly)
+        ExportRules rules = _exports.RulesOf(inode.Key);
+        if (rules.ReadOnly && (writable || rules.Cache == FsCache.Exclusive))
         {
             return Fail(Errno.EROFS);
         }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Vmm.Fs;
@@ -58,6 +59,52 @@ public sealed unsafe class MappingRequestTests : IDisposable
     {
         FuseClient client = Client(new DaxWindow(Slot), cache: FsCache.Exclusive);
         Assert.Equal(Fuse.FUSE_ATTR_DAX | FuseServer.DaxWhenWritable, client.Lookup(client.Root, "f").attr.flags);
+    }
+
+    // Whatever a kernel asks for: those pages are everybody's who uses the image.
+    [SkippableFact]
+    public void No_guest_gets_the_pages_of_an_images_file()
+    {
+        Skip.IfNot(TempTree.IsRoot, "needs root: mounts an overlay");
+        foreach (string folder in (string[])["lower", "upper", "work", "merged"])
+        {
+            Directory.CreateDirectory(_tree.At(folder));
+        }
+
+        _tree.Write("lower/image", new string('i', 8192));
+
+        string options = $"lowerdir={_tree.At("lower")},upperdir={_tree.At("upper")},workdir={_tree.At("work")}";
+        using Process mount = Process.Start("mount", ["-t", "overlay", "overlay", "-o", options, _tree.At("merged")]);
+        mount.WaitForExit();
+        Skip.IfNot(mount.ExitCode == 0, "no overlay can be mounted here");
+        try
+        {
+            DaxWindow window = new(Slot);
+            FuseClient client = Client(window, cache: FsCache.Exclusive);
+            ulong merged = client.Lookup(client.Root, "merged").nodeid;
+            ulong node = client.Lookup(merged, "image").nodeid;
+            Assert.Equal(Errno.OK, Map(client, node, 0, Read));
+            Assert.Equal((byte)'i', ((byte*)window.Address)[0]);
+
+            // What is mapped is a copy, where the image's file stays as it was.
+            File.WriteAllText(_tree.At("merged/image"), new string('m', 8192));
+            Assert.Equal((byte)'m', ((byte*)window.Address)[0]);
+            Assert.StartsWith("i", _tree.Read("lower/image"));
+            Assert.True(File.Exists(_tree.At("upper/image")));
+        }
+        finally
+        {
+            using Process umount = Process.Start("umount", ["-l", _tree.At("merged")]);
+            umount.WaitForExit();
+        }
+    }
+
+    [Fact]
+    public void A_tree_of_a_guests_own_that_it_may_not_change_is_not_mapped()
+    {
+        FuseClient client = Client(new DaxWindow(Slot), cache: FsCache.Exclusive, readOnly: true);
+        Assert.Equal(Errno.EROFS, Map(client, client.Walk("f"), 0, Read));
+        Assert.Equal(0, client.Counter("fs.mappings"));
     }
 
     [Theory]
