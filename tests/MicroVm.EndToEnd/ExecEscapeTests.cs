@@ -106,6 +106,20 @@ public sealed class ExecEscapeTests
         }
     }
 
+    // What keeps a program from being found is told as it is: only what is not there is not found.
+    [SkippableFact]
+    public void NoMagicLinkLeadsToAProgram()
+    {
+        Installation.RequireKvm();
+        using Bundle bundle = Bundle.Create("echo ready; sleep 1000");
+        using Container container = Container.Start(bundle);
+        container.WaitForOutput("ready");
+        CommandResult result = Exec(container, ["--env", "PATH=/proc/1/root/bin"], "sh", "-c", "true");
+        Assert.NotEqual(0, result.ExitCode);
+        Assert.Contains("sh\\\": invalid cross-device link", result.StandardError, StringComparison.Ordinal);
+        Assert.Contains("executable file not found in $PATH", Exec(container, ["--env", "PATH=/nowhere"], "sh", "-c", "true").StandardError, StringComparison.Ordinal);
+    }
+
     private static CommandResult Exec(Container container, string[] flags, params string[] command) =>
         Shell.Run(Installation.Runtime, ["--root", container.Root, "exec", .. flags, container.Id, .. command]);
 
