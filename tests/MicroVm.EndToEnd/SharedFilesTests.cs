@@ -131,6 +131,43 @@ public sealed class SharedFilesTests
         Assert.Contains("looked\n.:\nconf\nd\nnew\n\nd:\nin\nfresh and longer\nhello\ninner\nseen\n", c.Output, StringComparison.Ordinal);
     }
 
+    /// <summary>
+    /// A configuration that is replaced before the container is told to read it again, a log that is rotated away, a database that is
+    /// made anew: open(2) finds what has the name now, also when the container has looked the name up in the same second.
+    /// </summary>
+    [SkippableTheory]
+    [InlineData("/vol")]
+    [InlineData("/opt")]
+    public void WhatHasTheNameNowIsOpened(string place)
+    {
+        Installation.RequireRuntime();
+        string opt = "";
+        using GuestShell shell = GuestShell.Start(bundle =>
+        {
+            opt = Directory.CreateDirectory(Path.Combine(bundle.Rootfs, "opt")).FullName;
+            bundle.AddMount("/vol", Directory.CreateDirectory(Path.Combine(bundle.Path, "vol")).FullName, "bind", "rbind", "rw");
+        });
+        string folder = place == "/opt" ? opt : Path.Combine(Path.GetDirectoryName(Path.GetDirectoryName(opt))!, "vol");
+        shell.Run($"cd {place}; echo 0 >conf; echo first >log; echo kept >open; exec 3<open");
+        for (int i = 1; i <= 5; i++)
+        {
+            File.WriteAllText(Path.Combine(folder, "new"), $"{i}\n");
+            File.Move(Path.Combine(folder, "new"), Path.Combine(folder, "conf"), overwrite: true);
+            Assert.Equal($"{i}\n", shell.Run("cat conf; : <conf"));
+        }
+
+        File.Move(Path.Combine(folder, "log"), Path.Combine(folder, "log.1"));
+        shell.Run("echo second >>log");
+        Assert.Equal(("first\n", "second\n"), (File.ReadAllText(Path.Combine(folder, "log.1")), File.ReadAllText(Path.Combine(folder, "log"))));
+        File.Delete(Path.Combine(folder, "log"));
+        Assert.NotEqual(0, shell.Try("cat log").Status);
+
+        // What a process holds stays, by /proc too.
+        File.Delete(Path.Combine(folder, "open"));
+        Assert.Equal("kept\nkept\n", shell.Run("cat /proc/self/fd/3 <&3; cat <&3"));
+        shell.End();
+    }
+
     /// <summary>A log that was rotated away, or another container's removed file: its blocks are free though this container has read it.</summary>
     [SkippableFact]
     public void FilesThatTheHostRemovesAreFreed()

@@ -46,6 +46,15 @@ internal sealed unsafe partial class FuseServer
         }
     }
 
+    /// <summary>Attributes of what a checked name of one component leads to below a directory, links not followed, as the host has them.</summary>
+    internal static int StatChild(int directory, byte* name, out Libc.statx_t stat)
+    {
+        fixed (Libc.statx_t* p = &stat)
+        {
+            return Result(Libc.statx(directory, name, StatFlags, StatMask, p));
+        }
+    }
+
     /// <summary>
     /// Opens an inode for I/O through /proc/self/fd, which leads to that very inode whatever became of its name. Only
     /// regular files and directories: opening a FIFO blocks, and a device is the host's.
@@ -227,11 +236,11 @@ internal sealed unsafe partial class FuseServer
     private int LookupChild(in InodePin parent, ExportRules rules, byte* name, out fuse_entry_out entry)
     {
         // One component without a slash, not "..", not followed: this cannot leave the directory either.
-        Libc.statx_t stat;
         entry = default;
-        if (Libc.statx(parent.Fd, name, StatFlags, StatMask, &stat) != 0)
+        int missing = StatChild(parent.Fd, name, out Libc.statx_t stat);
+        if (missing != 0)
         {
-            return Failed();
+            return missing;
         }
 
         // On another mount, only its descriptor tells the rights; and only that tells what a marked file is.

@@ -292,9 +292,8 @@ internal sealed unsafe partial class FuseServer
     /// <summary>Lends the inode that a name leads to now, if the guest knows it.</summary>
     private bool TryPinChild(scoped in InodePin parent, byte* name, out InodePin child)
     {
-        Libc.statx_t stat;
         child = default;
-        return Libc.statx(parent.Fd, name, StatFlags, StatMask, &stat) == 0 && IsOnMountOf(parent, stat)
+        return StatChild(parent.Fd, name, out Libc.statx_t stat) == 0 && IsOnMountOf(parent, stat)
             && _inodes.TryPinKnown(new InodeKey(stat, parent.Key.Rights), stat, parent, name, out child);
     }
 

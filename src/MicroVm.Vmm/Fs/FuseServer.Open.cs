@@ -39,6 +39,11 @@ internal sealed unsafe partial class FuseServer
         }
 
         using InodePin pinned = inode;
+        if (inode.FileType == Libc.S_IFREG && _inodes.IsToBeLookedUp(inode, r.Header.pid))
+        {
+            return Fail(Errno.ESTALE);
+        }
+
         int error = OpenHandle(r, inode, (int)open.flags, open.open_flags, out fuse_open_out reply);
         return error != 0 ? error : r.Reply(reply);
     }

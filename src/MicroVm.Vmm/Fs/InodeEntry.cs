@@ -50,6 +50,9 @@ internal unsafe struct InodeEntry
     /// <summary>S_IFREG, S_IFDIR...</summary>
     public uint Type;
 
+    /// <summary>The thread that was told that <see cref="Name"/> leads here no more; 0: none since the name was looked up.</summary>
+    public uint Doubter;
+
     /// <summary>It was used since the descriptors were last looked through.</summary>
     public bool IsRecent;
 

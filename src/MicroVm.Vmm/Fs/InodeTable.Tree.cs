@@ -35,6 +35,50 @@ internal sealed unsafe partial class InodeTable
     }
 
     /// <summary>
+    /// Whether a thread of the guest that opens an inode is to look its path up once more (ESTALE): what the guest still believes of
+    /// the name that led there last is not so on the host. The same thread is told once only, for it may have come by
+    /// /proc/PID/fd, which has no name to look up.
+    /// </summary>
+    /// <param name="pin">The inode.</param>
+    /// <param name="thread">The guest's number of the thread.</param>
+    public bool IsToBeLookedUp(in InodePin pin, uint thread)
+    {
+        byte* name = stackalloc byte[FuseNames.MaxLength + 1];
+        int parent;
+        int folder;
+        lock (Gate)
+        {
+            InodeEntry* e = Slots.Entry(pin.Index);
+            parent = e->Parent;
+            if (e->Export != None || parent == None || e->Name is null || *e->Name == 0)
+            {
+                return false;
+            }
+
+            InodeEntry* above = Slots.Entry(parent);
+            if (above->Fd < 0 || above->IsClosing)
+            {
+                return false;
+            }
+
+            above->Pins++;
+            folder = above->Fd;
+            CopyName(e->Name, name);
+        }
+
+        bool known = FuseServer.StatChild(folder, name, out Libc.statx_t stat) == 0;
+        Unpin(parent);
+        lock (Gate)
+        {
+            InodeEntry* e = Slots.Entry(pin.Index);
+            bool leadsHere = known && stat.stx_ino == e->Key.Number && InodeKey.DeviceOf(stat) == e->Key.Device && IsBornWith(e, stat);
+            bool isToBe = !leadsHere && e->Doubter != thread;
+            e->Doubter = isToBe ? thread : 0;
+            return isToBe;
+        }
+    }
+
+    /// <summary>
     /// Whether two inodes lie below one folder that the guest knows. What does not, lies below different exports, between
     /// which nothing is moved or linked.
     /// </summary>

@@ -331,6 +331,7 @@ internal sealed unsafe partial class InodeTable : FdTable<InodeEntry>
             e->References++;
         }
 
+        e->Doubter = 0;
         SetName(index, parent, name);
         return Slots.IdOf(index);
     }

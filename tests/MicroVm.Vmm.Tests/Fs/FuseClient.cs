@@ -61,6 +61,9 @@ internal sealed class FuseClient : IDisposable
 
     public uint Gid { get; set; }
 
+    /// <summary>The guest's thread that asks.</summary>
+    public uint Thread { get; set; } = 1;
+
     public Errno LastError { get; private set; }
 
     public static VirtioFsExport Export(string name, string path, bool readOnly = false, FsCache cache = FsCache.Shared) =>
@@ -100,7 +103,7 @@ internal sealed class FuseClient : IDisposable
             nodeid = node,
             uid = Uid,
             gid = Gid,
-            pid = 1,
+            pid = Thread,
         };
         (uint written, byte[] reply) = Guest.Send(FsGuest.Requests, [Bytes(header), args], room == 0 ? [16] : [16, room]);
         fuse_out_header head = Parse<fuse_out_header>(reply);
