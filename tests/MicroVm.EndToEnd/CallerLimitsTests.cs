@@ -6,6 +6,12 @@ namespace MicroVm.EndToEnd;
 /// <summary>What a process has of its caller and of the host where the configuration says nothing, whatever the size of its VM.</summary>
 public sealed class CallerLimitsTests
 {
+    private static readonly string[] Settings =
+    [
+        "fs/protected_symlinks", "fs/protected_hardlinks", "fs/protected_fifos", "fs/protected_regular", "fs/inotify/max_user_watches",
+        "fs/inotify/max_user_instances", "fs/inotify/max_queued_events", "fs/file-max", "fs/aio-max-nr", "vm/max_map_count",
+    ];
+
     private static readonly string[] Limits = ["Max processes", "Max core file size", "Max stack size", "Max file size", "Max locked memory", "Max pending signals"];
 
     [SkippableFact]
@@ -41,6 +47,17 @@ public sealed class CallerLimitsTests
 
         // A new PID namespace of a kernel since 6.14 has a limit of its own, which is higher.
         Assert.InRange(int.Parse(lines[1], CultureInfo.InvariantCulture), Math.Min(32768, int.Parse(File.ReadAllText("/proc/sys/kernel/pid_max"), CultureInfo.InvariantCulture)), int.MaxValue);
+    }
+
+    /// <summary>What programs read before they start, or run into: how many files may be watched, who may follow a link in /tmp.</summary>
+    [SkippableFact]
+    public void TheKernelsSettingsForFilesAreTheHosts()
+    {
+        Installation.RequireRuntime();
+        string line = $"cd /proc/sys; head -n 1 {string.Join(' ', Settings)}";
+        using Bundle bundle = Bundle.Create(line);
+        string expected = Shell.Run("sh", "-c", line).EnsureSuccess().StandardOutput;
+        Assert.Equal(expected, Container.Run(bundle).EnsureSuccess().StandardOutput);
     }
 
     private static IEnumerable<string> Lines(string limits) =>
