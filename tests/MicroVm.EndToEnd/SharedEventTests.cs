@@ -64,6 +64,35 @@ public sealed class SharedEventTests : IDisposable
         A.Run("until grep -q '^e' /tmp/told; do sleep 0.05; done");
     }
 
+    /// <summary>As when an archive is unpacked on the host: thousands of changes at once, none of which is lost.</summary>
+    [SkippableFact]
+    public void NothingOfABurstIsLost()
+    {
+        const int files = 1500;
+        Directory.CreateDirectory(Path.Combine(_folder, "burst"));
+        _a = Start();
+        A.Run("watch-probe nmyd /vol/burst >/tmp/told 2>&1 &");
+        WaitForWatch();
+        string[] names = [.. Enumerable.Range(0, files).Select(i => Path.Combine(_folder, $"burst/a-file-of-an-archive-{i}"))];
+        foreach (string name in names)
+        {
+            File.WriteAllText(name, "");
+        }
+
+        foreach (string name in names)
+        {
+            File.Move(name, name + ".moved");
+        }
+
+        foreach (string name in names)
+        {
+            File.Delete(name + ".moved");
+        }
+
+        ToldUntil($"d {Path.GetFileName(names[^1])}.moved");
+        Assert.Equal($"{files} d\n{files} m\n{files} n\n{files} y\n", A.Run("tail -n +2 /tmp/told | cut -c 1 | sort | uniq -c | sed 's/^ *//'"));
+    }
+
     /// <summary>What a container does is told to its own processes once, and to those of the other container.</summary>
     [SkippableFact]
     public void EveryChangeIsToldOnce()

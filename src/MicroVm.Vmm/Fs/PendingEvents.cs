@@ -11,12 +11,16 @@ namespace MicroVm.Vmm.Fs;
 /// <remarks>Not for several threads at once.</remarks>
 internal sealed unsafe class PendingEvents : IDisposable
 {
-    /// <summary>Most bytes of records.</summary>
-    public const int Size = 64 << 10;
+    /// <summary>Most bytes of records: about as many as inotify(7) keeps where nobody said otherwise, 16,384.</summary>
+    public const int Size = 1 << 20;
+
+    // How far back an event that waits already is looked for: each one that is added costs as much.
+    private const int Sought = 32 << 10;
 
     private const uint Unordered = Libc.IN_MODIFY | Libc.IN_ATTRIB | Libc.IN_CLOSE_WRITE | Libc.IN_ISDIR;
     private byte* _records = (byte*)NativeMemory.Alloc(Size);
     private int _length;
+    private int _soughtFrom;
 
     ~PendingEvents() => Free();
 
@@ -44,6 +48,11 @@ internal sealed unsafe class PendingEvents : IDisposable
         *(fuse_event*)to = record;
         name.CopyTo(new Span<byte>(to + sizeof(fuse_event), name.Length));
         _length += length;
+        while (_length - _soughtFrom > Sought)
+        {
+            _soughtFrom += LengthOf(*(fuse_event*)(_records + _soughtFrom));
+        }
+
         return true;
     }
 
@@ -69,11 +78,12 @@ internal sealed unsafe class PendingEvents : IDisposable
     public void RemoveFirst(int length)
     {
         _length -= length;
+        _soughtFrom = Math.Max(0, _soughtFrom - length);
         new ReadOnlySpan<byte>(_records + length, _length).CopyTo(new Span<byte>(_records, _length));
     }
 
     /// <summary>Forgets all.</summary>
-    public void Clear() => _length = 0;
+    public void Clear() => _length = _soughtFrom = 0;
 
     /// <inheritdoc/>
     public void Dispose()
@@ -88,7 +98,7 @@ internal sealed unsafe class PendingEvents : IDisposable
     private bool Waits(in fuse_event record, ReadOnlySpan<byte> name)
     {
         bool found = false;
-        for (int at = 0; at < _length;)
+        for (int at = _soughtFrom; at < _length;)
         {
             fuse_event* known = (fuse_event*)(_records + at);
             if (known->nodeid == record.nodeid)

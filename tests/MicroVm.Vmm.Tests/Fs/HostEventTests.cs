@@ -64,7 +64,7 @@ public sealed class HostEventTests : IDisposable
     {
         Watch(_fs.Root, Libc.IN_CREATE);
         string name = new('n', 200);
-        for (int i = 0; i < 2000; i++)
+        for (int i = 0; i < (PendingEvents.Size / 224) + 500; i++)
         {
             File.WriteAllText(Path.Combine(_tree.Share, name + i), "");
         }
