@@ -75,6 +75,27 @@ public static unsafe class UnixSocket
     }
 
     /// <summary>
+    /// Whether a stream socket listens at a path, without a connection that its owner would see: connect(2) of a socket that is
+    /// connected already is refused only once a listener was found.
+    /// </summary>
+    /// <param name="path">UTF-8 without a terminating zero.</param>
+    /// <exception cref="LinuxException">No descriptor is free.</exception>
+    public static bool Listens(ReadOnlySpan<byte> path)
+    {
+        Libc.sockaddr_un address = default;
+        address.sun_family = Libc.AF_UNIX;
+        if (path.Length is 0 or > MaxPathBytes)
+        {
+            return false;
+        }
+
+        path.CopyTo(new Span<byte>(address.sun_path, MaxPathBytes));
+        (SafeFd probe, SafeFd end) = Pair(nonBlocking: true);
+        using SafeFd both = probe, other = end;
+        return Libc.connect(probe.Value, &address, (uint)(sizeof(ushort) + path.Length + 1)) < 0 && Check.LastErrno is Errno.EISCONN or Errno.EAGAIN;
+    }
+
+    /// <summary>
     /// Binds a listener, non-blocking and for this user only, at <paramref name="path"/>. A socket there that nobody
     /// listens on any more is replaced; anything else there is left alone.
     /// </summary>

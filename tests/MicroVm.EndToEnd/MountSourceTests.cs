@@ -250,6 +250,9 @@ public sealed class MountSourceTests : IDisposable
         CommandResult result = container.Wait();
         Assert.True(result.ExitCode == 0, result.ToString());
         Assert.Equal("one\nown\nready\ntwo\nthree\n", result.StandardOutput);
+
+        // A daemon that serves one connection and ends is not used up by whoever looks whether it listens.
+        Assert.Equal(1, first.Connections);
     }
 
     [SkippableFact]
@@ -294,6 +297,9 @@ public sealed class MountSourceTests : IDisposable
             _ = Serve();
         }
 
+        /// <summary>How many connections were made.</summary>
+        public int Connections { get; private set; }
+
         public void Dispose() => _listener.Dispose();
 
         private async Task Serve()
@@ -302,7 +308,9 @@ public sealed class MountSourceTests : IDisposable
             {
                 while (true)
                 {
-                    _ = Echo(await _listener.AcceptAsync());
+                    Socket connection = await _listener.AcceptAsync();
+                    Connections++;
+                    _ = Echo(connection);
                 }
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException)

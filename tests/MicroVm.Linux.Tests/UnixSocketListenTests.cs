@@ -35,6 +35,24 @@ public sealed class UnixSocketListenTests : IDisposable
     }
 
     [Fact]
+    public void Who_listens_is_found_out_without_a_connection()
+    {
+        byte[] path = System.Text.Encoding.UTF8.GetBytes(Socket);
+        Assert.False(UnixSocket.Listens(path));
+        SafeFd listener = UnixSocket.Listen(Socket);
+        Assert.True(UnixSocket.Listens(path));
+        Assert.True(UnixSocket.Listens(path));
+        Assert.Null(UnixSocket.TryAccept(listener, out Errno errno));
+        Assert.Equal(Errno.EAGAIN, errno);
+        listener.Dispose();
+        Assert.False(UnixSocket.Listens(path));
+        File.Delete(Socket);
+        File.WriteAllText(Socket, "");
+        Assert.False(UnixSocket.Listens(path));
+        Assert.False(UnixSocket.Listens(new byte[UnixSocket.MaxPathBytes + 1]));
+    }
+
+    [Fact]
     public void Folders_may_be_longer_than_an_address()
     {
         string folder = Path.Combine(_directory, new string('f', 100), new string('g', 100));

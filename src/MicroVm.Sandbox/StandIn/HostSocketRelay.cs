@@ -64,12 +64,8 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
         return relay;
     }
 
-    /// <summary>Whether a connection to this socket would be taken.</summary>
-    internal static bool Listens(SafeFd socket)
-    {
-        using SafeFd? connection = Connect(socket);
-        return connection is not null;
-    }
+    /// <summary>Whether a connection to this socket would be taken; its daemon sees nothing of the question.</summary>
+    internal static bool Listens(SafeFd socket) => UnixSocket.Listens(PathTo(socket));
 
     /// <summary>Listens for one more; its descriptor is duplicated.</summary>
     /// <exception cref="LinuxException">The port cannot be listened on.</exception>
@@ -127,8 +123,10 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
     }
 
     // The link leads to the socket that was mounted, whatever has its name now.
-    private static SafeFd? Connect(SafeFd socket) =>
-        UnixSocket.TryConnect(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{socket.Value}")), out _);
+    private static SafeFd? Connect(SafeFd socket) => UnixSocket.TryConnect(PathTo(socket), out _);
+
+    private static byte[] PathTo(SafeFd socket) =>
+        System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{socket.Value}"));
 
     private void Bridge(uint port, SafeFd guest)
     {
