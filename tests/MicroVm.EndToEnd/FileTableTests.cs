@@ -5,7 +5,7 @@ using MicroVm.EndToEnd.Support;
 namespace MicroVm.EndToEnd;
 
 /// <summary>
-/// Some hundred operations on files, and a long random row of reads and writes, in a container's root and on a volume of each kind of
+/// Some hundred operations on files, also on those that go while they are open, and a long random row of reads and writes, in a container's root and on a volume of each kind of
 /// file system. What is right is what the host's kernel says when the same program works on the same file system without a container.
 /// MICROVM_FSX_COUNT sets how many operations a row has (make test-long), MICROVM_FSX_SEED repeats one.
 /// </summary>
@@ -23,15 +23,17 @@ public sealed class FileTableTests
     public void EveryOperationSaysWhatItSaysOnTheHost(string fileSystem)
     {
         Installation.RequireRuntime();
-        using Bundle bundle = Bundle.Create("file-table /table; echo +; file-table /vol/table");
+        using Bundle bundle = Bundle.Create("file-table /table; file-life /table; echo +; file-table /vol/table; file-life /vol/table");
         bundle.AddGuestProgram("file-table");
+        bundle.AddGuestProgram("file-life");
         On(fileSystem, bundle, volume =>
         {
             string reference = Directory.CreateDirectory(Path.Combine(volume, "reference")).FullName;
             Directory.CreateDirectory(Path.Combine(volume, "table"));
             Directory.CreateDirectory(Path.Combine(bundle.Rootfs, "table"));
-            string expected = Shell.Run(Installation.GuestProgram("file-table"), reference).EnsureSuccess().StandardOutput;
-            Assert.True(expected.Split('\n').Length > 300, expected);
+            string expected = string.Concat(((string[])["file-table", "file-life"]).Select(
+                p => Shell.Run(Installation.GuestProgram(p), reference).EnsureSuccess().StandardOutput));
+            Assert.True(expected.Split('\n').Length > 400, expected);
             CommandResult result = Container.Run(bundle).EnsureSuccess();
             string[] halves = result.StandardOutput.Split("+\n");
             Assert.Equal(2, halves.Length);

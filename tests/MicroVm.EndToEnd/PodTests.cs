@@ -39,6 +39,35 @@ public sealed class PodTests
         Assert.Equal("first\n", second.Raw("exec", second.Id, "hostname").EnsureSuccess().StandardOutput);
     }
 
+    /// <summary>By FIFOs that the host or one of them made, and by a socket.</summary>
+    [SkippableFact]
+    public void ContainersMeetInASharedFolder()
+    {
+        Installation.RequireRuntime();
+        string folder = Directory.CreateTempSubdirectory("microvm-pod-").FullName;
+        try
+        {
+            Shell.Run("mkfifo", Path.Combine(folder, "hosts")).EnsureSuccess();
+            using Bundle firstBundle = Bundle.Create(
+                "mkfifo /vol/own; unix-peer echo /vol/socket >/dev/null & (echo got $(cat /vol/hosts); echo got $(cat /vol/own); echo both) & " + Forever);
+            using Bundle secondBundle = Bundle.Create(
+                "echo by-hosts >/pod/hosts; echo by-own >/pod/own; until [ -S /pod/socket ]; do sleep 0.1; done; echo by-socket | unix-peer connect /pod/socket; " + Forever);
+            firstBundle.AddMount("/vol", folder, "bind", "rbind", "rw");
+            secondBundle.AddMount("/pod", folder, "bind", "rbind", "rw");
+            firstBundle.AddGuestProgram("unix-peer");
+            secondBundle.AddGuestProgram("unix-peer");
+            using DetachedContainer first = Started(firstBundle, null);
+            using DetachedContainer second = Started(secondBundle, first, "network", "ipc");
+            first.WaitForOutput("both");
+            Assert.Contains("got by-hosts\ngot by-own\n", first.Output, StringComparison.Ordinal);
+            Assert.Equal("by-socket\nready\n", second.Output);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
     [SkippableFact]
     public void ContainersAreInOneVmWhichEndsWithTheLast()
     {
