@@ -31,6 +31,8 @@ internal static class CommandLine
         ("update", static () => UpdateCommand.Command),
         ("events", static () => EventsCommand.Command),
         ("spec", static () => SpecCommand.Command),
+        ("template", static () => TemplateCommand.Command),
+        ("snapshot", static () => SnapshotCommand.Command),
         ("features", static () => FeaturesCommand.Command),
         ("doctor", static () => DoctorCommand.Command),
     ];

@@ -28,6 +28,7 @@ internal static class GlobalFlags
         new("kernel", "FILE", "guest kernel, vmlinux or bzImage"),
         new("allow-annotations", "NAME,...", "annotations of bundles that may size and shape the VM; * for all; may be repeated (default: none)"),
         new("private-images", null, "give each VM copies of its own of guest kernel and agent: mutually hostile tenants share no page"),
+        new("template", null, "start VMs from a template where one fits (microvm template create)"),
         new("version, v", null, "print the version"),
         new("help, h", null, "show help"),
     ];
@@ -54,6 +55,7 @@ internal static class GlobalFlags
             CpuTemplate = values.Text("cpu-template") ?? file.CpuTemplate,
             Kernel = values.Text("kernel") ?? file.Kernel,
             PrivateImages = values.Has("private-images") ? values.On("private-images") : file.PrivateImages,
+            Template = values.Has("template") ? values.On("template") : file.Template,
             AllowedAnnotations = values.Has("allow-annotations")
                 ? [.. values.All("allow-annotations").SelectMany(v => v.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))]
                 : file.AllowedAnnotations,

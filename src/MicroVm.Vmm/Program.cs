@@ -61,7 +61,7 @@ public static class Program
         if (config.FilterSystemCalls)
         {
             RuntimeThreads.WaitUntilBegun();
-            SystemCallFilter.TurnOn();
+            SystemCallFilter.TurnOn(config.Saves);
             machine.NarrowThreads();
         }
 

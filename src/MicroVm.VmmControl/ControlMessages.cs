@@ -97,6 +97,12 @@ public enum ControlOperation
 
     /// <summary>Takes a network interface away, which leaves a free window. The guest's driver must have let go of it.</summary>
     DetachNet,
+
+    /// <summary>
+    /// Writes the VM into the two empty files that come by SCM_RIGHTS, state and memory, and ends the VMM with
+    /// <see cref="VmmExitCode.Stopped"/>, also when that fails. Only where <see cref="VmmConfig.Saves"/> is set.
+    /// </summary>
+    Save,
 }
 
 /// <summary>The answer to a <see cref="ControlRequest"/>.</summary>

@@ -23,5 +23,6 @@ internal static class EnumNames
         (VmmControl.ControlOperation.RemoveExport, "RemoveExport"),
         (VmmControl.ControlOperation.AttachNet, "AttachNet"),
         (VmmControl.ControlOperation.SetNetLink, "SetNetLink"),
-        (VmmControl.ControlOperation.DetachNet, "DetachNet"));
+        (VmmControl.ControlOperation.DetachNet, "DetachNet"),
+        (VmmControl.ControlOperation.Save, "Save"));
 }

@@ -76,13 +76,22 @@ public sealed record VmmConfig : IJsonRecord
     /// <summary>A connected SOCK_STREAM socket, or a listening one (path), that speaks <see cref="ControlRequest"/>.</summary>
     public FileReference? Control { get; set; }
 
+    /// <summary>
+    /// A snapshot to go on from, in place of booting a kernel. Devices, memory and CPUs are configured as they were when it was made;
+    /// exports, console and sockets are this VM's own.
+    /// </summary>
+    public RestoreConfig? Restore { get; set; }
+
+    /// <summary><see cref="ControlOperation.Save"/> is answered: the filter leaves the system calls that it needs.</summary>
+    public bool Saves { get; set; }
+
     /// <summary>Restrict the system calls of every thread by seccomp once the machine is built; anything else ends the VMM with SIGSYS.</summary>
     public bool FilterSystemCalls { get; set; } = true;
 
     /// <summary>End with SIGKILL when the process that started the VMM ends.</summary>
     public bool DieWithParent { get; set; }
 
-    bool IJsonRecord.IsWhole => (Kernel ?? PvmKernel) is not null;
+    bool IJsonRecord.IsWhole => (Kernel ?? PvmKernel) is not null || Restore is not null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
@@ -106,8 +115,28 @@ public sealed record VmmConfig : IJsonRecord
         Fs = members.Objects("fs"u8, Fs, static () => new FsConfig { Tag = null! });
         Net = members.Objects("net"u8, Net, static () => new NetConfig());
         Control = members.Object("control"u8, Control);
+        Restore = members.Object("restore"u8, Restore, static () => new RestoreConfig { State = null!, Memory = null! });
+        Saves = members.Flag("saves"u8, Saves);
         FilterSystemCalls = members.Flag("filterSystemCalls"u8, FilterSystemCalls);
         DieWithParent = members.Flag("dieWithParent"u8, DieWithParent);
+    }
+}
+
+/// <summary>The files of a snapshot (docs/SNAPSHOTS.md).</summary>
+public sealed record RestoreConfig : IJsonRecord
+{
+    /// <summary>The state file.</summary>
+    public required FileReference State { get; set; }
+
+    /// <summary>The memory file. It must keep its content while the VM runs.</summary>
+    public required FileReference Memory { get; set; }
+
+    bool IJsonRecord.IsWhole => State is not null && Memory is not null;
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        State = members.Object("state"u8, State)!;
+        Memory = members.Object("memory"u8, Memory)!;
     }
 }
 

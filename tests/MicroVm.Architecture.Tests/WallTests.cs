@@ -27,7 +27,7 @@ public sealed partial class WallTests
     // Namespaces below MicroVm.Vmm, from the bottom to the top; those in a row of braces belong together.
     private static readonly string[][] Folders =
     [
-        ["Memory"], ["Counters"], ["Jail"], ["Bus"], ["Boot"], ["Tables", "Tables.Acpi"], ["HostKind"],
+        ["Memory"], ["Snapshot"], ["Counters"], ["Jail"], ["Bus"], ["Boot"], ["Tables", "Tables.Acpi"], ["HostKind"],
         ["Virtio"], ["Virtio.Mmio"], ["Serial"], ["Fs", "Fs.Protocol", "Fs.Dax"],
         ["Devices.Block"], ["Devices.Console"], ["Devices.Entropy"], ["Devices.Net"], ["Devices.Pmem"], ["Devices.Vsock"],
         ["Emulation", "Emulation.Handlers"], ["Machine", "Machine.Cpu"], ["Control"], ["Startup"], ["Program"],

@@ -36,6 +36,7 @@ public sealed class DoctorTests
             KernelArguments = "a=1",
             StartTimeoutSeconds = 9,
             PrivateImages = true,
+            Template = true,
             AllowedAnnotations = ["dev.microvm.memory"],
         };
         string text = string.Join('\n', ConfigurationChecks.All(configuration).Select(f => $"{f.Subject.Trim()}: {f.Detail}"));
@@ -49,6 +50,7 @@ public sealed class DoctorTests
             kernel-args: a=1
             start-timeout: 9 s for each step of a start
             private-images: yes: each VM has copies of its own
+            template: yes: VMs start from a template where one fits
             allowed-annotations: dev.microvm.memory
             """, text);
     }

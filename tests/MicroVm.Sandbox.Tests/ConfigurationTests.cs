@@ -26,6 +26,7 @@ public sealed class ConfigurationTests : IDisposable
             kernel-args = "a=\"1\" b\\"
             start-timeout = 30
             private-images = true
+            template = true
             allowed-annotations = [
               "dev.microvm.memory", # one
               'dev.microvm.vcpus',
@@ -34,6 +35,7 @@ public sealed class ConfigurationTests : IDisposable
         RuntimeConfiguration read = RuntimeConfiguration.Load(_folder["m.toml"]);
         Assert.Equal((_folder["m.toml"], 1024, 2, "x86-64-v3"), (read.Path, read.MemoryMiB, read.Vcpus, read.CpuTemplate));
         Assert.Equal(("/boot/\\guest", "a=\"1\" b\\", 30, true), (read.Kernel, read.KernelArguments, read.StartTimeoutSeconds, read.PrivateImages));
+        Assert.True(read.Template);
         Assert.Equal(["dev.microvm.memory", "dev.microvm.vcpus"], read.AllowedAnnotations!);
     }
 

@@ -39,6 +39,9 @@ public sealed record RuntimeConfiguration
     /// <summary>Whether VMs share no page of guest kernel and agent (<c>private-images</c>).</summary>
     public bool? PrivateImages { get; init; }
 
+    /// <summary>Whether VMs start from a template where one fits (<c>template</c>).</summary>
+    public bool? Template { get; init; }
+
     /// <summary>Annotations of bundles that may size and shape the VM (<c>allowed-annotations</c>); "*" stands for all.</summary>
     public IReadOnlyList<string>? AllowedAnnotations { get; init; }
 
@@ -77,9 +80,10 @@ public sealed record RuntimeConfiguration
                 "kernel-args" => read with { KernelArguments = Text() },
                 "start-timeout" => read with { StartTimeoutSeconds = Number() },
                 "private-images" => read with { PrivateImages = value as bool? ?? throw Wrong("true or false") },
+                "template" => read with { Template = value as bool? ?? throw Wrong("true or false") },
                 "allowed-annotations" => read with { AllowedAnnotations = value as List<string> ?? throw Wrong("an array of strings") },
                 _ => throw new SandboxException(
-                    $"{file}, line {line}: unknown key {key}; known are memory, vcpus, cpu-template, kernel, kernel-args, start-timeout, private-images, allowed-annotations"),
+                    $"{file}, line {line}: unknown key {key}; known are memory, vcpus, cpu-template, kernel, kernel-args, start-timeout, private-images, template, allowed-annotations"),
             };
         }
 

@@ -18,7 +18,7 @@ internal sealed class VmNetwork : IDisposable
     /// Windows that the guest boots with and that are free: some callers add interfaces between create and start. One costs a
     /// guest three register reads.
     /// </summary>
-    private const int FreeWindows = 2;
+    internal const int FreeWindows = 2;
 
     // More windows than that are not left beside the VM's other devices.
     private const int MaxInterfaces = 8;
@@ -58,7 +58,7 @@ internal sealed class VmNetwork : IDisposable
                 "the host's network (linux.namespaces without one of type network)",
                 "a VM has a network of its own; use a bridge network with published ports, or none");
         ContainerNetwork network = string.IsNullOrEmpty(ns.Path) ? ContainerNetwork.New(own) : ContainerNetwork.Open(ns.Path);
-        VmNetwork made = new(network, NetworkLimits.FromAnnotations(spec.Annotations), Math.Clamp(vcpus, 1, MaxQueuePairs))
+        VmNetwork made = new(network, NetworkLimits.FromAnnotations(spec.Annotations), QueuePairs(vcpus))
         {
             Path = string.IsNullOrEmpty(ns.Path) ? null : ns.Path,
         };
@@ -74,12 +74,21 @@ internal sealed class VmNetwork : IDisposable
         }
     }
 
-    /// <summary>The VMM's devices. <paramref name="add"/> has it inherit a descriptor.</summary>
-    internal IReadOnlyList<NetConfig> Configure(Func<SafeFd, int> add)
+    /// <summary>Queue pairs of each device: one for each vCPU, as far as that helps.</summary>
+    internal static int QueuePairs(int vcpus) => Math.Clamp(vcpus, 1, MaxQueuePairs);
+
+    /// <summary>How many interfaces the VM starts with.</summary>
+    internal int Interfaces => _waiting.Count;
+
+    /// <summary>The VMM's devices.</summary>
+    /// <param name="add">Has the VMM inherit a descriptor.</param>
+    /// <param name="windows">How many there are, with and without an interface; null for as many as a booted VM has.</param>
+    internal IReadOnlyList<NetConfig> Configure(Func<SafeFd, int> add, int? windows = null)
     {
+        int free = windows is { } all ? all - _waiting.Count : FreeWindows;
         List<NetConfig> configs = [.. _waiting.Select(l => new NetConfig { QueuePairs = _queuePairs, Interface = l.Attachment(l.Taps.Select(add), _limits) })];
-        _windows = [.. _waiting.Select(l => new Window(l.Link, Carrier: true)), .. new Window[FreeWindows]];
-        for (int i = 0; i < FreeWindows; i++)
+        _windows = [.. _waiting.Select(l => new Window(l.Link, Carrier: true)), .. new Window[free]];
+        for (int i = 0; i < free; i++)
         {
             configs.Add(new NetConfig { QueuePairs = _queuePairs });
         }

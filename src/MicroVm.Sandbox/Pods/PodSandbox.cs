@@ -4,6 +4,7 @@ using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Network;
 using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Templates;
 using MicroVm.Sandbox.Vm;
 using MicroVm.Ttrpc;
 using HostSocket = MicroVm.Sandbox.Vm.HostSocket;
@@ -91,12 +92,23 @@ internal sealed class PodSandbox : IDisposable
         return vmm;
     }
 
-    /// <summary>Waits for the agent, connects to it, and has it set up the network.</summary>
+    /// <summary>Connects to the agent once it is ready.</summary>
+    /// <param name="ready">Where it says so.</param>
+    /// <param name="fromTemplate">The VM was started from a template: the agent is there, and the VM must become one of its own.</param>
+    /// <param name="timeout">How long each of it may take.</param>
     /// <exception cref="SandboxException">The VM ended, or the agent does not answer.</exception>
-    internal void Connect(GuestReady ready, TimeSpan timeout)
+    internal void Connect(GuestReady ready, bool fromTemplate, TimeSpan timeout)
     {
-        ready.Wait(Vmm, timeout);
+        if (!fromTemplate)
+        {
+            ready.Wait(Vmm, timeout);
+        }
+
         _guest = Guest.Connect(Vmm, Vsock, timeout);
+        if (fromTemplate)
+        {
+            GuestIdentity.Give(_guest);
+        }
     }
 
     /// <summary>Has the agent set up the network as it was when the VM was started.</summary>

@@ -4,6 +4,7 @@ using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Network;
 using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Templates;
 using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Sandbox.Pods;
@@ -21,6 +22,7 @@ internal sealed class SandboxBoot : IDisposable
     private readonly Action<LogLevel, string> _log;
     private PodSandbox? _sandbox;
     private GuestReady? _ready;
+    private bool _fromTemplate;
 
     /// <summary>Decides the VM's size and files, and resolves its first container.</summary>
     /// <param name="spec">The container's configuration, validated.</param>
@@ -81,8 +83,10 @@ internal sealed class SandboxBoot : IDisposable
         _log(LogLevel.Debug, "the cgroup is made");
         sandbox.MakeFolder();
         _ready = GuestReady.Listen(sandbox.Vsock);
+        using Template? template = TemplateChoice.For(_vm, _files, _shape, sandbox.Network, _log);
+        _fromTemplate = template is not null;
         Vmm vmm = sandbox.StartVm(() => Vmm.Start(
-            _files, _shape, sandbox.Vsock, _first.Plan.Exports, sandbox.Network, _vm.ConsoleLog, unified, _first.Spec.Linux?.UidMappings, _first.Spec.Linux?.GidMappings));
+            _files, _shape, sandbox.Vsock, _first.Plan.Exports, sandbox.Network, _vm.ConsoleLog, unified, _first.Spec.Linux?.UidMappings, _first.Spec.Linux?.GidMappings, template));
         _log(LogLevel.Debug, $"started microvm-vmm {vmm.Process.Pid}: {_shape.MemoryMiB} MiB, {_shape.Vcpus} vCPUs");
         return vmm;
     }
@@ -96,7 +100,7 @@ internal sealed class SandboxBoot : IDisposable
         PodSandbox sandbox = _sandbox!;
         NetworkView view = sandbox.Network.Read();
         _log(LogLevel.Debug, "everything but the guest is ready");
-        sandbox.Connect(_ready!, _vm.StartTimeout);
+        sandbox.Connect(_ready!, _fromTemplate, _vm.StartTimeout);
         _log(LogLevel.Debug, "the agent is ready");
         sandbox.SetUpNetwork(view);
         CreateContainerRequest create = new() { ContainerId = _first.Id, Spec = _first.Plan.Spec };

@@ -21,6 +21,9 @@ public sealed record RuntimeFiles(string Vmm, string Kernel, string AgentImage)
     /// <summary>The guest kernel for hosts whose KVM is PVM; null when it is not installed or another kernel was asked for.</summary>
     public string? PvmKernel { get; init; }
 
+    /// <summary>Another kernel was asked for than the one that is installed with the runtime.</summary>
+    public bool HasOwnKernel { get; init; }
+
     /// <summary>True where <see cref="PvmKernel"/> alone is installed: <c>make run</c> builds one kernel, the host's own.</summary>
     public bool HasOnlyPvmKernel => PvmKernel is not null && !File.Exists(Kernel);
 
@@ -49,6 +52,7 @@ public sealed record RuntimeFiles(string Vmm, string Kernel, string AgentImage)
             Path.Combine(folder, "agent.img"))
         {
             Initramfs = initramfs,
+            HasOwnKernel = kernel is not null,
             PvmKernel = kernel is null && File.Exists(pvmKernel) ? pvmKernel : null,
         };
     }

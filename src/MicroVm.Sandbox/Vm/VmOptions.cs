@@ -28,6 +28,9 @@ public sealed record VmOptions : IHandJson<VmOptions>
     /// <summary>The VM has copies of its own of kernel and agent: no page of them is shared with other VMs.</summary>
     public bool PrivateImages { get; init; }
 
+    /// <summary>Start from a template where one fits.</summary>
+    public bool Template { get; init; }
+
     /// <summary>Guest kernel.</summary>
     public string? Kernel { get; init; }
 
@@ -56,6 +59,7 @@ public sealed record VmOptions : IHandJson<VmOptions>
         writer.WriteOptional("defaultVcpus"u8, DefaultVcpus);
         writer.WriteOptional("allowedAnnotations"u8, AllowedAnnotations);
         writer.WriteBoolean("privateImages"u8, PrivateImages);
+        writer.WriteBoolean("template"u8, Template);
         writer.WriteOptional("cpuTemplate"u8, CpuTemplate);
         writer.WriteOptional("kernel"u8, Kernel);
         writer.WriteOptional("initramfs"u8, Initramfs);
@@ -67,7 +71,7 @@ public sealed record VmOptions : IHandJson<VmOptions>
     static VmOptions IHandJson<VmOptions>.ReadMembers(ref Utf8JsonReader reader)
     {
         int? memoryMiB = null, vcpus = null, startTimeoutSeconds = null, defaultMemoryMiB = null, defaultVcpus = null;
-        bool privateImages = false;
+        bool privateImages = false, template = false;
         string? allowedAnnotations = null, cpuTemplate = null, kernel = null, initramfs = null, kernelArguments = null, consoleLog = null;
         while (HandJson.NextMember(ref reader))
         {
@@ -94,6 +98,10 @@ public sealed record VmOptions : IHandJson<VmOptions>
             else if (HandJson.Is(ref reader, "privateImages"u8))
             {
                 privateImages = reader.GetBoolean();
+            }
+            else if (HandJson.Is(ref reader, "template"u8))
+            {
+                template = reader.GetBoolean();
             }
             else if (HandJson.Is(ref reader, "cpuTemplate"u8))
             {
@@ -133,6 +141,7 @@ public sealed record VmOptions : IHandJson<VmOptions>
             DefaultVcpus = defaultVcpus,
             AllowedAnnotations = allowedAnnotations,
             PrivateImages = privateImages,
+            Template = template,
             CpuTemplate = cpuTemplate,
             Kernel = kernel,
             Initramfs = initramfs,

@@ -4,6 +4,7 @@ using MicroVm.Linux.Jail;
 using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Network;
+using MicroVm.Sandbox.Templates;
 using MicroVm.VmmControl;
 using MicroVm.VmmControl.Writing;
 
@@ -83,9 +84,19 @@ internal sealed unsafe class Vmm : IDisposable
     /// <param name="cgroup">The cgroup of version 2 to be born in.</param>
     /// <param name="users">With a user namespace, its users: no file of others can be made or changed, whatever becomes of the VMM.</param>
     /// <param name="groups">The same for groups.</param>
+    /// <param name="template">A template to start from; null to boot. It stays the caller's.</param>
     /// <exception cref="SandboxException">A file cannot be opened, or the VMM cannot be executed.</exception>
     internal static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, VmNetwork? network, string? consoleLog, SafeFd? cgroup = null,
-        IReadOnlyList<IdMapping>? users = null, IReadOnlyList<IdMapping>? groups = null)
+        IReadOnlyList<IdMapping>? users = null, IReadOnlyList<IdMapping>? groups = null, Template? template = null) =>
+        Start(files, shape, vsockPath, exports, add => network?.Configure(add, template is null ? null : TemplateShape.Windows) ?? [], consoleLog, cgroup, users, groups, template, saves: false);
+
+    /// <summary>Starts a VMM whose VM is to be saved as a template.</summary>
+    /// <exception cref="SandboxException">A file cannot be opened, or the VMM cannot be executed.</exception>
+    internal static Vmm StartForTemplate(RuntimeFiles files, VmShape shape, string vsockPath) =>
+        Start(files, shape, vsockPath, [], _ => TemplateShape.FreeWindows(shape.Vcpus), null, null, null, null, null, saves: true);
+
+    private static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, Func<Func<SafeFd, int>, IReadOnlyList<NetConfig>> network, string? consoleLog, SafeFd? cgroup,
+        IReadOnlyList<IdMapping>? users, IReadOnlyList<IdMapping>? groups, Template? template, bool saves)
     {
         ConsoleTail? console = null;
         SafeFd? errorsRead = null;
@@ -100,8 +111,8 @@ internal sealed unsafe class Vmm : IDisposable
             using SafeFd kvm = OpenKvm();
             using SafeFd listener = UnixSocket.Listen(vsockPath);
             Func<string, string, SafeFd> open = files.PrivateImages ? OpenCopy : Open;
-            using SafeFd? kernel = files.HasOnlyPvmKernel ? null : open(files.Kernel, "guest kernel");
-            using SafeFd? pvmKernel = files.PvmKernel is { } path ? open(path, "guest kernel") : null;
+            using SafeFd? kernel = files.HasOnlyPvmKernel || template is not null ? null : open(files.Kernel, "guest kernel");
+            using SafeFd? pvmKernel = template is null && files.PvmKernel is { } path ? open(path, "guest kernel") : null;
             using SafeFd root = files.Initramfs is { } given ? open(given, "initramfs") : open(files.AgentImage, "agent image");
             console = ConsoleTail.Open(consoleLog);
             (errorsRead, SafeFd errorsWrite) = Pipe.Create();
@@ -119,7 +130,9 @@ internal sealed unsafe class Vmm : IDisposable
                 Users = Ids(users),
                 Groups = Ids(groups),
                 OpenFiles = OpenFiles,
-                PrivateBytes = PrivateBytes,
+
+                // What the guest writes of a template's memory is the VMM's own.
+                PrivateBytes = PrivateBytes + (template is null ? 0 : (ulong)shape.MemoryMiB << 20),
                 Cgroup = cgroup,
             };
             spawn.Add(nothing);
@@ -147,7 +160,12 @@ internal sealed unsafe class Vmm : IDisposable
                     SharesSockets = e.SharesSockets,
                     Cache = e.Name == Export.Rootfs ? FsCache.Exclusive : FsCache.Shared,
                 })] }],
-                Net = network?.Configure(spawn.Add) ?? [],
+                Net = network(spawn.Add),
+                Restore = template is null ? null : new RestoreConfig
+                {
+                    State = FileReference.FromFd(spawn.Add(template.State)), Memory = FileReference.FromFd(spawn.Add(template.Memory)),
+                },
+                Saves = saves,
                 Control = FileReference.FromFd(spawn.Add(controlOfVmm)),
                 DieWithParent = true,
             };
@@ -166,7 +184,8 @@ internal sealed unsafe class Vmm : IDisposable
                 console,
                 new VmmControlClient(control, GuestPatience.Vmm),
                 sockets,
-                [(config.Kernel?.Fd ?? -1, files.Kernel), (config.PvmKernel?.Fd ?? -1, files.PvmKernel ?? ""), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage)]);
+                [(config.Kernel?.Fd ?? -1, files.Kernel), (config.PvmKernel?.Fd ?? -1, files.PvmKernel ?? ""), (rootFile.Fd!.Value, files.Initramfs ?? files.AgentImage),
+                    (config.Restore?.State.Fd ?? -1, template?.StatePath ?? "")]);
         }
         catch (Exception e) when (e is LinuxException or ArgumentException)
         {

@@ -29,6 +29,7 @@ internal static class TaskOptions
             KernelArguments = configuration.KernelArguments,
             StartTimeoutSeconds = configuration.StartTimeoutSeconds,
             PrivateImages = configuration.PrivateImages ?? false,
+            Template = configuration.Template ?? false,
             AllowedAnnotations = configuration.AllowedAnnotations is { } allowed ? string.Join(',', allowed) : null,
         };
     }

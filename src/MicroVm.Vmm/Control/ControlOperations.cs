@@ -47,6 +47,9 @@ public sealed class ControlOperations
             case ControlOperation.Resume:
                 answer(_machine.Resume() ? new ControlResponse() : Failure("a pause is still under way"));
                 break;
+            case ControlOperation.Save:
+                Save(takeFd, answer);
+                break;
             case ControlOperation.Stop:
                 answer(new ControlResponse());
                 _machine.End(VmmExitCode.Stopped);
@@ -73,6 +76,43 @@ public sealed class ControlOperations
     }
 
     private static ControlResponse Failure(string error) => new() { Error = error };
+
+    private void Save(Func<SafeFd?> takeFd, Action<ControlResponse> answer)
+    {
+        SafeFd? state = takeFd(), memory = takeFd();
+        if (state is null || memory is null)
+        {
+            state?.Dispose();
+            answer(Failure("save: two descriptors, of the state file and the memory file, must come with the request (SCM_RIGHTS)"));
+            return;
+        }
+
+        if (!_machine.Pause(() => answer(SaveParked(state, memory))))
+        {
+            state.Dispose();
+            memory.Dispose();
+            answer(Failure("a pause is under way already"));
+        }
+    }
+
+    private ControlResponse SaveParked(SafeFd state, SafeFd memory)
+    {
+        using (state)
+        using (memory)
+        {
+            // The devices have let go of their queues, so that nothing can go on, however it ends.
+            _machine.End(VmmExitCode.Stopped);
+            try
+            {
+                MachineSnapshot.Save(_machine, state, memory);
+                return new ControlResponse();
+            }
+            catch (Exception e) when (e is IOException or InvalidOperationException)
+            {
+                return Failure($"save: {e.Message}");
+            }
+        }
+    }
 
     private VmmInfo Describe()
     {

@@ -65,6 +65,9 @@ internal sealed unsafe partial class FuseServer : IDisposable
         }
     }
 
+    /// <summary>The guest has the file system mounted.</summary>
+    public bool HasSession => _initialised;
+
     /// <summary>What was done.</summary>
     public FsCounters Counters { get; } = new();
 

@@ -6,6 +6,7 @@ using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
 using MicroVm.VmmControl;
+using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Vmm.Fs;
 
@@ -127,6 +128,35 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
 
     /// <inheritdoc/>
     public override void ReadConfig(uint offset, Span<byte> data) => CopyConfig(_config, offset, data);
+
+    /// <summary>Only a file system that the guest has not mounted can be saved so far.</summary>
+    public override string? WhyNotSaved => _server.HasSession ? $"virtio-fs '{Tag}' is mounted by the guest, and what the guest knows of its files cannot be saved" : null;
+
+    /// <inheritdoc/>
+    public override void SaveState(StateWriter writer)
+    {
+        ArgumentNullException.ThrowIfNull(writer);
+        writer.WriteText(Tag);
+        writer.Write(_windowGpa);
+        writer.Write(_window?.Length ?? 0);
+    }
+
+    /// <inheritdoc/>
+    public override void RestoreState(StateReader reader)
+    {
+        ArgumentNullException.ThrowIfNull(reader);
+        string tag = reader.ReadText(MaxTagLength);
+        if (tag != Tag)
+        {
+            throw new SnapshotException($"{Name}: the snapshot has a file system with the tag \"{tag}\" here, the configuration one with \"{Tag}\"");
+        }
+
+        ulong gpa = reader.Read<ulong>(), length = reader.Read<ulong>();
+        if (gpa != _windowGpa || length != (_window?.Length ?? 0))
+        {
+            throw new SnapshotException($"{Name}: the snapshot has a window of {length >> 20} MiB at {gpa:x}, the configuration one of {(_window?.Length ?? 0) >> 20} MiB at {_windowGpa:x}");
+        }
+    }
 
     /// <inheritdoc/>
     public override void Activate(VirtioActivation activation)

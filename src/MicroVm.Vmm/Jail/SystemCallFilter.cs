@@ -64,14 +64,17 @@ public static unsafe class SystemCallFilter
     }
 
     private static bool s_on;
+    private static bool s_saves;
 
     /// <summary>
     /// Puts the filter of <see cref="ThreadKind.Any"/> on every thread that the process has: no other can be made from now on.
     /// <see cref="Narrow"/> has an effect from now on.
     /// </summary>
+    /// <param name="saves">The machine may be saved: leaves what that needs.</param>
     /// <exception cref="LinuxException">The kernel refuses; no_new_privs is not set.</exception>
-    public static void TurnOn()
+    public static void TurnOn(bool saves = false)
     {
+        s_saves = saves;
         Install(ThreadKind.Any, FilterFlagTsync);
         s_on = true;
     }
@@ -100,7 +103,7 @@ public static unsafe class SystemCallFilter
 
     private static void Install(ThreadKind kind, uint flags)
     {
-        Instruction[] program = Compile(SystemCallSets.For(kind, Libc.getpid()));
+        Instruction[] program = Compile(SystemCallSets.For(kind, Libc.getpid(), s_saves));
         fixed (Instruction* code = program)
         {
             // struct sock_fprog: a count and, after padding, a pointer.

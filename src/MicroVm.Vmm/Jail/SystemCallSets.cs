@@ -121,6 +121,11 @@ public static class SystemCallSets
         Libc.TUNGETIFF, Libc.TUNSETVNETHDRSZ, Libc.TUNSETOFFLOAD, Libc.TUNSETQUEUE,
     ];
 
+    // The state of a machine that is saved: reading it, and writing its memory without the holes.
+    private static readonly uint[] SavedVcpuIoctls = [KvmAbi.KVM_GET_MP_STATE, KvmAbi.KVM_GET_LAPIC];
+    private static readonly uint[] SavedDeviceIoctls = [KvmAbi.KVM_GET_IRQCHIP, KvmAbi.KVM_GET_CLOCK];
+    private static readonly SystemCall[] SavedDevice = [SystemCall.pwrite64, SystemCall.ftruncate, SystemCall.lseek];
+
     // What lsattr and chattr ask of regular files and directories.
     private static readonly uint[] FilesIoctls =
     [
@@ -130,15 +135,16 @@ public static class SystemCallSets
     /// <summary>The rules of a kind of thread.</summary>
     /// <param name="kind">The kind.</param>
     /// <param name="process">This process's id, the only one that its threads may signal.</param>
-    public static IReadOnlyList<SystemCallRule> For(ThreadKind kind, int process)
+    /// <param name="saves">The machine may be saved.</param>
+    public static IReadOnlyList<SystemCallRule> For(ThreadKind kind, int process, bool saves = false)
     {
         // First what is called most: the filter is read from its start.
         List<SystemCallRule> rules = [];
         uint[] ioctls = kind switch
         {
-            ThreadKind.Any => [.. VcpuIoctls.Union(DeviceIoctls).Union(FilesIoctls)],
-            ThreadKind.Vcpu => VcpuIoctls,
-            ThreadKind.Device => DeviceIoctls,
+            ThreadKind.Any => [.. Vcpus().Union(Devices()).Union(FilesIoctls)],
+            ThreadKind.Vcpu => Vcpus(),
+            ThreadKind.Device => Devices(),
             ThreadKind.Files => FilesIoctls,
             _ => [],
         };
@@ -147,7 +153,8 @@ public static class SystemCallSets
             rules.Add(SystemCallRule.WhenArgument(SystemCall.ioctl, 1, uint.MaxValue, ioctls));
         }
 
-        rules.AddRange(CallsOf(kind).Select(SystemCallRule.Allow));
+        IEnumerable<SystemCall> calls = saves && kind is ThreadKind.Device ? CallsOf(kind).Union(SavedDevice) : CallsOf(kind);
+        rules.AddRange(calls.Select(SystemCallRule.Allow));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mmap, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mprotect, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.tgkill, 0, uint.MaxValue, (uint)process));
@@ -171,6 +178,9 @@ public static class SystemCallSets
         HashSet<SystemCall> known = [.. rules.Select(r => r.Number)];
         rules.AddRange(Lookups.Where(n => !known.Contains(n)).Select(n => SystemCallRule.Fail(n, Errno.EACCES)));
         return rules;
+
+        uint[] Vcpus() => saves ? [.. VcpuIoctls, .. SavedVcpuIoctls] : VcpuIoctls;
+        uint[] Devices() => saves ? [.. DeviceIoctls, .. SavedDeviceIoctls] : DeviceIoctls;
     }
 
     /// <summary>The calls that are carried out whatever their arguments.</summary>

@@ -20,7 +20,8 @@ public static class ConfigValidator
     {
         ArgumentNullException.ThrowIfNull(config);
         string? wrong =
-            (config.Kernel ?? config.PvmKernel) is null ? "kernel: is missing"
+            (config.Kernel ?? config.PvmKernel) is null && config.Restore is null ? "kernel: is missing"
+            : config.Restore is not null && config.HugePages ? "hugePages: is not possible beside restore, which maps the snapshot's file"
             : config.MemoryMiB is < MinMemoryMiB or > MaxMemoryMiB ? $"memoryMiB: {config.MemoryMiB} is not {MinMemoryMiB} to {MaxMemoryMiB}"
             : config.HugePages && config.MemoryMiB % 2 != 0 ? $"memoryMiB: {config.MemoryMiB} is odd; with hugePages it must be a multiple of 2"
             : config.Vcpus is < 1 or > MaxVcpus ? $"vcpus: {config.Vcpus} is not 1 to {MaxVcpus}"

@@ -12,6 +12,7 @@ using MicroVm.Vmm.Tables;
 using MicroVm.Vmm.Tables.Acpi;
 using MicroVm.Vmm.Virtio.Mmio;
 using MicroVm.VmmControl;
+using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Vmm.Machine;
 
@@ -23,22 +24,38 @@ public static class MachineBuilder
     /// <exception cref="BootException">Kernel or initrd are malformed or do not fit.</exception>
     /// <exception cref="KvmUnavailableException">The host has no KVM that can be used.</exception>
     /// <exception cref="LinuxException">The host refused something.</exception>
+    /// <exception cref="SnapshotException">The snapshot to restore is damaged or does not fit.</exception>
     public static VirtualMachine Build(VmmConfig config)
     {
         ArgumentNullException.ThrowIfNull(config);
         ConfigValidator.Check(config);
+        try
+        {
+            return Make(config);
+        }
+        catch (SnapshotException e) when (config.Restore is { } restore)
+        {
+            throw new SnapshotException($"{FileOpener.NameOf(restore.State, "snapshot")}: {e.Message}");
+        }
+    }
+
+    private static VirtualMachine Make(VmmConfig config)
+    {
         KvmSystem kvm = config.Kvm is { } device ? new KvmSystem(FileOpener.Open(device, Libc.O_RDWR, "kvm")) : KvmSystem.Open();
         if (config.ProcSelfFd is { } directory)
         {
             ProcFd.Use(FileOpener.Open(directory, Libc.O_PATH, "procSelfFd"));
         }
 
+        SnapshotFile? snapshot = config.Restore is { } restore ? SnapshotOpener.OpenState(restore) : null;
         KvmVm vm = kvm.CreateVm();
-        GuestMemory memory = GuestMemory.Create((ulong)config.MemoryMiB << 20, config.HugePages);
-        VirtualMachine machine = new(kvm, vm, memory, new EventLoop());
+        GuestMemory memory = snapshot is null
+            ? GuestMemory.Create((ulong)config.MemoryMiB << 20, config.HugePages)
+            : SnapshotOpener.MapMemory(config.Restore!, snapshot, config.MemoryMiB);
+        VirtualMachine machine = new(kvm, vm, memory, new EventLoop()) { CpuTemplate = config.CpuTemplate };
         try
         {
-            Assemble(machine, config);
+            Assemble(machine, config, snapshot);
             return machine;
         }
         catch
@@ -48,7 +65,7 @@ public static class MachineBuilder
         }
     }
 
-    private static void Assemble(VirtualMachine machine, VmmConfig config)
+    private static void Assemble(VirtualMachine machine, VmmConfig config, SnapshotFile? snapshot)
     {
         KvmVm vm = machine.Vm;
         vm.SetTssAddress((uint)BootLayout.KvmTss);
@@ -72,6 +89,13 @@ public static class MachineBuilder
 
         AddPorts(machine, config);
         DeviceFactory.AddDevices(machine, config);
+        machine.StateMsrs = config.Saves ? machine.Kvm.GetMsrIndexList() : null;
+        if (snapshot is not null)
+        {
+            MachineSnapshot.Restore(machine, snapshot);
+            return;
+        }
+
         KernelImage kernel = LoadKernel(machine, config);
         VcpuSetup.SetLapic(boot);
         VcpuSetup.SetRegisters(boot, kernel);
@@ -197,7 +221,6 @@ public static class MachineBuilder
         for (int i = 0; i < config.Vcpus; i++)
         {
             KvmVcpu vcpu = machine.Vm.CreateVcpu(i);
-            machine.AddVcpu(vcpu);
             boot ??= vcpu;
             cpuid ??= new CpuidBuilder(
                 machine.Kvm.GetSupportedCpuid(),
@@ -206,6 +229,7 @@ public static class MachineBuilder
                 machine.Kvm.CheckExtension(KvmAbi.KVM_CAP_TSC_DEADLINE_TIMER) != 0,
                 CpuTemplate.Find(config.CpuTemplate)!);
             kvm_cpuid_entry2[] leaves = cpuid.For(i);
+            machine.AddVcpu(vcpu, leaves);
             vcpu.SetCpuid2(leaves);
             if (HardwareVirtualization.IsPresent)
             {

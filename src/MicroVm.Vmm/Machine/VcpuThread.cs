@@ -33,6 +33,8 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     private readonly ManualResetEventSlim _entered = new();
     private bool _started;
     private bool _parkRequested;
+    private Action<KvmVcpu>? _work;
+    private Exception? _workFailure;
     private int _parkEpoch;
     private int _reportedEpoch;
     private long _interrupted;
@@ -81,6 +83,29 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
         }
 
         _vcpu.Kick();
+    }
+
+    /// <summary>The vCPU; for who knows that its thread does not run.</summary>
+    public KvmVcpu Vcpu => _vcpu;
+
+    /// <summary>Has the parked thread do something with its vCPU, and waits for it.</summary>
+    /// <exception cref="LinuxException">What the work throws is thrown here.</exception>
+    public void RunParked(Action<KvmVcpu> work)
+    {
+        lock (_parkLock)
+        {
+            (_work, _workFailure) = (work, null);
+            Monitor.PulseAll(_parkLock);
+            while (_work is not null)
+            {
+                Monitor.Wait(_parkLock);
+            }
+
+            if (_workFailure is not null)
+            {
+                System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(_workFailure);
+            }
+        }
     }
 
     /// <summary>Lets a parked thread run on.</summary>
@@ -230,9 +255,30 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
                     _machine.OnParked();
                 }
 
+                if (_work is { } work)
+                {
+                    Work(work);
+                    continue;
+                }
+
                 Monitor.Wait(_parkLock);
             }
         }
+    }
+
+    private void Work(Action<KvmVcpu> work)
+    {
+        try
+        {
+            work(_vcpu);
+        }
+        catch (Exception e) when (e is IOException or InvalidOperationException or ArgumentException)
+        {
+            _workFailure = e;
+        }
+
+        _work = null;
+        Monitor.PulseAll(_parkLock);
     }
 
     private void OnIo()

@@ -25,6 +25,7 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     private const int JoinMilliseconds = 2000;
     private const int ParkMilliseconds = 1000;
     private readonly List<VcpuThread> _vcpus = [];
+    private readonly List<kvm_cpuid_entry2[]> _cpuid = [];
     private readonly List<MmioTransport> _transports = [];
     private int _endCode = NotEnded;
     private int _parked;
@@ -67,6 +68,15 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
 
     /// <summary>True between <see cref="Pause"/> and <see cref="Resume"/>.</summary>
     public bool IsPaused => _paused;
+
+    /// <summary>What CPUID tells the guest: one of <see cref="CpuTemplateNames"/>.</summary>
+    public string CpuTemplate { get; internal set; } = CpuTemplateNames.Host;
+
+    /// <summary>The vCPUs by their numbers.</summary>
+    internal IReadOnlyList<VcpuThread> Vcpus => _vcpus;
+
+    /// <summary>The MSRs that are saved; null where the machine is not to be saved.</summary>
+    internal uint[]? StateMsrs { get; set; }
 
     internal KvmSystem Kvm { get; }
 
@@ -267,7 +277,14 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
         Memory.Dispose();
     }
 
-    internal void AddVcpu(KvmVcpu vcpu) => _vcpus.Add(new VcpuThread(this, vcpu));
+    internal void AddVcpu(KvmVcpu vcpu, kvm_cpuid_entry2[] cpuid)
+    {
+        _vcpus.Add(new VcpuThread(this, vcpu));
+        _cpuid.Add(cpuid);
+    }
+
+    /// <summary>What the CPUID of a vCPU was set to.</summary>
+    internal ReadOnlySpan<kvm_cpuid_entry2> CpuidOf(int vcpu) => _cpuid[vcpu];
 
     /// <summary>Puts <paramref name="device"/>, which is taken over, into the next free window.</summary>
     internal MmioTransport AddDevice(VirtioDevice device)

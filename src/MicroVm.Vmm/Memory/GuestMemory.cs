@@ -30,6 +30,7 @@ public sealed unsafe class GuestMemory : IDisposable
     private readonly nuint _mappingLength;
     private readonly bool _smallPages;
     private GuestRegion[] _windows = [];
+    private readonly List<(ulong Start, ulong End)> _filePieces = [];
     private bool _disposed;
 
     private GuestMemory(SafeFd backing, byte* mapping, nuint length, bool smallPages)
@@ -181,7 +182,56 @@ public sealed unsafe class GuestMemory : IDisposable
         }
 
         _ = Libc.madvise(p, (nuint)length, Libc.MADV_DONTDUMP);
+        _filePieces.Add((gpa, gpa + length));
         return true;
+    }
+
+    /// <summary>
+    /// The parts of a region outside of which no byte was ever written: by rising address, whole pages. Where that cannot be told,
+    /// all of the region. Reading what nobody wrote would cost the host memory.
+    /// </summary>
+    public IReadOnlyList<(ulong Start, ulong End)> UsedRanges(GuestRegion region)
+    {
+        if (!_smallPages)
+        {
+            return [(region.Gpa, region.End)];
+        }
+
+        List<(ulong Start, ulong End)> pieces = [.. _filePieces.Where(p => p.Start < region.End && p.End > region.Gpa)];
+        long last = (long)(region.FileOffset + region.Length);
+        for (long offset = (long)region.FileOffset; offset < last;)
+        {
+            long start = Libc.lseek(Backing.Value, offset, Libc.SEEK_DATA);
+            if (start < 0 || start >= last)
+            {
+                break;
+            }
+
+            long end = Math.Min(last, Libc.lseek(Backing.Value, start, Libc.SEEK_HOLE));
+            if (end <= start)
+            {
+                return [(region.Gpa, region.End)];
+            }
+
+            pieces.Add((region.Gpa + ((ulong)start - region.FileOffset), region.Gpa + ((ulong)end - region.FileOffset)));
+            offset = end;
+        }
+
+        pieces.Sort();
+        List<(ulong Start, ulong End)> ranges = [];
+        foreach ((ulong start, ulong end) in pieces)
+        {
+            if (ranges.Count > 0 && start <= ranges[^1].End)
+            {
+                ranges[^1] = (ranges[^1].Start, Math.Max(ranges[^1].End, end));
+            }
+            else
+            {
+                ranges.Add((start, end));
+            }
+        }
+
+        return ranges;
     }
 
     /// <summary>Unmaps the RAM and closes the backing file. No vCPU or device thread may be running.</summary>

@@ -10,7 +10,7 @@ namespace MicroVm.Vmm.Serial;
 /// transmitter-empty interrupt, loop-back and scratch, which is what Linux's 8250 driver asks of it. Nothing is ever
 /// received. A byte is sent at once, so that the transmitter is always empty.
 /// </summary>
-public sealed class Uart16550 : IBusDevice, ICounterSource, IDisposable
+public sealed partial class Uart16550 : IBusDevice, ICounterSource, IDisposable
 {
     private const int Data = 0;
     private const int InterruptEnable = 1;

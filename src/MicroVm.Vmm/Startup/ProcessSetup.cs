@@ -49,6 +49,8 @@ public static unsafe class ProcessSetup
         Add(config.Kernel);
         Add(config.PvmKernel);
         Add(config.Initrd);
+        Add(config.Restore?.State);
+        Add(config.Restore?.Memory);
         Add(config.Serial);
         Add(config.Console?.Input);
         Add(config.Console?.Output);

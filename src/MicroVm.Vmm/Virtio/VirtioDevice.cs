@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Vmm.Memory;
+using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Vmm.Virtio;
 
@@ -70,6 +71,20 @@ public abstract class VirtioDevice : IDisposable
     /// <param name="milliseconds">How long to wait for each; -1 for as long as it takes.</param>
     /// <returns>False when a request still goes on.</returns>
     public virtual bool TryPark(int milliseconds) => true;
+
+    /// <summary>Why the device cannot be saved as it is: a sentence that names it; null when it can. Its threads stand still.</summary>
+    public abstract string? WhyNotSaved { get; }
+
+    /// <summary>Writes what the device keeps beside its queues. Its threads stand still.</summary>
+    public virtual void SaveState(StateWriter writer)
+    {
+    }
+
+    /// <summary>Reads what <see cref="SaveState"/> wrote, before <see cref="Activate"/>.</summary>
+    /// <exception cref="SnapshotException">It is malformed, or not of a device like this one.</exception>
+    public virtual void RestoreState(StateReader reader)
+    {
+    }
 
     /// <summary>The driver set DRIVER_OK: start serving the queues.</summary>
     public abstract void Activate(VirtioActivation activation);

@@ -11,7 +11,7 @@ namespace MicroVm.Vmm.Devices.Block;
 /// virtio-blk (virtio 1.2, 5.2) on a file or block device. A thread of its own serves the queue, since disk I/O blocks;
 /// data moves between the file and guest RAM without a copy.
 /// </summary>
-public sealed class BlockDevice : VirtioDevice, ICounterSource
+public sealed partial class BlockDevice : VirtioDevice, ICounterSource
 {
     /// <summary>Bytes of the id that the guest reads (VIRTIO_BLK_ID_BYTES).</summary>
     public const int MaxIdBytes = 20;

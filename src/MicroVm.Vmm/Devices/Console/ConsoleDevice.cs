@@ -82,6 +82,9 @@ public sealed unsafe partial class ConsoleDevice : VirtioDevice, ICounterSource,
     }
 
     /// <inheritdoc/>
+    public override string? WhyNotSaved => null;
+
+    /// <inheritdoc/>
     /// <exception cref="InvalidOperationException">The driver did not set up both queues.</exception>
     public override void Activate(VirtioActivation activation)
     {

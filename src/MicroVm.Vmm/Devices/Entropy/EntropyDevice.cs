@@ -29,6 +29,9 @@ public sealed unsafe class EntropyDevice : VirtioDevice, ICounterSource, IReques
     public override ReadOnlySpan<ushort> QueueMaxSizes => [16];
 
     /// <inheritdoc/>
+    public override string? WhyNotSaved => null;
+
+    /// <inheritdoc/>
     /// <exception cref="InvalidOperationException">The driver did not set up the queue.</exception>
     public override void Activate(VirtioActivation activation)
     {

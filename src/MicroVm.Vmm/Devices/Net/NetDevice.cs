@@ -159,6 +159,9 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
         tap?.Dispose();
     }
 
+    /// <summary>Only a window without an interface can be saved so far.</summary>
+    public override string? WhyNotSaved => IsAttached ? $"{Name} has an interface, whose state cannot be saved: detach it first" : null;
+
     /// <inheritdoc/>
     /// <exception cref="InvalidOperationException">The driver did not set up the first queue pair, or there is no interface.</exception>
     public override void Activate(VirtioActivation activation)

@@ -1,3 +1,4 @@
+using System.IO.Hashing;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 
@@ -26,13 +27,15 @@ public sealed unsafe class FileImage : IDisposable
         ArgumentNullException.ThrowIfNull(file);
         Libc.statx_t stat;
         byte empty = 0;
-        Check.Result(Libc.statx(file.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_TYPE | Libc.STATX_SIZE, &stat), "statx", "the image");
+        Check.Result(Libc.statx(file.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &stat), "statx", "the image");
         if ((stat.stx_mode & Libc.S_IFMT) != Libc.S_IFREG || stat.stx_size == 0)
         {
             throw new ArgumentException("is not a regular file with content; give an image of a file system", nameof(file));
         }
 
         FileLength = stat.stx_size;
+        Identity = new FileIdentity(
+            ((ulong)stat.stx_dev_major << 32) | stat.stx_dev_minor, stat.stx_ino, stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec);
         Length = checked(FileLength + Alignment - 1) & ~(Alignment - 1);
         void* reserved = Libc.mmap(null, (nuint)(Length + Alignment), Libc.PROT_NONE, Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS | Libc.MAP_NORESERVE, -1, 0);
         CheckMapped(reserved);
@@ -56,6 +59,23 @@ public sealed unsafe class FileImage : IDisposable
 
     /// <summary>Length of the file in bytes.</summary>
     public ulong FileLength { get; }
+
+    /// <summary>Which file it is.</summary>
+    public FileIdentity Identity { get; }
+
+    /// <summary>XXH3 with 64 bits of the file: reads all of it.</summary>
+    public ulong Checksum()
+    {
+        XxHash3 hash = new();
+        for (ulong done = 0; done < FileLength;)
+        {
+            int n = (int)Math.Min(FileLength - done, 1 << 30);
+            hash.Append(new ReadOnlySpan<byte>(_mapping + done, n));
+            done += (ulong)n;
+        }
+
+        return hash.GetCurrentHashAsUInt64();
+    }
 
     /// <summary>Length of the mapping: a multiple of <see cref="Alignment"/>.</summary>
     public ulong Length { get; }

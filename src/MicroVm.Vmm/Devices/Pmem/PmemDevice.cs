@@ -14,7 +14,7 @@ namespace MicroVm.Vmm.Devices.Pmem;
 /// A guest that mounts a file system on it with DAX runs programs from the host's page cache: nothing is copied, and all
 /// VMs share the pages. The range is no RAM to the other devices, which refuse buffers in it.
 /// </remarks>
-public sealed class PmemDevice : VirtioDevice, ICounterSource, IRequestHandler
+public sealed partial class PmemDevice : VirtioDevice, ICounterSource, IRequestHandler
 {
     private readonly FileImage _image;
     private RequestQueue? _queue;

@@ -15,6 +15,9 @@ internal sealed class StreamTable(Func<VsockStream> create)
     /// <summary>How many streams are alive, for any thread.</summary>
     public long Count => Volatile.Read(ref _count);
 
+    /// <summary>The guest can name some.</summary>
+    public bool HasFlows => _flows.Count != 0;
+
     /// <summary>No more streams are to be opened.</summary>
     public bool IsFull => _all.Count >= VsockLimits.MaxConnections;
 

@@ -20,7 +20,7 @@ namespace MicroVm.Vmm.Devices.Vsock;
 /// work at the end of the batch handles them, fairly, and publishes each queue once. A <see cref="VsockStream"/> decides what
 /// its packets mean, the <see cref="VsockMuxer"/> finds it and carries that out, and this type serves the queues.
 /// </remarks>
-public sealed class VsockDevice : VirtioDevice, ICounterSource, IEventHandler, IDeferredWork
+public sealed partial class VsockDevice : VirtioDevice, ICounterSource, IEventHandler, IDeferredWork
 {
     private const int ReceiveQueue = 0;
     private const int TransmitQueue = 1;

@@ -59,6 +59,9 @@ internal sealed class VsockMuxer : IStreamOwner, IDisposable
     /// <summary>A stream may be opened.</summary>
     public bool CanOpen => !_table.IsFull && !_resets.IsFull;
 
+    /// <summary>The guest knows of streams, or is to be told of the end of some.</summary>
+    public bool HasFlows => _table.HasFlows || _resets.Count != 0;
+
     /// <summary>Something may wait for a receive buffer.</summary>
     public bool HasPackets => _resets.Count != 0 || !_ready.IsEmpty;
 

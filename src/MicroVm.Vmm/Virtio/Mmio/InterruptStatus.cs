@@ -21,6 +21,9 @@ internal sealed unsafe class InterruptStatus
     private int _register;
     private volatile int* _word;
 
+    /// <summary>Where the driver's word is; 0 for the register.</summary>
+    public ulong Gpa { get; private set; }
+
     /// <summary>The register's value: what is pending and not kept in the guest's memory.</summary>
     public int Value => Volatile.Read(ref _register);
 
@@ -63,6 +66,7 @@ internal sealed unsafe class InterruptStatus
     {
         isPending = false;
         _word = null;
+        Gpa = 0;
         if (gpa == 0)
         {
             return true;
@@ -75,6 +79,7 @@ internal sealed unsafe class InterruptStatus
         }
 
         _word = word;
+        Gpa = gpa;
         int bits = Interlocked.Exchange(ref _register, 0);
         isPending = bits != 0;
         if (isPending)
@@ -89,6 +94,16 @@ internal sealed unsafe class InterruptStatus
     public void Reset()
     {
         _word = null;
+        Gpa = 0;
         Interlocked.Exchange(ref _register, 0);
+    }
+
+    /// <summary>Gives a new object the bits and the place of a saved one.</summary>
+    /// <returns>False when there is no RAM at the place.</returns>
+    public bool TryRestore(GuestMemory memory, int register, ulong gpa)
+    {
+        // Bits that are left in the register of a driver with a word are moved there.
+        Interlocked.Exchange(ref _register, register);
+        return TryMove(memory, gpa, out _);
     }
 }

@@ -1,4 +1,5 @@
 using MicroVm.Linux;
+using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Vmm.Virtio.Mmio;
 
@@ -76,6 +77,26 @@ internal sealed class MmioQueue(ushort maxSize) : IDisposable
         AvailableRing = 0;
         UsedRing = 0;
         _ = Kick?.Drain();
+    }
+
+    /// <summary>Writes the registers.</summary>
+    public void Save(StateWriter writer)
+    {
+        writer.Write(Size);
+        writer.WriteFlag(Ready);
+        writer.Write(DescriptorTable);
+        writer.Write(AvailableRing);
+        writer.Write(UsedRing);
+    }
+
+    /// <summary>Reads the registers; they are checked when the queue is made, as those that a driver writes.</summary>
+    public void Restore(StateReader reader)
+    {
+        Size = reader.Read<uint>();
+        Ready = reader.ReadFlag();
+        DescriptorTable = reader.Read<ulong>();
+        AvailableRing = reader.Read<ulong>();
+        UsedRing = reader.Read<ulong>();
     }
 
     /// <inheritdoc/>

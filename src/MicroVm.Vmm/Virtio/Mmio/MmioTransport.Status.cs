@@ -69,14 +69,25 @@ public sealed partial class MmioTransport
 
     private void SetStatus(VirtioStatus bits) => Interlocked.Or(ref _status, (int)bits);
 
-    private void Activate()
+    /// <summary>Makes the queues and has the device serve them.</summary>
+    /// <param name="positions">Where the queues stand; null for their start.</param>
+    private void Activate(ushort[]? positions = null)
     {
         try
         {
             if (TryMakeQueues(out Virtqueue?[] queues) is { } reason)
             {
-                SignalNeedsReset(reason);
+                FailActivation(reason);
                 return;
+            }
+
+            _virtqueues = queues;
+            for (int i = 0; i < queues.Length; i++)
+            {
+                if (positions is not null && queues[i] is { } queue)
+                {
+                    queue.Position = (positions[i], positions[i]);
+                }
             }
 
             _loop.Invoke(() => Device.Activate(new VirtioActivation(_memory, queues, _driverFeatures, this, _loop)));
@@ -85,7 +96,7 @@ public sealed partial class MmioTransport
         catch (Exception e) when (e is IOException or InvalidOperationException or ArgumentException)
         {
             RemoveIoEvents();
-            SignalNeedsReset(e.Message);
+            FailActivation(e.Message);
             return;
         }
 
@@ -103,6 +114,12 @@ public sealed partial class MmioTransport
                 kick.Signal();
             }
         }
+    }
+
+    private void FailActivation(string reason)
+    {
+        _activationProblem = reason;
+        SignalNeedsReset(reason);
     }
 
     private string? TryMakeQueues(out Virtqueue?[] queues)
@@ -187,6 +204,7 @@ public sealed partial class MmioTransport
             }
         }
 
+        _virtqueues = [];
         foreach (MmioQueue queue in _queues)
         {
             queue.Clear();

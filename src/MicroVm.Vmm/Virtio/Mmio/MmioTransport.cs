@@ -24,6 +24,8 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     private readonly IEventRouting _routing;
     private readonly MmioQueue[] _queues;
     private readonly DriverFaultLog _faults;
+    private Virtqueue?[] _virtqueues = [];
+    private string? _activationProblem;
     private EventFd? _interrupt;
     private ulong _driverFeatures;
     private uint _deviceFeaturesSel;

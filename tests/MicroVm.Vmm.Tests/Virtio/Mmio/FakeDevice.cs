@@ -23,6 +23,8 @@ internal sealed class FakeDevice : VirtioDevice
 
     public override ulong DeviceFeatures => Feature;
 
+    public override string? WhyNotSaved => null;
+
     public override ReadOnlySpan<ushort> QueueMaxSizes => [64, 8];
 
     public override void ReadConfig(uint offset, Span<byte> data)

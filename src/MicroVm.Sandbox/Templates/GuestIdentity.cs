@@ -1,0 +1,33 @@
+using Google.Protobuf;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Protocol.Agent;
+using MicroVm.Sandbox.Vm;
+
+namespace MicroVm.Sandbox.Templates;
+
+/// <summary>Makes a VM that was started from a template one of its own, before anything of a container is in it.</summary>
+internal static unsafe class GuestIdentity
+{
+    private const int EntropyBytes = 64;
+
+    /// <summary>Gives the guest random numbers that no sibling has, and the time of day.</summary>
+    /// <exception cref="SandboxException">The agent refused, or the VM ended.</exception>
+    internal static void Give(Guest guest)
+    {
+        byte* entropy = stackalloc byte[EntropyBytes];
+        nint n;
+        do
+        {
+            n = Libc.getrandom(entropy, EntropyBytes, 0);
+        }
+        while (Check.Retry(n));
+        _ = Check.Result(n, "getrandom");
+        ReseedRandomDevRequest seed = new() { Data = ByteString.CopyFrom(new ReadOnlySpan<byte>(entropy, (int)n)) };
+        _ = guest.Call("give the guest its random numbers", agent => agent.ReseedRandomDev(seed));
+        Libc.timespec now;
+        Check.Result(Libc.clock_gettime(Libc.CLOCK_REALTIME, &now), "clock_gettime");
+        SetGuestDateTimeRequest time = new() { Seconds = now.tv_sec, Nanoseconds = (uint)now.tv_nsec };
+        _ = guest.Call("set the guest's clock", agent => agent.SetGuestDateTime(time));
+    }
+}

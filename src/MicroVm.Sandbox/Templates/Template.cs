@@ -1,0 +1,29 @@
+using MicroVm.Linux;
+
+namespace MicroVm.Sandbox.Templates;
+
+/// <summary>The open files of a template that a VM starts from. Owns them.</summary>
+/// <param name="name">Its name.</param>
+/// <param name="folder">Its folder.</param>
+/// <param name="state">The state file.</param>
+/// <param name="memory">The memory file.</param>
+internal sealed class Template(string name, string folder, SafeFd state, SafeFd memory) : IDisposable
+{
+    /// <summary>Its name.</summary>
+    internal string Name => name;
+
+    /// <summary>Path of the state file, for messages.</summary>
+    internal string StatePath => Path.Combine(folder, TemplateStore.StateFile);
+
+    /// <summary>The state file.</summary>
+    internal SafeFd State => state;
+
+    /// <summary>The memory file.</summary>
+    internal SafeFd Memory => memory;
+
+    public void Dispose()
+    {
+        state.Dispose();
+        memory.Dispose();
+    }
+}

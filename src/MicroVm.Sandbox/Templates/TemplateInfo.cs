@@ -1,0 +1,10 @@
+using MicroVm.VmmControl.Snapshots;
+
+namespace MicroVm.Sandbox.Templates;
+
+/// <summary>A template, for lists.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Header">What its snapshot is of; null where that cannot be read.</param>
+/// <param name="Key">What it was made of, a line each; empty where that cannot be read.</param>
+/// <param name="Problem">Why it cannot be used; null when nothing is known against it.</param>
+public sealed record TemplateInfo(string Name, SnapshotHeader? Header, string Key, string? Problem);

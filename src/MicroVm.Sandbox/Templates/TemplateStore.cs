@@ -1,0 +1,180 @@
+using System.Globalization;
+using System.Text;
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.VmmControl.Snapshots;
+
+namespace MicroVm.Sandbox.Templates;
+
+/// <summary>
+/// The templates of this host: a folder each, named by its key, with the files of a snapshot and the key's text. They are made beside
+/// their place and renamed, so that a folder with a name is whole.
+/// </summary>
+public sealed class TemplateStore
+{
+    /// <summary>Where they are.</summary>
+    public const string DefaultFolder = "/var/lib/microvm/templates";
+
+    /// <summary>Environment variable that names another folder.</summary>
+    public const string FolderVariable = "MICROVM_TEMPLATES";
+
+    internal const string StateFile = "state", MemoryFileName = "memory", KeyFile = "key";
+    private const string NewPrefix = ".new-";
+    private const uint FolderMode = 0b111_000_000;
+    private const int MaxKey = 4096;
+    private readonly string _folder;
+
+    /// <summary>The templates of a folder, which need not exist.</summary>
+    public TemplateStore(string? folder = null) =>
+        _folder = folder ?? (Environment.GetEnvironmentVariable(FolderVariable) is { Length: > 0 } named ? Path.GetFullPath(named) : DefaultFolder);
+
+    /// <summary>Every template, by name.</summary>
+    /// <exception cref="SandboxException">The folder cannot be read.</exception>
+    public IReadOnlyList<TemplateInfo> List()
+    {
+        if (!Directory.Exists(_folder))
+        {
+            return [];
+        }
+
+        List<TemplateInfo> found = [];
+        foreach (string path in Directory.GetDirectories(_folder).Order(StringComparer.Ordinal))
+        {
+            string name = Path.GetFileName(path);
+            if (!name.StartsWith(NewPrefix, StringComparison.Ordinal))
+            {
+                found.Add(Describe(name));
+            }
+        }
+
+        return found;
+    }
+
+    /// <summary>Reads all of a template, and compares the checksums.</summary>
+    /// <exception cref="SandboxException">There is no such template, it is damaged, or others may write to it.</exception>
+    public void Verify(string name)
+    {
+        try
+        {
+            using Template template = Open(name);
+            SnapshotMemory.Verify(template.Memory, ReadState(template.State).Header);
+        }
+        catch (Exception e) when (e is LinuxException or SnapshotException)
+        {
+            throw new SandboxException($"template {name}: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Removes a template. VMs that were started from it go on.</summary>
+    /// <exception cref="SandboxException">There is no such template, or it cannot be removed.</exception>
+    public void Delete(string name)
+    {
+        string path = PathOf(name);
+        if (!Directory.Exists(path))
+        {
+            throw Missing(name);
+        }
+
+        try
+        {
+            // Out of the way first: nobody starts from half a template.
+            string removed = NewFolderPath();
+            Check.Result(Libc.rename(path, removed), "rename", path);
+            Directory.Delete(removed, recursive: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new SandboxException($"template {name} cannot be removed: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Opens the template of a key; null when there is none.</summary>
+    /// <exception cref="SandboxException">Others may write to it, or it cannot be opened.</exception>
+    internal Template? TryOpen(TemplateKey key)
+    {
+        if (!Directory.Exists(PathOf(key.Name)))
+        {
+            return null;
+        }
+
+        try
+        {
+            return Open(key.Name);
+        }
+        catch (LinuxException e)
+        {
+            throw new SandboxException($"template {key.Name}: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Makes a folder for a template that is being made.</summary>
+    /// <exception cref="LinuxException">It cannot be made.</exception>
+    internal string MakeNewFolder()
+    {
+        HostFile.MakeFolder(_folder, FolderMode);
+        string path = NewFolderPath();
+        HostFile.MakeFolder(path, FolderMode);
+        return path;
+    }
+
+    /// <summary>Gives a finished template its name; one that is there already is replaced.</summary>
+    /// <exception cref="LinuxException">It cannot be renamed.</exception>
+    internal void Publish(string newFolder, TemplateKey key)
+    {
+        string path = PathOf(key.Name);
+        if (Directory.Exists(path))
+        {
+            Delete(key.Name);
+        }
+
+        Check.Result(Libc.rename(newFolder, path), "rename", path);
+    }
+
+    private static SnapshotFile ReadState(SafeFd state) =>
+        SnapshotFile.Parse(HostFile.ReadToEnd(state, SnapshotFormat.MaxLength, StateFile));
+
+    private static SandboxException Missing(string name) => new($"there is no template {name} (microvm template list)");
+
+    private string NewFolderPath() =>
+        Path.Combine(_folder, string.Create(CultureInfo.InvariantCulture, $"{NewPrefix}{Environment.ProcessId}-{Environment.TickCount64}"));
+
+    private string PathOf(string name) => name.Length > 0 && name[0] != '.' && !name.Contains('/', StringComparison.Ordinal)
+        ? Path.Combine(_folder, name)
+        : throw new SandboxException($"\"{name}\" is not the name of a template");
+
+    private Template Open(string name)
+    {
+        string path = PathOf(name);
+        if (!Directory.Exists(path))
+        {
+            throw Missing(name);
+        }
+
+        using SafeFd all = OwnFile.OpenFolder(_folder);
+        using SafeFd folder = OwnFile.Open(all, name, Libc.O_PATH | Libc.O_DIRECTORY, path);
+        SafeFd state = OwnFile.Open(folder, StateFile, Libc.O_RDONLY, Path.Combine(path, StateFile));
+        try
+        {
+            return new Template(name, path, state, OwnFile.Open(folder, MemoryFileName, Libc.O_RDONLY, Path.Combine(path, MemoryFileName)));
+        }
+        catch
+        {
+            state.Dispose();
+            throw;
+        }
+    }
+
+    private TemplateInfo Describe(string name)
+    {
+        try
+        {
+            using Template template = Open(name);
+            string key = Encoding.UTF8.GetString(HostFile.ReadAllBytes(Path.Combine(PathOf(name), KeyFile), MaxKey));
+            return new TemplateInfo(name, ReadState(template.State).Header, key, null);
+        }
+        catch (Exception e) when (e is SandboxException or LinuxException or SnapshotException)
+        {
+            return new TemplateInfo(name, null, "", e.Message);
+        }
+    }
+}
