@@ -53,7 +53,7 @@ internal sealed unsafe class TemplateKey
             """));
     }
 
-    /// <summary>What a file is until it is changed or replaced.</summary>
+    /// <summary>What a file is until it is written to or replaced. (Its time of change also tells of new hard links.)</summary>
     private static string Identity(string path)
     {
         using SafeFd file = SafeFd.From(Libc.open(path, Libc.O_PATH | Libc.O_CLOEXEC, 0), "open", path);
@@ -61,6 +61,6 @@ internal sealed unsafe class TemplateKey
         byte empty = 0;
         Check.Result(Libc.statx(file.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_BASIC_STATS, &stat), "statx", path);
         return string.Create(CultureInfo.InvariantCulture,
-            $"{stat.stx_dev_major}:{stat.stx_dev_minor} {stat.stx_ino} {stat.stx_size} {stat.stx_ctime.tv_sec}.{stat.stx_ctime.tv_nsec:d9}");
+            $"{stat.stx_dev_major}:{stat.stx_dev_minor} {stat.stx_ino} {stat.stx_size} {stat.stx_mtime.tv_sec}.{stat.stx_mtime.tv_nsec:d9}");
     }
 }
