@@ -163,7 +163,8 @@ internal sealed unsafe class Vmm : IDisposable
                 Net = network(spawn.Add),
                 Restore = template is null ? null : new RestoreConfig
                 {
-                    State = FileReference.FromFd(spawn.Add(template.State)), Memory = FileReference.FromFd(spawn.Add(template.Memory)),
+                    State = FileReference.FromFd(spawn.Add(template.State)),
+                    Memory = FileReference.FromFd(spawn.Add(template.Memory)),
                 },
                 Saves = saves,
                 Control = FileReference.FromFd(spawn.Add(controlOfVmm)),

@@ -11,7 +11,7 @@ namespace MicroVm.VmmControl.Snapshots;
 /// </summary>
 public sealed class SnapshotFile
 {
-    private static readonly SearchValues<char> s_nameCharacters = SearchValues.Create("abcdefghijklmnopqrstuvwxyz0123456789.-");
+    private static readonly SearchValues<char> NameCharacters = SearchValues.Create("abcdefghijklmnopqrstuvwxyz0123456789.-");
     private readonly Dictionary<string, SnapshotSection> _byName = [];
 
     private SnapshotFile(SnapshotHeader header, List<SnapshotSection> sections)
@@ -62,7 +62,7 @@ public sealed class SnapshotFile
 
     /// <summary>Whether a section can be called so.</summary>
     internal static bool IsName(ReadOnlySpan<char> name) =>
-        name.Length is > 0 and <= SnapshotFormat.MaxNameLength && !name.ContainsAnyExcept(s_nameCharacters);
+        name.Length is > 0 and <= SnapshotFormat.MaxNameLength && !name.ContainsAnyExcept(NameCharacters);
 
     private static List<SnapshotSection> ReadSections(ReadOnlyMemory<byte> file)
     {

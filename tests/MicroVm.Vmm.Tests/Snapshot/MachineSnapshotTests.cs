@@ -15,7 +15,7 @@ public sealed unsafe class MachineSnapshotTests
     private const int HostileFiles = 150;
 
     /// <summary>Counts in a register and in memory until the flag is set; resets when the two differ.</summary>
-    private static readonly byte[] s_count =
+    private static readonly byte[] CountingCode =
     [
         0x31, 0xdb, // xor ebx, ebx
         0xff, 0xc3, // inc ebx
@@ -148,7 +148,7 @@ public sealed unsafe class MachineSnapshotTests
 
     private static VmmConfig Config(int vcpus)
     {
-        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(s_count));
+        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(CountingCode));
         config.Vcpus = vcpus;
         config.Saves = true;
         return config;

@@ -12,14 +12,14 @@ namespace MicroVm.VmmControl.Tests.Snapshots;
 public sealed class SnapshotFileTests
 {
     private const int Head = 32, Entry = 64;
-    private static readonly SnapshotHeader s_header = new() { Vmm = "1.2.3", HostKind = "pvm", MemoryMiB = 128, Vcpus = 2, Devices = "rng vsock" };
-    private static readonly byte[] s_file = Example();
+    private static readonly SnapshotHeader Header = new() { Vmm = "1.2.3", HostKind = "pvm", MemoryMiB = 128, Vcpus = 2, Devices = "rng vsock" };
+    private static readonly byte[] Example = MakeExample();
 
     [Fact]
     public void What_was_written_is_read()
     {
-        SnapshotFile file = SnapshotFile.Parse(s_file);
-        Assert.Equal(s_header, file.Header);
+        SnapshotFile file = SnapshotFile.Parse(Example);
+        Assert.Equal(Header, file.Header);
         Assert.Equal(["header", "vcpu0", "empty", "fs0"], file.Sections.Select(s => s.Name));
         StateReader reader = file.Open("vcpu0", 7);
         Assert.Equal(0x1122334455667788ul, reader.Read<ulong>());
@@ -32,20 +32,20 @@ public sealed class SnapshotFileTests
     [Fact]
     public void Every_truncation_is_refused()
     {
-        for (int length = 0; length < s_file.Length; length++)
+        for (int length = 0; length < Example.Length; length++)
         {
-            AssertRefused(s_file[..length]);
+            AssertRefused(Example[..length]);
         }
 
-        AssertRefused([.. s_file, 0]);
+        AssertRefused([.. Example, 0]);
     }
 
     [Fact]
     public void Every_changed_bit_is_refused()
     {
-        for (int i = 0; i < s_file.Length * 8; i++)
+        for (int i = 0; i < Example.Length * 8; i++)
         {
-            byte[] changed = [.. s_file];
+            byte[] changed = [.. Example];
             changed[i / 8] ^= (byte)(1 << (i % 8));
             AssertRefused(changed);
         }
@@ -66,7 +66,7 @@ public sealed class SnapshotFileTests
         int read = 0, refused = 0;
         Prop.ForAll(change.ToArbitrary(), c =>
         {
-            byte[] file = [.. s_file];
+            byte[] file = [.. Example];
             BinaryPrimitives.WriteUInt64LittleEndian(file.AsSpan(c.At), c.Value);
             int table = Math.Min((int)Math.Min(BinaryPrimitives.ReadUInt32LittleEndian(file.AsSpan(12)), 256) * Entry, file.Length - Head);
             BinaryPrimitives.WriteUInt64LittleEndian(file.AsSpan(16), XxHash3.HashToUInt64(file.AsSpan(Head, table)));
@@ -100,7 +100,7 @@ public sealed class SnapshotFileTests
     [Fact]
     public void A_section_of_another_version_is_refused()
     {
-        SnapshotFile file = SnapshotFile.Parse(s_file);
+        SnapshotFile file = SnapshotFile.Parse(Example);
         SnapshotException e = Assert.Throws<SnapshotException>(() => file.Open("vcpu0", 8));
         Assert.Equal("the section \"vcpu0\" has version 7, this program understands 8: make the snapshot anew", e.Message);
         Assert.Equal("the section \"none\" is missing", Assert.Throws<SnapshotException>(() => file.Open("none", 1)).Message);
@@ -117,7 +117,7 @@ public sealed class SnapshotFileTests
     [InlineData("{\"memoryMiB\":64,\"vcpus\":1,\"devices\":null}")]
     public void A_header_that_is_malformed_is_refused(string json)
     {
-        byte[] file = new SnapshotWriter(s_header).ToArray();
+        byte[] file = new SnapshotWriter(Header).ToArray();
         byte[] content = Encoding.UTF8.GetBytes(json);
         byte[] changed = [.. file[..(Head + Entry)], .. content];
         BinaryPrimitives.WriteUInt64LittleEndian(changed.AsSpan(Head + 40), (ulong)content.Length);
@@ -126,9 +126,9 @@ public sealed class SnapshotFileTests
         AssertRefused(changed);
     }
 
-    private static byte[] Example()
+    private static byte[] MakeExample()
     {
-        SnapshotWriter writer = new(s_header);
+        SnapshotWriter writer = new(Header);
         writer.Add("vcpu0", 7, state =>
         {
             state.Write(0x1122334455667788ul);
