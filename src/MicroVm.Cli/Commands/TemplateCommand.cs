@@ -16,7 +16,7 @@ internal static class TemplateCommand
     internal static Command Command => new()
     {
         Name = "template",
-        Arguments = "create | list | verify [NAME] | delete NAME",
+        Arguments = "create | list | verify [NAME] | delete NAME | delete --outdated",
         Help = "make and look after templates, from which VMs start faster than by booting (docs/SNAPSHOTS.md)",
         MinArguments = 1,
         MaxArguments = 2,
@@ -27,6 +27,7 @@ internal static class TemplateCommand
             new("cpu-template", "NAME", "create: what CPUID shows of the processor (default: host)"),
             new("start-timeout", "SECONDS", $"create: how long the guest may take to boot (default: {VmOptions.DefaultStartTimeoutSeconds})"),
             new("quiet, q", null, "list: display only names"),
+            new("outdated", null, "delete: those from which no VM starts any more, since the runtime changed or the host was booted"),
         ],
         Run = call =>
         {
@@ -42,11 +43,14 @@ internal static class TemplateCommand
                 case "verify":
                     Verify(name);
                     return 0;
-                case "delete" when name is not null:
+                case "delete" when name is null && call.Flags.On("outdated"):
+                    Output.Write(string.Concat(new TemplateStore().DeleteOutdated().Select(n => n + "\n")));
+                    return 0;
+                case "delete" when name is not null && !call.Flags.On("outdated"):
                     new TemplateStore().Delete(name);
                     return 0;
                 default:
-                    throw new SandboxException($"\"template {string.Join(' ', call.Arguments)}\" is not known: use create, list, verify [NAME] or delete NAME");
+                    throw new SandboxException($"\"template {string.Join(' ', call.Arguments)}\" is not known: use create, list, verify [NAME], delete NAME or delete --outdated");
             }
         },
     };

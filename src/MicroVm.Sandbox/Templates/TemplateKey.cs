@@ -36,22 +36,38 @@ internal sealed unsafe class TemplateKey
             return null;
         }
 
-        string boot = Encoding.ASCII.GetString(HostFile.ReadAllBytes("/proc/sys/kernel/random/boot_id", MaxBootId)).Trim();
-        return new TemplateKey(string.Create(CultureInfo.InvariantCulture,
+        return new TemplateKey(OfHost(files) + string.Create(CultureInfo.InvariantCulture,
             $"""
-            vmm {Identity(files.Vmm)}
-            kernel {(files.HasOnlyPvmKernel ? "none" : Identity(files.Kernel))}
-            pvm-kernel {(files.PvmKernel is { } pvm ? Identity(pvm) : "none")}
-            agent {Identity(files.AgentImage)}
             memory {shape.MemoryMiB}
             vcpus {shape.Vcpus}
             cpu-template {shape.CpuTemplate}
             maps-files {shape.MapsFiles}
-            windows {TemplateShape.Windows}
-            boot {boot}
 
             """));
     }
+
+    /// <summary>What of a template's key is another one than now; null when VMs of now may start from it.</summary>
+    /// <param name="text">The key's text.</param>
+    /// <param name="files">The runtime's files as they are now.</param>
+    /// <exception cref="LinuxException">A file is not there.</exception>
+    internal static string? Outdated(string text, RuntimeFiles files)
+    {
+        string[] lines = text.Split('\n');
+        string[] changed = [.. OfHost(files).Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(l => !lines.Contains(l)).Select(l => l[..l.IndexOf(' ', StringComparison.Ordinal)])];
+        return changed.Length == 0 ? null : $"outdated, no VM starts from it: {string.Join(", ", changed)} changed";
+    }
+
+    /// <summary>The lines that do not depend on a VM's size.</summary>
+    private static string OfHost(RuntimeFiles files) => string.Create(CultureInfo.InvariantCulture,
+        $"""
+        vmm {Identity(files.Vmm)}
+        kernel {(files.HasOnlyPvmKernel ? "none" : Identity(files.Kernel))}
+        pvm-kernel {(files.PvmKernel is { } pvm ? Identity(pvm) : "none")}
+        agent {Identity(files.AgentImage)}
+        windows {TemplateShape.Windows}
+        boot {Encoding.ASCII.GetString(HostFile.ReadAllBytes("/proc/sys/kernel/random/boot_id", MaxBootId)).Trim()}
+
+        """);
 
     /// <summary>What a file is until it is written to or replaced. (Its time of change also tells of new hard links.)</summary>
     private static string Identity(string path)

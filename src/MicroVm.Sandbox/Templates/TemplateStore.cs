@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Sandbox.Vm;
 using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Sandbox.Templates;
@@ -75,17 +76,14 @@ public sealed class TemplateStore
             throw Missing(name);
         }
 
-        try
+        // Out of the way first: nobody starts from half a template.
+        string removed = NewFolderPath();
+        if (Libc.rename(path, removed) < 0)
         {
-            // Out of the way first: nobody starts from half a template.
-            string removed = NewFolderPath();
-            Check.Result(Libc.rename(path, removed), "rename", path);
-            Directory.Delete(removed, recursive: true);
+            throw new SandboxException($"template {name} cannot be removed: {LinuxException.Text(Check.LastErrno)}");
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new SandboxException($"template {name} cannot be removed: {e.Message}", e);
-        }
+
+        Remove(removed, $"template {name}");
     }
 
     /// <summary>Opens the template of a key; null when there is none.</summary>
@@ -105,6 +103,30 @@ public sealed class TemplateStore
         {
             throw new SandboxException($"template {key.Name}: {e.Message}", e);
         }
+    }
+
+    /// <summary>Removes the templates from which no VM starts any more, and what makers that were killed left.</summary>
+    /// <returns>The names of these templates.</returns>
+    /// <exception cref="SandboxException">One cannot be removed.</exception>
+    public IReadOnlyList<string> DeleteOutdated()
+    {
+        string[] names = [.. List().Where(t => t.IsOutdated).Select(t => t.Name)];
+        foreach (string name in names)
+        {
+            Delete(name);
+        }
+
+        foreach (string path in Directory.Exists(_folder) ? Directory.GetDirectories(_folder, NewPrefix + "*") : [])
+        {
+            // The folder's name says who makes it, and its id may be another process's by now: such a folder stays for the next time.
+            string maker = Path.GetFileName(path)[NewPrefix.Length..].Split('-')[0];
+            if (!Directory.Exists("/proc/" + maker))
+            {
+                Remove(path, path);
+            }
+        }
+
+        return names;
     }
 
     /// <summary>Makes a folder for a template that is being made.</summary>
@@ -132,6 +154,18 @@ public sealed class TemplateStore
 
     private static SnapshotFile ReadState(SafeFd state) =>
         SnapshotFile.Parse(HostFile.ReadToEnd(state, SnapshotFormat.MaxLength, StateFile));
+
+    private static void Remove(string folder, string what)
+    {
+        try
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new SandboxException($"{what} cannot be removed: {e.Message}", e);
+        }
+    }
 
     private static SandboxException Missing(string name) => new($"there is no template {name} (microvm template list)");
 
@@ -170,7 +204,9 @@ public sealed class TemplateStore
         {
             using Template template = Open(name);
             string key = Encoding.UTF8.GetString(HostFile.ReadAllBytes(Path.Combine(PathOf(name), KeyFile), MaxKey));
-            return new TemplateInfo(name, ReadState(template.State).Header, key, null);
+            SnapshotHeader header = ReadState(template.State).Header;
+            string? outdated = TemplateKey.Outdated(key, RuntimeFiles.Locate());
+            return new TemplateInfo(name, header, key, outdated) { IsOutdated = outdated is not null };
         }
         catch (Exception e) when (e is SandboxException or LinuxException or SnapshotException)
         {

@@ -12,14 +12,24 @@ namespace MicroVm.VmmControl.Tests.Snapshots;
 public sealed class SnapshotFileTests
 {
     private const int Head = 32, Entry = 64;
-    private static readonly SnapshotHeader Header = new() { Vmm = "1.2.3", HostKind = "pvm", MemoryMiB = 128, Vcpus = 2, Devices = "rng vsock" };
-    private static readonly byte[] Example = MakeExample();
+    private static readonly byte[] Example = GoldenSnapshot.Make();
+
+    /// <summary>The file was written by the first version of the format, and is never made anew.</summary>
+    [Fact]
+    public void The_golden_file_is_read_and_written_the_same()
+    {
+        byte[] golden = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Snapshots", "golden", "version-1.state"));
+        AssertExample(SnapshotFile.Parse(golden));
+        Assert.Equal(1u, SnapshotFormat.Version);
+        Assert.Equal(Convert.ToHexString(golden), Convert.ToHexString(Example));
+    }
 
     [Fact]
-    public void What_was_written_is_read()
+    public void What_was_written_is_read() => AssertExample(SnapshotFile.Parse(Example));
+
+    private static void AssertExample(SnapshotFile file)
     {
-        SnapshotFile file = SnapshotFile.Parse(Example);
-        Assert.Equal(Header, file.Header);
+        Assert.Equal(GoldenSnapshot.Header, file.Header);
         Assert.Equal(["header", "vcpu0", "empty", "fs0"], file.Sections.Select(s => s.Name));
         StateReader reader = file.Open("vcpu0", 7);
         Assert.Equal(0x1122334455667788ul, reader.Read<ulong>());
@@ -117,27 +127,13 @@ public sealed class SnapshotFileTests
     [InlineData("{\"memoryMiB\":64,\"vcpus\":1,\"devices\":null}")]
     public void A_header_that_is_malformed_is_refused(string json)
     {
-        byte[] file = new SnapshotWriter(Header).ToArray();
+        byte[] file = new SnapshotWriter(GoldenSnapshot.Header).ToArray();
         byte[] content = Encoding.UTF8.GetBytes(json);
         byte[] changed = [.. file[..(Head + Entry)], .. content];
         BinaryPrimitives.WriteUInt64LittleEndian(changed.AsSpan(Head + 40), (ulong)content.Length);
         BinaryPrimitives.WriteUInt64LittleEndian(changed.AsSpan(Head + 48), XxHash3.HashToUInt64(content));
         BinaryPrimitives.WriteUInt64LittleEndian(changed.AsSpan(16), XxHash3.HashToUInt64(changed.AsSpan(Head, Entry)));
         AssertRefused(changed);
-    }
-
-    private static byte[] MakeExample()
-    {
-        SnapshotWriter writer = new(Header);
-        writer.Add("vcpu0", 7, state =>
-        {
-            state.Write(0x1122334455667788ul);
-            state.WriteFlag(true);
-            state.WriteText("é");
-        });
-        writer.Add("empty", 1, default(ReadOnlyMemory<byte>));
-        writer.Add("fs0", 1, state => state.WriteBytes(new byte[100]));
-        return writer.ToArray();
     }
 
     private static void AssertRefused(byte[] file) => AssertSentence(Assert.Throws<SnapshotException>(() => SnapshotFile.Parse(file)));
