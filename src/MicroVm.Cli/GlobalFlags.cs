@@ -29,6 +29,7 @@ internal static class GlobalFlags
         new("allow-annotations", "NAME,...", "annotations of bundles that may size and shape the VM; * for all; may be repeated (default: none)"),
         new("private-images", null, "give each VM copies of its own of guest kernel and agent: mutually hostile tenants share no page"),
         new("template", null, "start VMs from a template where one fits (microvm template create)"),
+        new("no-template", null, "boot every VM, whatever the configuration file says"),
         new("version, v", null, "print the version"),
         new("help, h", null, "show help"),
     ];
@@ -55,12 +56,17 @@ internal static class GlobalFlags
             CpuTemplate = values.Text("cpu-template") ?? file.CpuTemplate,
             Kernel = values.Text("kernel") ?? file.Kernel,
             PrivateImages = values.Has("private-images") ? values.On("private-images") : file.PrivateImages,
-            Template = values.Has("template") ? values.On("template") : file.Template,
+            Template = UsesTemplates(values) ?? file.Template,
             AllowedAnnotations = values.Has("allow-annotations")
                 ? [.. values.All("allow-annotations").SelectMany(v => v.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))]
                 : file.AllowedAnnotations,
         };
     }
+
+    private static bool? UsesTemplates(FlagValues values) =>
+        !values.On("no-template") ? values.Has("template") ? values.On("template") : null
+        : values.On("template") ? throw new SandboxException("--template and --no-template exclude each other")
+        : false;
 
     /// <summary>Opens the log that the flags ask for.</summary>
     /// <exception cref="SandboxException">The format is unknown, or the file cannot be opened.</exception>

@@ -45,8 +45,12 @@ public sealed class TemplateTests : IDisposable
         Assert.Equal("0123456789abcdef\n", Call("template", "delete", "--outdated").StandardOutput);
         Assert.Equal([Path.Combine(_folder, name)], Directory.GetDirectories(_folder));
 
-        // Another size boots.
-        CommandResult other = Run(bundle, "", "--vm-memory", "220");
+        // --no-template overrules the configuration file, another size boots.
+        string file = Path.Combine(_folder, "config.toml");
+        File.WriteAllText(file, $"memory = {Memory}\ntemplate = true\n");
+        Assert.Contains($"the VM starts from template {name}", Run(bundle, "", "--config", file).StandardError, StringComparison.Ordinal);
+        Assert.DoesNotContain("the VM starts from template", Run(bundle, "", "--config", file, "--no-template").StandardError, StringComparison.Ordinal);
+        CommandResult other = Run(bundle, "", "--template", "--vm-memory", "220");
         Assert.True(other.ExitCode == 7, other.ToString());
         Assert.Contains("the VM boots: there is no template", other.StandardError, StringComparison.Ordinal);
         Call("template", "delete", name);
@@ -140,7 +144,7 @@ public sealed class TemplateTests : IDisposable
         try
         {
             return Shell.RunWith(input, "env",
-                [Variable, Installation.Runtime, "--root", root, "--debug", "--template", .. (string[])(flags.Length == 0 ? ["--vm-memory", Memory] : flags),
+                [Variable, Installation.Runtime, "--root", root, "--debug", .. (string[])(flags.Length == 0 ? ["--template", "--vm-memory", Memory] : flags),
                     "run", "--bundle", bundle.Path, $"e2e-{Guid.NewGuid():N}"[..20]]);
         }
         finally
