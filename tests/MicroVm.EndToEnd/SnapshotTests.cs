@@ -28,6 +28,7 @@ public sealed class SnapshotTests : IDisposable
         Skip.If(Installation.KernelCodeIsEmulated, "the guest's kernel code is emulated: a VM at work takes minutes");
         string initramfs = MakeInitramfs();
         (VmmExitCode code, string expected, string error) = Undisturbed(initramfs, vcpus);
+        expected = WithoutKernel(expected);
         Assert.True(code == VmmExitCode.PoweredOff && expected.EndsWith($"{vcpus} processors, end\n", StringComparison.Ordinal), $"{code}\n{expected}{error}");
         Assert.DoesNotContain(expected.Split('\n')[1..^2], line => !line.EndsWith(" ok", StringComparison.Ordinal));
 
@@ -38,7 +39,7 @@ public sealed class SnapshotTests : IDisposable
         int points = 0;
         try
         {
-            vm.WaitForSerial("begin\n");
+            vm.WaitForSerial("begin\r\n");
             for (; points < Points; points++)
             {
                 Thread.Sleep(random.Next(LongestMilliseconds));
@@ -60,9 +61,16 @@ public sealed class SnapshotTests : IDisposable
             vm.Dispose();
         }
 
-        Assert.Equal(expected, serial);
+        Assert.Equal(expected, WithoutKernel(serial));
         Assert.Equal(Enumerable.Range(0, File.ReadAllLines(console).Length).Select(i => $"line {i}"), File.ReadAllLines(console));
         Assert.True(points >= Math.Min(Points, 10), $"the work was done after {points} points");
+    }
+
+    /// <summary>The kernel's last words, which have the time in them, and the terminal's carriage returns left out.</summary>
+    private static string WithoutKernel(string serial)
+    {
+        string text = serial.Replace("\r", "", StringComparison.Ordinal);
+        return text.IndexOf("\n[", StringComparison.Ordinal) is >= 0 and var at ? text[..(at + 1)] : text;
     }
 
     private static string End(BareVm vm, VmmExitCode wanted)
@@ -114,9 +122,10 @@ public sealed class SnapshotTests : IDisposable
             Kernel = snapshot is null ? FileReference.FromPath(Installation.Kernel) : null,
             PvmKernel = snapshot is null && File.Exists(pvmKernel) ? FileReference.FromPath(pvmKernel) : null,
             Initrd = snapshot is null ? FileReference.FromPath(initramfs) : null,
-            CommandLine = $"console=ttyS0 quiet loglevel=1 reboot=k panic=-1 scale={(Installation.IsLab ? 1 : 6)}",
+            CommandLine = $"console=ttyS0 quiet loglevel=1 reboot=k panic=-1 scale={(Installation.IsLab ? 1 : 3)}",
             MemoryMiB = 64,
             Vcpus = vcpus,
+            Tables = MachineTables.MpTable,
             Console = new ConsoleConfig { Output = FileReference.FromPath(console) },
             Block = [new BlockConfig { File = FileReference.FromPath(disk) }],
             Restore = snapshot is null ? null : new RestoreConfig { State = FileReference.FromPath(snapshot + ".state"), Memory = FileReference.FromPath(snapshot + ".memory") },
