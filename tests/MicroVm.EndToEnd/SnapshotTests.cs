@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net.Sockets;
 using MicroVm.EndToEnd.Support;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
@@ -15,7 +16,7 @@ public sealed class SnapshotTests : IDisposable
 
     /// <summary>MICROVM_SNAPSHOT_POINTS, for more than CI's; the lab's processor is slow.</summary>
     private static int Points => int.TryParse(Environment.GetEnvironmentVariable("MICROVM_SNAPSHOT_POINTS"), CultureInfo.InvariantCulture, out int n) ? n
-        : Installation.IsLab ? 20 : 100;
+        : Installation.IsLab ? 20 : 60;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
@@ -90,19 +91,23 @@ public sealed class SnapshotTests : IDisposable
     /// <returns>False when it had ended by itself.</returns>
     private static bool TrySave(BareVm vm, string name)
     {
-        using SafeFd state = Make(name + ".state"), memory = Make(name + ".memory");
-        ControlResponse response;
-        try
+        while (!vm.HasExited)
         {
-            response = vm.Ask(new ControlRequest { Operation = ControlOperation.Save }, state, memory);
-        }
-        catch (Exception e) when (e is IOException or System.Net.Sockets.SocketException or ArgumentNullException)
-        {
-            return false;
+            using SafeFd state = Make(name + ".state"), memory = Make(name + ".memory");
+            try
+            {
+                ControlResponse response = vm.Ask(new ControlRequest { Operation = ControlOperation.Save }, state, memory);
+                Assert.Null(response.Error);
+                return true;
+            }
+            catch (Exception e) when (e is IOException or SocketException or ArgumentNullException)
+            {
+                // It does not listen yet, or it ends.
+                Thread.Sleep(1);
+            }
         }
 
-        Assert.Null(response.Error);
-        return true;
+        return false;
     }
 
     private static SafeFd Make(string path) =>
