@@ -61,6 +61,9 @@ public sealed record VmmConfig : IJsonRecord
     /// <summary>virtio-rng, fed by getrandom(2).</summary>
     public bool Entropy { get; set; } = true;
 
+    /// <summary>virtio-balloon with free page reporting: what the guest frees goes back to the host. Not with <see cref="HugePages"/>.</summary>
+    public bool Balloon { get; set; }
+
     /// <summary>virtio-blk disks, vda first.</summary>
     public IReadOnlyList<BlockConfig> Block { get; set; } = [];
 
@@ -110,6 +113,7 @@ public sealed record VmmConfig : IJsonRecord
         Console = members.Object("console"u8, Console);
         Vsock = members.Object("vsock"u8, Vsock, static () => new VsockConfig { SocketPath = null! });
         Entropy = members.Flag("entropy"u8, Entropy);
+        Balloon = members.Flag("balloon"u8, Balloon);
         Block = members.Objects("block"u8, Block, static () => new BlockConfig { File = null! });
         Pmem = members.Objects("pmem"u8, Pmem, static () => new FileReference());
         Fs = members.Objects("fs"u8, Fs, static () => new FsConfig { Tag = null! });

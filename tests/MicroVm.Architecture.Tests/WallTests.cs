@@ -29,7 +29,7 @@ public sealed partial class WallTests
     [
         ["Memory"], ["Snapshot"], ["Counters"], ["Jail"], ["Bus"], ["Boot"], ["Tables", "Tables.Acpi"], ["HostKind"],
         ["Virtio"], ["Virtio.Mmio"], ["Serial"], ["Fs", "Fs.Protocol", "Fs.Dax"],
-        ["Devices.Block"], ["Devices.Console"], ["Devices.Entropy"], ["Devices.Net"], ["Devices.Pmem"], ["Devices.Vsock"],
+        ["Devices.Balloon"], ["Devices.Block"], ["Devices.Console"], ["Devices.Entropy"], ["Devices.Net"], ["Devices.Pmem"], ["Devices.Vsock"],
         ["Emulation", "Emulation.Handlers"], ["Machine", "Machine.Cpu"], ["Control"], ["Startup"], ["Program"],
     ];
 

@@ -23,6 +23,7 @@ public sealed class VmmConfigTests
             Console = new ConsoleConfig { Input = FileReference.FromFd(5), Output = FileReference.FromFd(6) },
             Vsock = new VsockConfig { Cid = 77, SocketPath = "/run/vsock" },
             Entropy = false,
+            Balloon = true,
             Block = [new BlockConfig { File = FileReference.FromFd(7), ReadOnly = true, Id = "disk" }],
             Pmem = [FileReference.FromFd(10)],
             Fs = [new FsConfig { Tag = "t", Exports = [new FsExport { Name = "rootfs", File = FileReference.FromFd(8), ReadOnly = true }] }],
@@ -49,6 +50,7 @@ public sealed class VmmConfigTests
         Assert.Equal(128, config.MemoryMiB);
         Assert.Equal(1, config.Vcpus);
         Assert.True(config.Entropy);
+        Assert.False(config.Balloon);
         Assert.Empty(config.Block);
         Assert.Empty(config.Fs);
         Assert.Null(config.Vsock);

@@ -28,6 +28,7 @@ internal sealed unsafe class Vmm : IDisposable
     // The main thread, the runtime's, and a few that nobody has made yet.
     private const int SpareThreads = 8;
     private const int ThreadsOfFiles = 2;
+    private const int ThreadsOfBalloon = 1;
 
     /// <summary>
     /// Room for files that are mapped shared, 64 pieces at once. It costs the host 320 KiB, and the guest 2 MiB of its memory with
@@ -167,13 +168,14 @@ internal sealed unsafe class Vmm : IDisposable
                     Memory = FileReference.FromFd(spawn.Add(template.Memory)),
                 },
                 Saves = saves,
+                Balloon = true,
                 Control = FileReference.FromFd(spawn.Add(controlOfVmm)),
                 DieWithParent = true,
             };
             (SafeFd configurationRead, SafeFd configurationWrite) = Pipe.Create();
             using SafeFd itsConfiguration = configurationRead, ourConfiguration = configurationWrite;
             arguments[2] = spawn.Add(itsConfiguration).ToString(System.Globalization.CultureInfo.InvariantCulture);
-            spawn.Threads = (ulong)(SpareThreads + ThreadsOfFiles + shape.Vcpus + config.Net.Sum(n => n.QueuePairs));
+            spawn.Threads = (ulong)(SpareThreads + ThreadsOfFiles + ThreadsOfBalloon + shape.Vcpus + config.Net.Sum(n => n.QueuePairs));
             SpawnedProcess process = Affinity.With(shape.HostCpus, spawn.Start);
             itsConfiguration.Dispose();
 

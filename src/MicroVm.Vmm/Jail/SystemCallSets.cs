@@ -28,6 +28,9 @@ public enum ThreadKind
     /// <summary>Serves a disk: no sockets, no KVM, no file but those that are open.</summary>
     Disk,
 
+    /// <summary>Gives memory of the guest back: nothing but its own loop, and madvise, which every thread has.</summary>
+    Memory,
+
     /// <summary>Moves frames between a tap and the guest: nothing but descriptors that are open.</summary>
     Network,
 }
@@ -191,6 +194,7 @@ public static class SystemCallSets
         ThreadKind.Vcpu => [.. Runtime, .. Vcpu],
         ThreadKind.Files => [.. Runtime, .. Loop, .. Disk, .. Files],
         ThreadKind.Disk => [.. Runtime, .. Loop, .. Disk],
+        ThreadKind.Memory => [.. Runtime, .. Loop],
         ThreadKind.Network => [.. Runtime, .. Loop, .. Network],
         _ => Enum.GetValues<ThreadKind>().Where(k => k is not ThreadKind.Any).SelectMany(CallsOf).Distinct(),
     };

@@ -24,6 +24,7 @@ public static class ConfigValidator
             : config.Restore is not null && config.HugePages ? "hugePages: is not possible beside restore, which maps the snapshot's file"
             : config.MemoryMiB is < MinMemoryMiB or > MaxMemoryMiB ? $"memoryMiB: {config.MemoryMiB} is not {MinMemoryMiB} to {MaxMemoryMiB}"
             : config.HugePages && config.MemoryMiB % 2 != 0 ? $"memoryMiB: {config.MemoryMiB} is odd; with hugePages it must be a multiple of 2"
+            : config.HugePages && config.Balloon ? "balloon: is not possible with hugePages, of which the host may have no others when the guest wants them back"
             : config.Vcpus is < 1 or > MaxVcpus ? $"vcpus: {config.Vcpus} is not 1 to {MaxVcpus}"
             : CpuTemplate.Find(config.CpuTemplate) is null ? $"cpuTemplate: \"{config.CpuTemplate}\" is not one of {string.Join(", ", CpuTemplateNames.All)}"
             : config.Vsock is { Cid: < FirstCid or uint.MaxValue } ? $"vsock.cid: {config.Vsock.Cid} is reserved; use {FirstCid} or more"
@@ -51,5 +52,6 @@ public static class ConfigValidator
     }
 
     private static int DeviceCount(VmmConfig config) =>
-        (config.Entropy ? 1 : 0) + (config.Console is null ? 0 : 1) + (config.Vsock is null ? 0 : 1) + config.Fs.Count + config.Block.Count + config.Pmem.Count + config.Net.Count;
+        (config.Entropy ? 1 : 0) + (config.Console is null ? 0 : 1) + (config.Vsock is null ? 0 : 1) + config.Fs.Count + config.Block.Count + config.Pmem.Count + config.Net.Count
+        + (config.Balloon ? 1 : 0);
 }

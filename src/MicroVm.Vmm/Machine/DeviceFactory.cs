@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
@@ -13,7 +14,7 @@ namespace MicroVm.Vmm.Machine;
 
 /// <summary>
 /// Makes the configured virtio devices, in an order that never changes: rng, console, vsock, fs..., block..., pmem...,
-/// net... A guest numbers disks and network interfaces by it.
+/// net..., balloon. A guest numbers disks and network interfaces by it.
 /// </summary>
 internal static class DeviceFactory
 {
@@ -59,6 +60,11 @@ internal static class DeviceFactory
         for (int i = 0; i < config.Net.Count; i++)
         {
             NetFactory.Add(machine, config.Net[i], i);
+        }
+
+        if (config.Balloon)
+        {
+            machine.AddDevice(new BalloonDevice());
         }
     }
 

@@ -28,15 +28,15 @@ public sealed unsafe class GuestMemory : IDisposable
     private readonly GuestRegion[] _regions;
     private readonly byte* _mapping;
     private readonly nuint _mappingLength;
-    private readonly bool _smallPages;
+    private readonly RamKind _kind;
+    private readonly List<(ulong Start, ulong End)> _fileMapped = [];
     private GuestRegion[] _windows = [];
-    private readonly List<(ulong Start, ulong End)> _filePieces = [];
     private bool _disposed;
 
-    private GuestMemory(SafeFd backing, byte* mapping, nuint length, bool smallPages)
+    private GuestMemory(SafeFd backing, byte* mapping, nuint length, RamKind kind)
     {
         Backing = backing;
-        _smallPages = smallPages;
+        _kind = kind;
         _mapping = mapping;
         _mappingLength = length;
         _regions = length <= MmioGapStart
@@ -71,7 +71,7 @@ public sealed unsafe class GuestMemory : IDisposable
         try
         {
             Check.Result(Libc.ftruncate(fd.Value, checked((long)size)), "ftruncate", "guest RAM");
-            return Map(fd, size, Libc.MAP_SHARED, smallPages: !hugePages);
+            return Map(fd, size, hugePages ? RamKind.HugePages : RamKind.Anonymous);
         }
         catch
         {
@@ -87,7 +87,7 @@ public sealed unsafe class GuestMemory : IDisposable
         ArgumentNullException.ThrowIfNull(backing);
         ArgumentOutOfRangeException.ThrowIfZero(size);
         ArgumentOutOfRangeException.ThrowIfNotEqual(size % PageSize, 0ul, nameof(size));
-        return Map(backing, size, copyOnWrite ? Libc.MAP_PRIVATE : Libc.MAP_SHARED, smallPages: false);
+        return Map(backing, size, copyOnWrite ? RamKind.CopyOfFile : RamKind.File);
     }
 
     /// <summary>
@@ -170,7 +170,7 @@ public sealed unsafe class GuestMemory : IDisposable
     {
         ArgumentNullException.ThrowIfNull(file);
         byte* p = TryGetPointer(gpa, length);
-        if (p is null || !_smallPages || length == 0 || ((gpa | offset | length) & (PageSize - 1)) != 0)
+        if (p is null || _kind != RamKind.Anonymous || length == 0 || ((gpa | offset | length) & (PageSize - 1)) != 0)
         {
             return false;
         }
@@ -182,7 +182,44 @@ public sealed unsafe class GuestMemory : IDisposable
         }
 
         _ = Libc.madvise(p, (nuint)length, Libc.MADV_DONTDUMP);
-        _filePieces.Add((gpa, gpa + length));
+        ulong start = (ulong)(p - _mapping);
+        _fileMapped.Add((start, start + length));
+        return true;
+    }
+
+    /// <summary>
+    /// Gives the host back what backs the whole pages of a range. Read again, RAM is zeroes there; where a file's pages are mapped
+    /// (<see cref="TryMapFile"/>), and in RAM that is a copy of a file, it is what the file holds. Any thread may call it while the guest runs.
+    /// </summary>
+    /// <param name="start">First byte, as <see cref="TryGetPointer"/> gave it.</param>
+    /// <param name="length">Bytes of the range.</param>
+    /// <param name="released">Bytes that were given back, whether or not the guest had touched them: less than the range holds of pages when the host refused some.</param>
+    /// <returns>False when the range is not inside RAM, RAM is of huge pages, which the host may have no others of, or the host refused.</returns>
+    public bool TryRelease(byte* start, ulong length, out ulong released)
+    {
+        released = 0;
+        ulong first = (ulong)(start - _mapping);
+        if (start < _mapping || first > _mappingLength || length > _mappingLength - first || _kind == RamKind.HugePages)
+        {
+            return false;
+        }
+
+        ulong end = (first + length) & ~(ulong)(PageSize - 1);
+        first = (first + PageSize - 1) & ~(ulong)(PageSize - 1);
+        while (first < end)
+        {
+            bool isCopy = FindPiece(first, end, out ulong pieceEnd);
+
+            // A hole in a file that VMs share would be a hole for all of them: the kernel refuses MADV_REMOVE on private mappings.
+            if (Libc.madvise(_mapping + first, (nuint)(pieceEnd - first), isCopy ? Libc.MADV_DONTNEED : Libc.MADV_REMOVE) != 0)
+            {
+                return false;
+            }
+
+            released += pieceEnd - first;
+            first = pieceEnd;
+        }
+
         return true;
     }
 
@@ -192,13 +229,17 @@ public sealed unsafe class GuestMemory : IDisposable
     /// </summary>
     public IReadOnlyList<(ulong Start, ulong End)> UsedRanges(GuestRegion region)
     {
-        if (!_smallPages)
+        if (_kind != RamKind.Anonymous)
         {
             return [(region.Gpa, region.End)];
         }
 
-        List<(ulong Start, ulong End)> pieces = [.. _filePieces.Where(p => p.Start < region.End && p.End > region.Gpa)];
         long last = (long)(region.FileOffset + region.Length);
+        List<(ulong Start, ulong End)> pieces =
+        [
+            .. _fileMapped.Where(p => p.Start >= region.FileOffset && p.Start < (ulong)last)
+                .Select(p => (region.Gpa + (p.Start - region.FileOffset), region.Gpa + (p.End - region.FileOffset))),
+        ];
         for (long offset = (long)region.FileOffset; offset < last;)
         {
             long start = Libc.lseek(Backing.Value, offset, Libc.SEEK_DATA);
@@ -262,8 +303,30 @@ public sealed unsafe class GuestMemory : IDisposable
         return null;
     }
 
-    private static GuestMemory Map(SafeFd fd, ulong size, int sharing, bool smallPages)
+    /// <summary>Whether RAM at offset <paramref name="first"/> is a private copy of a file, and up to where that holds.</summary>
+    private bool FindPiece(ulong first, ulong end, out ulong pieceEnd)
     {
+        pieceEnd = end;
+        foreach ((ulong start, ulong stop) in _fileMapped)
+        {
+            if (first >= start && first < stop)
+            {
+                pieceEnd = Math.Min(end, stop);
+                return true;
+            }
+
+            if (start > first && start < pieceEnd)
+            {
+                pieceEnd = start;
+            }
+        }
+
+        return _kind == RamKind.CopyOfFile;
+    }
+
+    private static GuestMemory Map(SafeFd fd, ulong size, RamKind kind)
+    {
+        int sharing = kind == RamKind.CopyOfFile ? Libc.MAP_PRIVATE : Libc.MAP_SHARED;
         void* p = Libc.mmap(
             null, (nuint)size, Libc.PROT_READ | Libc.PROT_WRITE, sharing | Libc.MAP_NORESERVE, fd.Value, 0);
         if ((nint)p == -1)
@@ -273,6 +336,6 @@ public sealed unsafe class GuestMemory : IDisposable
 
         // A core dump of the VMM must not hold the guest's secrets, nor its gigabytes.
         _ = Libc.madvise(p, (nuint)size, Libc.MADV_DONTDUMP);
-        return new GuestMemory(fd, (byte*)p, (nuint)size, smallPages);
+        return new GuestMemory(fd, (byte*)p, (nuint)size, kind);
     }
 }

@@ -3,6 +3,7 @@ using FsCheck.Fluent;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Tests.Shared.Virtio;
+using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
@@ -29,6 +30,15 @@ public sealed class HostileRingTests
         guest.Queues[0].Notify();
         guest.Turn();
         return guest.Queues[0].UsedCount == 1;
+    });
+
+    [Fact]
+    public void Balloon() => Run(_ => new BalloonDevice(), guest =>
+    {
+        guest.Queues[2].Add(new Segment(guest.Allocate(4096, 4096), 4096, true));
+        guest.Queues[2].Notify();
+        guest.TurnUntil(() => guest.Queues[2].UsedCount == 1, "a report is taken");
+        return true;
     });
 
     [Fact]

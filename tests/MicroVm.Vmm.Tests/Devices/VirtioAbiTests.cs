@@ -1,10 +1,12 @@
 using System.Runtime.InteropServices;
 using MicroVm.Tests.Shared;
+using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
+using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Virtio;
 using Xunit;
 
@@ -17,6 +19,7 @@ public sealed class VirtioAbiTests
         #include <stdint.h>
         #include <linux/virtio_ring.h>
         #include <linux/virtio_ids.h>
+        #include <linux/virtio_balloon.h>
         #include <linux/virtio_blk.h>
         #include <linux/virtio_console.h>
         #include <linux/virtio_vsock.h>
@@ -28,6 +31,7 @@ public sealed class VirtioAbiTests
     public void Numbers_and_structs_equal_the_headers()
     {
         Skip.If(AbiOracle.Missing is not null, AbiOracle.Missing);
+        using BalloonDevice balloon = new();
         Dictionary<string, long> ours = new()
         {
             ["VRING_DESC_F_NEXT"] = Descriptor.FlagNext,
@@ -38,6 +42,14 @@ public sealed class VirtioAbiTests
             ["VIRTIO_PMEM_REQ_TYPE_FLUSH"] = PmemRequest.Flush,
             ["sizeof(struct virtio_pmem_req)"] = PmemRequest.Size,
             ["sizeof(struct virtio_pmem_resp)"] = PmemRequest.Size,
+
+            ["VIRTIO_ID_BALLOON"] = balloon.DeviceId,
+            ["1ul << VIRTIO_BALLOON_F_REPORTING"] = (long)BalloonFeature.Reporting,
+            ["1 << VIRTIO_BALLOON_PFN_SHIFT"] = GuestMemory.PageSize,
+            ["sizeof(struct virtio_balloon_config)"] = BalloonConfigSpace.Size,
+            ["sizeof(struct virtio_balloon_config) + 0"] = Marshal.SizeOf<BalloonConfigSpace>(),
+            ["__builtin_offsetof(struct virtio_balloon_config, actual)"] = BalloonConfigSpace.ActualOffset,
+            ["__builtin_offsetof(struct virtio_balloon_config, poison_val)"] = Offset<BalloonConfigSpace>(nameof(BalloonConfigSpace.PoisonValue)),
 
             ["VIRTIO_BLK_T_IN"] = (long)BlockRequestType.In,
             ["VIRTIO_BLK_T_OUT"] = (long)BlockRequestType.Out,

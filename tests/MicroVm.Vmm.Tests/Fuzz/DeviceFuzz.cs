@@ -2,6 +2,7 @@ using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Tests.Shared.Fuzz;
 using MicroVm.Tests.Shared.Virtio;
+using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
@@ -18,6 +19,9 @@ public sealed class DeviceFuzz
 {
     [Fact]
     public void Rng() => Fuzz("rng", _ => new EntropyDevice());
+
+    [Fact]
+    public void Balloon() => Fuzz("balloon", _ => new BalloonDevice());
 
     [Fact]
     public void Console() => Fuzz("console", _ => new ConsoleDevice(Open("/dev/zero", Libc.O_RDONLY), Open("/dev/null", Libc.O_WRONLY)));

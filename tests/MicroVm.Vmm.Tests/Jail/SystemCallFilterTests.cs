@@ -26,6 +26,7 @@ public sealed partial class SystemCallFilterTests(ITestOutputHelper output)
     [InlineData(ThreadKind.Vcpu)]
     [InlineData(ThreadKind.Files)]
     [InlineData(ThreadKind.Disk)]
+    [InlineData(ThreadKind.Memory)]
     [InlineData(ThreadKind.Network)]
     [InlineData(ThreadKind.Runtime)]
     [InlineData(ThreadKind.Any)]
@@ -50,6 +51,7 @@ public sealed partial class SystemCallFilterTests(ITestOutputHelper output)
     [InlineData(ThreadKind.Runtime, 26)]
     [InlineData(ThreadKind.Vcpu, 30)]
     [InlineData(ThreadKind.Device, 54)]
+    [InlineData(ThreadKind.Memory, 29)]
     [InlineData(ThreadKind.Network, 33)]
     [InlineData(ThreadKind.Disk, 36)]
     [InlineData(ThreadKind.Files, 100)]
@@ -71,7 +73,7 @@ public sealed partial class SystemCallFilterTests(ITestOutputHelper output)
     [Fact]
     public void OnlyTheDeviceThreadVcpusAndFilesHaveControlRequests()
     {
-        foreach (ThreadKind kind in (ThreadKind[])[ThreadKind.Disk, ThreadKind.Network, ThreadKind.Runtime])
+        foreach (ThreadKind kind in (ThreadKind[])[ThreadKind.Disk, ThreadKind.Memory, ThreadKind.Network, ThreadKind.Runtime])
         {
             Assert.DoesNotContain(SystemCallSets.For(kind, 7), r => r.Number == SystemCall.ioctl);
         }

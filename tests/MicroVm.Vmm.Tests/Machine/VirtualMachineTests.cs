@@ -182,6 +182,7 @@ public sealed class VirtualMachineTests
                 { new VmmConfig(), "kernel: is missing" },
                 { new VmmConfig { Kernel = kernel, MemoryMiB = 8 }, "memoryMiB: 8" },
                 { new VmmConfig { Kernel = kernel, MemoryMiB = 33, HugePages = true }, "memoryMiB: 33" },
+                { new VmmConfig { Kernel = kernel, HugePages = true, Balloon = true }, "balloon: is not possible with hugePages" },
                 { new VmmConfig { Kernel = kernel, Vcpus = 0 }, "vcpus: 0" },
                 { new VmmConfig { Kernel = kernel, Vcpus = 33 }, "vcpus: 33" },
                 { new VmmConfig { Kernel = kernel, Vsock = new VsockConfig { Cid = 2, SocketPath = "x" } }, "vsock.cid: 2" },

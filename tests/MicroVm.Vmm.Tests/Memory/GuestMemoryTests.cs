@@ -80,4 +80,80 @@ public sealed unsafe class GuestMemoryTests
         Assert.True(other.TryRead(0, out byte first));
         Assert.Equal(content[GuestMemory.PageSize], first);
     }
+
+    // 16 pages, of which some are a file's; every page is written, and a range of any bytes is given back.
+    [Fact]
+    public void Whole_pages_are_given_back_as_what_they_are()
+    {
+        const int Pages = 16, Length = Pages * GuestMemory.PageSize;
+        byte[] content = new byte[Length];
+        Random.Shared.NextBytes(content);
+        using SafeFd file = ElfBuilder.Memfd(content);
+        Gen<(int[] Pieces, int Start, int Bytes)> cases =
+            from pieces in Gen.Choose(0, (Pages * Pages) - 1).ArrayOf(4)
+            from start in Gen.Choose(0, Length)
+            from bytes in Gen.Choose(0, Length)
+            select (pieces, start, Math.Min(bytes, Length - start));
+        Prop.ForAll(cases.ToArbitrary(), c =>
+        {
+            using GuestMemory memory = GuestMemory.Create(Length);
+            bool[] isFile = new bool[Pages];
+            foreach (int piece in c.Pieces)
+            {
+                int first = piece / Pages, count = Math.Min((piece % Pages / 2) + 1, Pages - first);
+                ulong at = (ulong)first * GuestMemory.PageSize;
+                Assert.True(memory.TryMapFile(at, file, at, (ulong)count * GuestMemory.PageSize));
+                isFile.AsSpan(first, count).Fill(true);
+            }
+
+            byte* ram = memory.TryGetPointer(0, Length);
+            new Span<byte>(ram, Length).Fill(0xa5);
+            Assert.True(memory.TryRelease(ram + c.Start, (ulong)c.Bytes, out ulong released));
+            int firstPage = (c.Start + GuestMemory.PageSize - 1) / GuestMemory.PageSize, endPage = (c.Start + c.Bytes) / GuestMemory.PageSize;
+            Assert.Equal((ulong)Math.Max(0, endPage - firstPage) * GuestMemory.PageSize, released);
+            byte[] kept = new byte[GuestMemory.PageSize], zeroes = new byte[GuestMemory.PageSize];
+            kept.AsSpan().Fill(0xa5);
+            for (int page = 0; page < Pages; page++)
+            {
+                byte[] expected = page < firstPage || page >= endPage ? kept
+                    : isFile[page] ? content[(page * GuestMemory.PageSize)..((page + 1) * GuestMemory.PageSize)]
+                    : zeroes;
+                Assert.True(new ReadOnlySpan<byte>(ram + (page * GuestMemory.PageSize), GuestMemory.PageSize).SequenceEqual(expected), $"page {page}");
+            }
+        }).Check(Config.QuickThrowOnFailure.WithMaxTest(300));
+
+        // No VM's pages are the file's own.
+        byte[] after = new byte[Length];
+        Assert.Equal(Length, RandomAccess.Read(new Microsoft.Win32.SafeHandles.SafeFileHandle(file.Value, ownsHandle: false), after, 0));
+        Assert.Equal(content, after);
+    }
+
+    [Fact]
+    public void Nothing_outside_of_RAM_and_no_huge_page_is_given_back()
+    {
+        const ulong Length = 1 << 20;
+        using GuestMemory memory = GuestMemory.Create(Length);
+        byte* ram = memory.TryGetPointer(0, Length);
+        Assert.False(memory.TryRelease(ram - 1, 1, out _));
+        Assert.False(memory.TryRelease(ram - GuestMemory.PageSize, GuestMemory.PageSize, out _));
+        Assert.False(memory.TryRelease(ram, Length + 1, out _));
+        Assert.False(memory.TryRelease(ram + 1, Length, out _));
+        Assert.False(memory.TryRelease(ram + 1, ulong.MaxValue, out _));
+        Assert.False(memory.TryRelease(ram + Length + 1, 0, out _));
+        Assert.False(memory.TryRelease(null, Length, out _));
+        Assert.True(memory.TryRelease(ram + Length, 0, out ulong released));
+        Assert.Equal(0ul, released);
+    }
+
+    [Fact]
+    public void RAM_that_is_a_copy_of_a_file_is_the_file_again()
+    {
+        byte[] content = new byte[4 * GuestMemory.PageSize];
+        Random.Shared.NextBytes(content);
+        using GuestMemory memory = GuestMemory.FromFile(ElfBuilder.Memfd(content), (ulong)content.Length, copyOnWrite: true);
+        byte* ram = memory.TryGetPointer(0, (ulong)content.Length);
+        new Span<byte>(ram, content.Length).Clear();
+        Assert.True(memory.TryRelease(ram, (ulong)content.Length, out _));
+        Assert.True(new ReadOnlySpan<byte>(ram, content.Length).SequenceEqual(content));
+    }
 }

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Tests.Shared.Virtio;
+using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
@@ -22,7 +23,7 @@ public sealed class ResetTests : IDisposable
 
     private readonly EventLoop _loop = new();
 
-    public static TheoryData<string> Devices => ["rng", "console", "vsock", "fs", "block", "pmem"];
+    public static TheoryData<string> Devices => ["rng", "console", "vsock", "fs", "block", "pmem", "balloon"];
 
     public void Dispose()
     {
@@ -230,6 +231,8 @@ public sealed class ResetTests : IDisposable
         {
             case "rng":
                 return new EntropyDevice();
+            case "balloon":
+                return new BalloonDevice();
             case "console":
                 return new ConsoleDevice(null, Open("/dev/null", Libc.O_WRONLY));
             case "vsock":
@@ -283,6 +286,8 @@ public sealed class ResetTests : IDisposable
                 BitConverter.TryWriteBytes(bytes[28..], (ushort)1);
                 BitConverter.TryWriteBytes(bytes[30..], (ushort)3);
                 return (1, [new(header, 44, false)]);
+            case "balloon":
+                return (2, [new(data, 4096, true)]);
             case "console":
                 return (1, [new(data, 100, false)]);
             default:
