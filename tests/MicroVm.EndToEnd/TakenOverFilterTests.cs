@@ -14,7 +14,7 @@ public sealed class TakenOverFilterTests
     private const long CLONE_VM_THREAD = 0x3d0f00, AF_INET = 2, AF_NETLINK = 16, PR_SET_DUMPABLE = 4, PR_SET_SECUREBITS = 28;
     private const long KVM_CREATE_VM = 0xAE01, KVM_CREATE_VCPU = 0xAE41, KVM_SET_USER_MEMORY_REGION = 0x4020AE46, TIOCSTI = 0x5412;
     private const long X32 = 0x40000000, PtrAtCwd = Libc.AT_FDCWD;
-    private static readonly string[] Threads = ["vcpu0", "fs0-requests", "blk0", "net0", "microvm-vmm", ".NET Finalizer"];
+    private static readonly string[] Threads = ["vcpu0", "fs0-requests", "blk0", "net0", "balloon", "microvm-vmm", ".NET Finalizer"];
 
     // asm/unistd_64.h; what most would want comes first, and is tried on each kind.
     private static readonly (string Name, long Number, long[] Arguments)[] Calls =
@@ -96,6 +96,7 @@ public sealed class TakenOverFilterTests
             Fs = [new FsConfig { Tag = "tree", Exports = [new FsExport { Name = "tree", File = FileReference.FromPath(tree) }] }],
             Block = [new BlockConfig { File = FileReference.FromPath(disk) }],
             Net = [new NetConfig()],
+            Balloon = true,
         };
     }
 }
