@@ -275,6 +275,14 @@ public sealed unsafe class GuestMemory : IDisposable
         return ranges;
     }
 
+    /// <summary>The same by guest physical address; false, too, when the range is not inside one region.</summary>
+    public bool TryRelease(ulong gpa, ulong length, out ulong released)
+    {
+        released = 0;
+        byte* start = TryGetPointer(gpa, length);
+        return start is not null && TryRelease(start, length, out released);
+    }
+
     /// <summary>Unmaps the RAM and closes the backing file. No vCPU or device thread may be running.</summary>
     public void Dispose()
     {

@@ -31,7 +31,7 @@ internal sealed unsafe class BalloonRequests(GuestMemory memory, BalloonCounters
             Libc.iovec segment = chain.Writable[i];
             ulong length = Math.Min(segment.iov_len, left);
             left -= length;
-            Release((byte*)segment.iov_base, length);
+            Count(memory.TryRelease(segment.iov_base, length, out ulong released), released);
         }
 
         counters.Reports++;
@@ -83,23 +83,16 @@ internal sealed unsafe class BalloonRequests(GuestMemory memory, BalloonCounters
 
     private void Release(PageRun run)
     {
-        byte* start = run.Length == 0 ? null : memory.TryGetPointer(run.Gpa, run.Length);
-        if (start is not null)
+        if (run.Length > 0)
         {
-            Release(start, run.Length);
+            Count(memory.TryRelease(run.Gpa, run.Length, out ulong released), released);
         }
     }
 
-    private void Release(byte* start, ulong length)
+    private void Count(bool done, ulong released)
     {
-        if (memory.TryRelease(start, length, out ulong released))
-        {
-            counters.ReportedBytes += (long)released;
-        }
-        else
-        {
-            counters.Errors++;
-        }
+        counters.ReportedBytes += (long)released;
+        counters.Errors += done ? 0 : 1;
     }
 
     /// <summary>Pages one behind the other, within one region of RAM as far as it was checked for each.</summary>
