@@ -48,6 +48,9 @@ public sealed record ControlRequest : IJsonRecord
     /// <summary>For SetNetLink: the interface's MTU, where it is another now.</summary>
     public int? Mtu { get; set; }
 
+    /// <summary>For <see cref="ControlOperation.ResizeMemory"/>: MiB beyond <see cref="VmmConfig.MemoryMiB"/>, up to <see cref="VmmConfig.GrowthMiB"/>; even.</summary>
+    public int AddedMiB { get; set; }
+
     bool IJsonRecord.IsWhole => Operation != NoOperation;
 
     void IJsonRecord.Members(ref JsonMembers members)
@@ -64,6 +67,7 @@ public sealed record ControlRequest : IJsonRecord
         Up = members.Flag("up"u8, Up);
         Mac = members.Text("mac"u8, Mac);
         Mtu = members.Number("mtu"u8, Mtu);
+        AddedMiB = members.Number("addedMiB"u8, AddedMiB);
     }
 }
 
@@ -103,6 +107,9 @@ public enum ControlOperation
     /// <see cref="VmmExitCode.Stopped"/>, also when that fails. Only where <see cref="VmmConfig.Saves"/> is set.
     /// </summary>
     Save,
+
+    /// <summary>Asks the guest to plug or unplug RAM until so much is added to what it booted with. It may take a while, or not do it.</summary>
+    ResizeMemory,
 }
 
 /// <summary>The answer to a <see cref="ControlRequest"/>.</summary>

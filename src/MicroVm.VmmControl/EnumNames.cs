@@ -24,5 +24,6 @@ internal static class EnumNames
         (VmmControl.ControlOperation.AttachNet, "AttachNet"),
         (VmmControl.ControlOperation.SetNetLink, "SetNetLink"),
         (VmmControl.ControlOperation.DetachNet, "DetachNet"),
-        (VmmControl.ControlOperation.Save, "Save"));
+        (VmmControl.ControlOperation.Save, "Save"),
+        (VmmControl.ControlOperation.ResizeMemory, "ResizeMemory"));
 }

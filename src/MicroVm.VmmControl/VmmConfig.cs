@@ -64,6 +64,12 @@ public sealed record VmmConfig : IJsonRecord
     /// <summary>virtio-balloon with free page reporting: what the guest frees goes back to the host. Not with <see cref="HugePages"/>.</summary>
     public bool Balloon { get; set; }
 
+    /// <summary>
+    /// virtio-mem: how many MiB of RAM may be added while the VM runs (<see cref="ControlOperation.ResizeMemory"/>); a multiple of 128, no
+    /// device when 0. Not with <see cref="HugePages"/>.
+    /// </summary>
+    public int GrowthMiB { get; set; }
+
     /// <summary>virtio-blk disks, vda first.</summary>
     public IReadOnlyList<BlockConfig> Block { get; set; } = [];
 
@@ -114,6 +120,7 @@ public sealed record VmmConfig : IJsonRecord
         Vsock = members.Object("vsock"u8, Vsock, static () => new VsockConfig { SocketPath = null! });
         Entropy = members.Flag("entropy"u8, Entropy);
         Balloon = members.Flag("balloon"u8, Balloon);
+        GrowthMiB = members.Number("growthMiB"u8, GrowthMiB);
         Block = members.Objects("block"u8, Block, static () => new BlockConfig { File = null! });
         Pmem = members.Objects("pmem"u8, Pmem, static () => new FileReference());
         Fs = members.Objects("fs"u8, Fs, static () => new FsConfig { Tag = null! });

@@ -29,14 +29,14 @@ public sealed partial class WallTests
     [
         ["Memory"], ["Snapshot"], ["Counters"], ["Jail"], ["Bus"], ["Boot"], ["Tables", "Tables.Acpi"], ["HostKind"],
         ["Virtio"], ["Virtio.Mmio"], ["Serial"], ["Fs", "Fs.Protocol", "Fs.Dax"],
-        ["Devices.Balloon"], ["Devices.Block"], ["Devices.Console"], ["Devices.Entropy"], ["Devices.Net"], ["Devices.Pmem"], ["Devices.Vsock"],
+        ["Devices.Balloon"], ["Devices.Block"], ["Devices.Console"], ["Devices.Entropy"], ["Devices.Mem"], ["Devices.Net"], ["Devices.Pmem"], ["Devices.Vsock"],
         ["Emulation", "Emulation.Handlers"], ["Machine", "Machine.Cpu"], ["Control"], ["Startup"], ["Program"],
     ];
 
     // Who may turn a guest's address into a pointer: the queues, the word of interrupts' status, KVM's memory slots, the loader of boot
     // files, and instructions that KVM cannot complete.
     private static readonly string[] PointerMakers =
-        ["Virtio.Virtqueue", "Virtio.Mmio.InterruptStatus", "Machine.MachineBuilder", "Boot.BootFile", "Emulation.AssistCpu", "Emulation.GuestPageWalker"];
+        ["Virtio.Virtqueue", "Virtio.Mmio.InterruptStatus", "Machine.VirtualMachine", "Boot.BootFile", "Emulation.AssistCpu", "Emulation.GuestPageWalker"];
 
     [Fact]
     public void ProjectsReferOnlyToThoseBelow()

@@ -127,11 +127,11 @@ public sealed partial class JailTests
         string proc = $"/proc/{Assert.Single(container.VmmPids())}";
         Dictionary<string, string> limits = File.ReadLines($"{proc}/limits").Skip(1).Select(l => l[..26].Trim()).Zip(File.ReadLines($"{proc}/limits").Skip(1).Select(l => l[26..].Split(' ')[0])).ToDictionary(p => p.First, p => p.Second);
 
-        // Two vCPUs, two queues of files, the balloon, two windows for interfaces with two queue pairs each, and eight.
-        Assert.Equal("17", limits["Max processes"]);
+        // Two vCPUs, two queues of files, the balloon and virtio-mem, two windows for interfaces with two queue pairs each, and eight.
+        Assert.Equal("18", limits["Max processes"]);
         Assert.Equal((512L << 20).ToString(CultureInfo.InvariantCulture), limits["Max data size"]);
         Assert.Equal("0", limits["Max core file size"]);
-        Assert.InRange(Directory.GetDirectories($"{proc}/task").Length, 5, 17);
+        Assert.InRange(Directory.GetDirectories($"{proc}/task").Length, 5, 18);
         Assert.Equal("2048", OfCgroup(proc, "pids", "pids.max", "pids.max"));
         Assert.Equal(((96L + 1024) << 20).ToString(CultureInfo.InvariantCulture), OfCgroup(proc, "memory", "memory.limit_in_bytes", "memory.max"));
     }

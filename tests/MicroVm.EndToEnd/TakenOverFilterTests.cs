@@ -12,7 +12,7 @@ public sealed class TakenOverFilterTests
 {
     private const int KilledBySigSys = 128 + 31;
     private const long CLONE_VM_THREAD = 0x3d0f00, AF_INET = 2, AF_NETLINK = 16, PR_SET_DUMPABLE = 4, PR_SET_SECUREBITS = 28;
-    private const long KVM_CREATE_VM = 0xAE01, KVM_CREATE_VCPU = 0xAE41, KVM_SET_USER_MEMORY_REGION = 0x4020AE46, TIOCSTI = 0x5412;
+    private const long KVM_CREATE_VM = 0xAE01, KVM_CREATE_VCPU = 0xAE41, KVM_SET_GSI_ROUTING = 0x4008AE6A, TIOCSTI = 0x5412;
     private const long X32 = 0x40000000, PtrAtCwd = Libc.AT_FDCWD;
     private static readonly string[] Threads = ["vcpu0", "fs0-requests", "blk0", "net0", "balloon", "microvm-vmm", ".NET Finalizer"];
 
@@ -31,7 +31,7 @@ public sealed class TakenOverFilterTests
         ("personality", 135, []), ("init_module", 175, []), ("kexec_load", 246, []), ("iopl", 172, [3]), ("modify_ldt", 154, []), ("swapon", 167, []), ("acct", 163, []),
         ("clock_settime", 227, []), ("sethostname", 170, []), ("quotactl", 179, []), ("prctl PR_SET_DUMPABLE", 157, [PR_SET_DUMPABLE, 1]),
         ("prctl PR_SET_SECUREBITS", 157, [PR_SET_SECUREBITS]), ("seccomp", 317, [1]), ("mknod", 133, []), ("rename", 82, []), ("open_tree of x32", 428 | X32, []),
-        ("getpid of x32", 39 | X32, []), ("ioctl KVM_CREATE_VM", 16, [3, KVM_CREATE_VM]), ("ioctl KVM_SET_USER_MEMORY_REGION", 16, [3, KVM_SET_USER_MEMORY_REGION]),
+        ("getpid of x32", 39 | X32, []), ("ioctl KVM_CREATE_VM", 16, [3, KVM_CREATE_VM]), ("ioctl KVM_SET_GSI_ROUTING", 16, [3, KVM_SET_GSI_ROUTING]),
         ("ioctl TIOCSTI", 16, [0, TIOCSTI]), ("a number that no call has", 100_000, []),
     ];
 

@@ -24,6 +24,7 @@ public sealed class VmmConfigTests
             Vsock = new VsockConfig { Cid = 77, SocketPath = "/run/vsock" },
             Entropy = false,
             Balloon = true,
+            GrowthMiB = 1024,
             Block = [new BlockConfig { File = FileReference.FromFd(7), ReadOnly = true, Id = "disk" }],
             Pmem = [FileReference.FromFd(10)],
             Fs = [new FsConfig { Tag = "t", Exports = [new FsExport { Name = "rootfs", File = FileReference.FromFd(8), ReadOnly = true }] }],
@@ -51,6 +52,7 @@ public sealed class VmmConfigTests
         Assert.Equal(1, config.Vcpus);
         Assert.True(config.Entropy);
         Assert.False(config.Balloon);
+        Assert.Equal(0, config.GrowthMiB);
         Assert.Empty(config.Block);
         Assert.Empty(config.Fs);
         Assert.Null(config.Vsock);

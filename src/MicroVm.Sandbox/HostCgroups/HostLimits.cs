@@ -69,6 +69,14 @@ internal static class HostLimits
         LiftBandwidth(cgroup);
     }
 
+    /// <summary>
+    /// Makes room for a VM that grows. When it shrinks the limit stays: the guest gives back what it can, and a limit below what it uses would be
+    /// refused, or end it.
+    /// </summary>
+    /// <exception cref="SandboxException">The kernel refuses.</exception>
+    internal static void Grow(HostCgroup cgroup, Resources? resources, int vmMemoryMiB) =>
+        SetMemory(cgroup, vmMemoryMiB + (resources?.Memory?.Limit > 0 ? OverheadMiB : UnlimitedOverheadMiB));
+
     /// <summary>Takes the limit of CPU time away.</summary>
     /// <exception cref="SandboxException">The kernel refuses.</exception>
     internal static void LiftBandwidth(HostCgroup cgroup) => _ = cgroup.TryWrite("cpu", "cpu.cfs_quota_us", "-1", "cpu.max", "max");

@@ -46,7 +46,7 @@ internal sealed class ResolvedContainer : IDisposable
     /// <exception cref="SandboxException">A host path cannot be opened, or the cgroup is frozen.</exception>
     internal static ResolvedContainer First(Spec spec, string id, string bundle, string rootfs, bool systemdCgroup, Action<string> warn)
     {
-        ResolvedContainer first = Resolve(spec, id, bundle, rootfs, systemdCgroup, warn, null, []);
+        ResolvedContainer first = Resolve(spec, id, bundle, rootfs, systemdCgroup, warn, null);
         GuestDefaults.Add(first.Plan.Spec.Sysctls, GuestDefaults.OfHost);
         return first;
     }
@@ -58,13 +58,7 @@ internal sealed class ResolvedContainer : IDisposable
         Spec spec, string id, string bundle, string rootfs, bool systemdCgroup, Action<string> warn, VmOptions vm, JoinTarget target)
     {
         VmAnnotations.Check(spec.Annotations, vm.AllowedAnnotations);
-        List<string> warnings = [];
-        if (spec.Linux?.Resources?.Memory?.Limit is > 0 and var limit && limit >> 20 > target.Member.VmMemoryMiB)
-        {
-            warnings.Add($"the memory limit is above the {target.Member.VmMemoryMiB} MiB of the VM, which were set when its first container was created");
-        }
-
-        return Resolve(spec, id, bundle, rootfs, systemdCgroup, warn, target, warnings);
+        return Resolve(spec, id, bundle, rootfs, systemdCgroup, warn, target);
     }
 
     /// <summary>Its first state.</summary>
@@ -74,10 +68,11 @@ internal sealed class ResolvedContainer : IDisposable
     public void Dispose() => Plan.Dispose();
 
     private static ResolvedContainer Resolve(
-        Spec spec, string id, string bundle, string rootfs, bool systemdCgroup, Action<string> warn, JoinTarget? target, List<string> warnings)
+        Spec spec, string id, string bundle, string rootfs, bool systemdCgroup, Action<string> warn, JoinTarget? target)
     {
         (HostCgroup cgroup, HostCgroup? before) = HostCgroup.Of(spec.Linux?.CgroupsPath, id, systemdCgroup);
         cgroup.RefuseFrozen();
+        List<string> warnings = [];
         string prefix = target is null ? "" : Convert.ToHexStringLower(RandomBytes.Get(PrefixBytes)) + ".";
         ContainerPlan plan = PlanBuilder.Build(spec, id, bundle, rootfs, warnings, target, prefix);
         CallerLimits.Add(plan.Spec.Process);

@@ -55,7 +55,7 @@ internal sealed class SandboxBoot : IDisposable
     internal PodSandbox Prepare(ContainerStore store, string folder, string network, Action<HostCgroup> moveAlong)
     {
         VmNetwork connected = VmNetwork.Prepare(_first.Spec, _shape.Vcpus, network);
-        _sandbox = new PodSandbox(store, folder, connected, _shape.MemoryMiB, _log) { MoveAlong = moveAlong };
+        _sandbox = new PodSandbox(store, folder, connected, new VmMemory(_shape.MemoryMiB, _shape.GrowthMiB), _log) { MoveAlong = moveAlong };
         _log(LogLevel.Debug, "the network is connected");
         return _sandbox;
     }

@@ -95,6 +95,7 @@ internal sealed class SandboxContainer : IDisposable
     /// <exception cref="TtrpcException">The agent does not take streams.</exception>
     internal void Join(CreateContainerRequest request, IReadOnlyList<Export> exports, IReadOnlyList<HostSocket> sockets)
     {
+        _sandbox.AddMemoryFor(request.ContainerId, Configuration.Spec.Linux?.Resources?.Memory?.Limit, text => _log(LogLevel.Warning, text));
         uint firstPort = _sandbox.TakePorts();
         foreach (Mount mount in request.Spec.Mounts.Where(m => m.Socket is { Readiness: false }))
         {

@@ -72,7 +72,7 @@ internal sealed class ContainerCommands
                 {
                     return new ControlReply
                     {
-                        Warnings = ContainerUpdate.Apply(_record.State, _configuration, call.Change ?? new Resources(), r => Call(agent => agent.UpdateContainer(r)), _sandbox.IsShared),
+                        Warnings = ContainerUpdate.Apply(_record.State, _configuration, call.Change ?? new Resources(), r => Call(agent => agent.UpdateContainer(r)), _sandbox.IsShared, _sandbox.CanGrow ? limit => _sandbox.FitMemory(id, limit) : null),
                     };
                 }
 

@@ -17,13 +17,20 @@ internal static class ContainerUpdate
     /// <param name="change">What is to change.</param>
     /// <param name="guest">Carries the guest's part out.</param>
     /// <param name="isShared">Other containers are in its VM, whose CPU time is not its own to limit on the host.</param>
+    /// <param name="fit">Gives the VM the memory that it needs with a limit of so many bytes; null where it has what it booted with.</param>
     /// <exception cref="Oci.SpecException">A limit is malformed.</exception>
     /// <exception cref="SandboxException">Guest or host refuse it, or it cannot be kept.</exception>
-    internal static List<string> Apply(ContainerState state, KeptConfiguration configuration, Resources change, Action<UpdateContainerRequest> guest, bool isShared = false)
+    internal static List<string> Apply(ContainerState state, KeptConfiguration configuration, Resources change, Action<UpdateContainerRequest> guest, bool isShared = false, Action<long?>? fit = null)
     {
         List<string> warnings = [];
         (UpdateContainerRequest request, Resources merged) = CgroupPlan.Update(state.Id, configuration.Spec.Linux?.Resources, change, warnings);
-        if (change.Memory?.Limit >> MiBShift > state.VmMemoryMiB)
+        long? limit = merged.Memory?.Limit;
+        bool rises = limit > (configuration.Spec.Linux?.Resources?.Memory?.Limit ?? 0);
+        if (fit is not null && change.Memory?.Limit > 0 && rises)
+        {
+            fit(limit);
+        }
+        else if (fit is null && change.Memory?.Limit >> MiBShift > state.VmMemoryMiB)
         {
             warnings.Add($"the memory limit is above the {state.VmMemoryMiB} MiB of the VM, which were set when the container was created");
         }
@@ -31,6 +38,11 @@ internal static class ContainerUpdate
         guest(request);
         HostLimits.Update(new HostCgroup(state.Cgroups ?? []), isShared || state.Status == ContainerStatus.Created ? WithoutBandwidth(merged) : merged, warnings.Add);
         configuration.ChangeResources(merged);
+        if (fit is not null && change.Memory?.Limit > 0 && !rises)
+        {
+            fit(limit);
+        }
+
         return warnings;
     }
 

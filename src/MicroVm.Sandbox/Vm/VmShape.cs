@@ -42,7 +42,14 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
     /// <summary>Shared mappings of files are the host's pages; otherwise the guest's own copies.</summary>
     public bool MapsFiles { get; init; } = true;
 
+    /// <summary>How much may be added to the memory while the VM runs, in MiB: up to the host's. None for kernels that are not this project's.</summary>
+    public int GrowthMiB { get; init; }
+
     private const int MaxVcpus = 32;
+    private const int MaxMemoryMiB = 1 << 20;
+
+    // Linux adds memory by 128 MiB.
+    private const int GrowthUnitMiB = 128;
     private const ulong DefaultPeriod = 100_000;
 
     /// <summary>Decides a VM's size.</summary>
@@ -81,6 +88,7 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         {
             StripSetId = Flag(spec, VmAnnotations.StripSetId) ?? false,
             MapsFiles = Flag(spec, VmAnnotations.FsDax) ?? true,
+            GrowthMiB = options.Kernel is null ? GrowthFor(memory, hostMemoryMiB) : 0,
         };
     }
 
@@ -103,6 +111,13 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         // A limit above the host's memory is legal, as on the host, and then limits nothing.
         long needed = (limit.Value >> 20) + ((limit.Value & ((1 << 20) - 1)) != 0 ? 1 : 0) + OverheadMiB;
         return (int)Math.Min(Math.Max(LeastLimitedMemoryMiB, needed), Math.Min(hostMemoryMiB, int.MaxValue));
+    }
+
+    // What may be added is a file of its own on the host.
+    private static int GrowthFor(int memoryMiB, long hostMemoryMiB)
+    {
+        long most = Math.Min(Math.Min(hostMemoryMiB, MaxMemoryMiB) - memoryMiB, (long)(FileSizeLimit.Hard >> 20));
+        return (int)(Math.Max(0, most) / GrowthUnitMiB) * GrowthUnitMiB;
     }
 
     private static int VcpusFor(CpuResources? cpu, int? without, int setSize, int hostCpus)

@@ -28,7 +28,9 @@ internal sealed unsafe class Vmm : IDisposable
     // The main thread, the runtime's, and a few that nobody has made yet.
     private const int SpareThreads = 8;
     private const int ThreadsOfFiles = 2;
-    private const int ThreadsOfBalloon = 1;
+
+    // Those that give memory back: the balloon's and virtio-mem's.
+    private const int ThreadsOfMemory = 2;
 
     /// <summary>
     /// Room for files that are mapped shared, 64 pieces at once. It costs the host 320 KiB, and the guest 2 MiB of its memory with
@@ -169,13 +171,14 @@ internal sealed unsafe class Vmm : IDisposable
                 },
                 Saves = saves,
                 Balloon = true,
+                GrowthMiB = shape.GrowthMiB,
                 Control = FileReference.FromFd(spawn.Add(controlOfVmm)),
                 DieWithParent = true,
             };
             (SafeFd configurationRead, SafeFd configurationWrite) = Pipe.Create();
             using SafeFd itsConfiguration = configurationRead, ourConfiguration = configurationWrite;
             arguments[2] = spawn.Add(itsConfiguration).ToString(System.Globalization.CultureInfo.InvariantCulture);
-            spawn.Threads = (ulong)(SpareThreads + ThreadsOfFiles + ThreadsOfBalloon + shape.Vcpus + config.Net.Sum(n => n.QueuePairs));
+            spawn.Threads = (ulong)(SpareThreads + ThreadsOfFiles + ThreadsOfMemory + shape.Vcpus + config.Net.Sum(n => n.QueuePairs));
             SpawnedProcess process = Affinity.With(shape.HostCpus, spawn.Start);
             itsConfiguration.Dispose();
 

@@ -32,6 +32,9 @@ public static class KernelCommandLine
     public static string VirtioMmio(ulong gpa, uint gsi) =>
         string.Create(CultureInfo.InvariantCulture, $"virtio_mmio.device=4K@0x{gpa:x}:{gsi}");
 
+    /// <summary>Memory that is plugged is used: nobody need write to sysfs for each block of it. For what can be swapped and moved, and all else.</summary>
+    public const string OnlineMemory = "memhp_default_state=online";
+
     /// <summary>How our kernel powers off without ACPI (kernel-config/patches, 0012); others take it for a module's parameter.</summary>
     public static string PowerOffPort { get; } =
         string.Create(CultureInfo.InvariantCulture, $"microvm.power_off_port=0x{IoPorts.SleepControl:x},0x{IoPorts.PowerOff:x}");

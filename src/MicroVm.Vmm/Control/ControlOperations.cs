@@ -69,6 +69,9 @@ public sealed class ControlOperations
             case ControlOperation.SetNetLink:
                 answer(NetOperations.SetLink(_machine, request));
                 break;
+            case ControlOperation.ResizeMemory:
+                answer(MemoryOperations.Resize(_machine, request.AddedMiB));
+                break;
             default:
                 answer(Failure($"operation {request.Operation} is not known"));
                 break;

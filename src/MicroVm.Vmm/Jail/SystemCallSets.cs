@@ -117,10 +117,10 @@ public static class SystemCallSets
         KvmAbi.KVM_IRQFD, KvmAbi.KVM_IOEVENTFD,
     ];
 
-    // The first two when the machine is taken apart.
+    // The first two when the machine is taken apart, the third when RAM is added.
     private static readonly uint[] DeviceIoctls =
     [
-        KvmAbi.KVM_IRQFD, KvmAbi.KVM_IOEVENTFD, (uint)Libc.TIOCGWINSZ,
+        KvmAbi.KVM_IRQFD, KvmAbi.KVM_IOEVENTFD, KvmAbi.KVM_SET_USER_MEMORY_REGION, (uint)Libc.TIOCGWINSZ,
         Libc.TUNGETIFF, Libc.TUNSETVNETHDRSZ, Libc.TUNSETOFFLOAD, Libc.TUNSETQUEUE,
     ];
 

@@ -10,6 +10,7 @@ public static class ConfigValidator
 {
     private const int MinMemoryMiB = 16;
     private const int MaxMemoryMiB = 1 << 20;
+    private const int GrowthUnitMiB = 128;
     private const int MaxVcpus = 32;
     private const uint FirstCid = 3;
     private const int MaxDaxWindowMiB = (int)(DaxWindow.MaxLength >> 20);
@@ -25,6 +26,8 @@ public static class ConfigValidator
             : config.MemoryMiB is < MinMemoryMiB or > MaxMemoryMiB ? $"memoryMiB: {config.MemoryMiB} is not {MinMemoryMiB} to {MaxMemoryMiB}"
             : config.HugePages && config.MemoryMiB % 2 != 0 ? $"memoryMiB: {config.MemoryMiB} is odd; with hugePages it must be a multiple of 2"
             : config.HugePages && config.Balloon ? "balloon: is not possible with hugePages, of which the host may have no others when the guest wants them back"
+            : config.GrowthMiB is < 0 or > MaxMemoryMiB || config.GrowthMiB % GrowthUnitMiB != 0 ? $"growthMiB: {config.GrowthMiB} is not a multiple of {GrowthUnitMiB} up to {MaxMemoryMiB}"
+            : config.GrowthMiB > 0 && config.HugePages ? "growthMiB: memory is not added to a VM with hugePages"
             : config.Vcpus is < 1 or > MaxVcpus ? $"vcpus: {config.Vcpus} is not 1 to {MaxVcpus}"
             : CpuTemplate.Find(config.CpuTemplate) is null ? $"cpuTemplate: \"{config.CpuTemplate}\" is not one of {string.Join(", ", CpuTemplateNames.All)}"
             : config.Vsock is { Cid: < FirstCid or uint.MaxValue } ? $"vsock.cid: {config.Vsock.Cid} is reserved; use {FirstCid} or more"
@@ -53,5 +56,5 @@ public static class ConfigValidator
 
     private static int DeviceCount(VmmConfig config) =>
         (config.Entropy ? 1 : 0) + (config.Console is null ? 0 : 1) + (config.Vsock is null ? 0 : 1) + config.Fs.Count + config.Block.Count + config.Pmem.Count + config.Net.Count
-        + (config.Balloon ? 1 : 0);
+        + (config.Balloon ? 1 : 0) + (config.GrowthMiB > 0 ? 1 : 0);
 }

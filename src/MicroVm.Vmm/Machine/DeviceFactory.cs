@@ -4,6 +4,7 @@ using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
@@ -14,7 +15,7 @@ namespace MicroVm.Vmm.Machine;
 
 /// <summary>
 /// Makes the configured virtio devices, in an order that never changes: rng, console, vsock, fs..., block..., pmem...,
-/// net..., balloon. A guest numbers disks and network interfaces by it.
+/// net..., balloon, mem. A guest numbers disks and network interfaces by it.
 /// </summary>
 internal static class DeviceFactory
 {
@@ -66,6 +67,25 @@ internal static class DeviceFactory
         {
             machine.AddDevice(new BalloonDevice());
         }
+
+        if (config.GrowthMiB > 0)
+        {
+            AddMem(machine, (ulong)config.GrowthMiB << 20);
+        }
+    }
+
+    private static void AddMem(VirtualMachine machine, ulong length)
+    {
+        try
+        {
+            machine.Memory.Reserve(machine.ReserveMemory(length, MemDevice.Alignment), length);
+        }
+        catch (LinuxException e)
+        {
+            throw new ConfigException($"growthMiB: {e.Message}");
+        }
+
+        machine.AddDevice(new MemDevice(machine.Memory, piece => machine.AddMemory(piece)));
     }
 
     private static void AddFs(VirtualMachine machine, FsConfig fs, int index)

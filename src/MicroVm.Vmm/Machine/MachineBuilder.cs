@@ -73,7 +73,7 @@ public static class MachineBuilder
         vm.CreateIrqchip();
         foreach (GuestRegion region in machine.Memory.Regions)
         {
-            machine.AddMemory(region.Gpa, region.Length, region.Hva);
+            machine.AddMemory(region);
         }
 
         // vCPUs come first: the kind of host, which a vCPU's answer tells, decides on the command line, and CPUID cannot be
@@ -173,6 +173,11 @@ public static class MachineBuilder
             }
 
             additions.Add(KernelCommandLine.PowerOffPort);
+        }
+
+        if (config.GrowthMiB > 0)
+        {
+            additions.Add(KernelCommandLine.OnlineMemory);
         }
 
         string forHost = BootsPvmKernel(machine, config) ? HostKind.PvmKernelCommandLine : machine.HostKind.CommandLine;

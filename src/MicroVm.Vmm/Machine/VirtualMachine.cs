@@ -317,6 +317,9 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
         return repaired;
     }
 
+    /// <summary>Shows a piece of RAM to the guest.</summary>
+    internal void AddMemory(in GuestRegion ram) => AddMemory(ram.Gpa, ram.Length, ram.Hva);
+
     /// <summary>Takes guest physical addresses behind RAM and the devices' windows, in no e820 entry.</summary>
     /// <exception cref="ConfigException">There are not so many addresses.</exception>
     internal ulong ReserveMemory(ulong length, ulong alignment)

@@ -25,12 +25,15 @@ public sealed unsafe class GuestMemory : IDisposable
     /// <summary>The guest's page size in bytes.</summary>
     public const int PageSize = 4096;
 
-    private readonly GuestRegion[] _regions;
     private readonly byte* _mapping;
     private readonly nuint _mappingLength;
     private readonly RamKind _kind;
     private readonly List<(ulong Start, ulong End)> _fileMapped = [];
     private GuestRegion[] _windows = [];
+    private GuestRegion[] _regions;
+    private GuestRegion _reserved;
+    private SafeFd? _growth;
+    private ulong _grown;
     private bool _disposed;
 
     private GuestMemory(SafeFd backing, byte* mapping, nuint length, RamKind kind)
@@ -51,10 +54,16 @@ public sealed unsafe class GuestMemory : IDisposable
     /// <summary>The memory file (memfd or a caller's file), owned by this object.</summary>
     public SafeFd Backing { get; }
 
-    /// <summary>Size of RAM in bytes, without the gap.</summary>
+    /// <summary>Addresses and pages for RAM that may be added; a length of 0 when there are none. Its offset is in a memory file of its own.</summary>
+    public GuestRegion Reserved => _reserved;
+
+    /// <summary>Bytes of <see cref="Reserved"/>, from its start on, that are RAM.</summary>
+    public ulong Grown => _grown;
+
+    /// <summary>Size in bytes of the RAM that the VM has from the start, without the gap.</summary>
     public ulong Size => _mappingLength;
 
-    /// <summary>The regions, by rising address; one or two.</summary>
+    /// <summary>The regions, by rising address: one or two, and what was added to them (<see cref="Grow"/>).</summary>
     public ReadOnlySpan<GuestRegion> Regions => _regions;
 
     /// <summary>Makes RAM of <paramref name="size"/> bytes from a sealed memfd.</summary>
@@ -95,7 +104,7 @@ public sealed unsafe class GuestMemory : IDisposable
     /// it is outside RAM. A length of 0 inside a region is allowed.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public byte* TryGetPointer(ulong gpa, ulong length) => Find(_regions, gpa, length);
+    public byte* TryGetPointer(ulong gpa, ulong length) => Find(Volatile.Read(ref _regions), gpa, length);
 
     /// <summary>
     /// Tells of memory beside RAM whose pages may be missing at any time. Views of guest memory never lead there; only
@@ -188,6 +197,50 @@ public sealed unsafe class GuestMemory : IDisposable
     }
 
     /// <summary>
+    /// Reserves addresses and pages for RAM that may be added while the guest runs. It costs the host nothing yet. Before the guest runs,
+    /// and once.
+    /// </summary>
+    /// <param name="gpa">First address, behind all RAM; page-aligned.</param>
+    /// <param name="length">Bytes, whole pages.</param>
+    /// <exception cref="LinuxException">The host refuses.</exception>
+    public void Reserve(ulong gpa, ulong length)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(length);
+        ArgumentOutOfRangeException.ThrowIfNotEqual((gpa | length) % PageSize, 0ul, nameof(length));
+        ArgumentOutOfRangeException.ThrowIfLessThan(gpa, _regions[^1].End);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(_reserved.Length, 0ul, nameof(length));
+        SafeFd fd = SafeFd.From(Libc.memfd_create("guest-ram", Libc.MFD_CLOEXEC), "memfd_create", "guest RAM");
+        try
+        {
+            Check.Result(Libc.ftruncate(fd.Value, checked((long)length)), "ftruncate", "guest RAM");
+            _reserved = new GuestRegion(gpa, length, (nint)MapFile(fd, length, Libc.MAP_SHARED), 0);
+            _growth = fd;
+        }
+        catch
+        {
+            fd.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Makes the first <paramref name="length"/> bytes of <see cref="Reserved"/> RAM, which they stay. One thread at a time.</summary>
+    /// <param name="length">Bytes, whole pages, more than before.</param>
+    /// <param name="show">Shows the guest what is new; when it throws, nothing has changed.</param>
+    public void Grow(ulong length, Action<GuestRegion> show)
+    {
+        ArgumentNullException.ThrowIfNull(show);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, _reserved.Length);
+        ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(length, _grown);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(length % PageSize, 0ul, nameof(length));
+        GuestRegion[] booted = _grown == 0 ? _regions : _regions[..^1];
+        show(new GuestRegion(_reserved.Gpa + _grown, length - _grown, _reserved.Hva + (nint)_grown, _grown));
+        _grown = length;
+
+        // Others look addresses up meanwhile: they find the old regions, or the new ones.
+        Volatile.Write(ref _regions, [.. booted, _reserved with { Length = length }]);
+    }
+
+    /// <summary>
     /// Gives the host back what backs the whole pages of a range. Read again, RAM is zeroes there; where a file's pages are mapped
     /// (<see cref="TryMapFile"/>), and in RAM that is a copy of a file, it is what the file holds. Any thread may call it while the guest runs.
     /// </summary>
@@ -198,6 +251,12 @@ public sealed unsafe class GuestMemory : IDisposable
     public bool TryRelease(byte* start, ulong length, out ulong released)
     {
         released = 0;
+        byte* added = (byte*)_reserved.Hva;
+        if (added is not null && start >= added && (ulong)(start - added) < _reserved.Length)
+        {
+            return TryReleaseAdded((ulong)(start - added), length, out released);
+        }
+
         ulong first = (ulong)(start - _mapping);
         if (start < _mapping || first > _mappingLength || length > _mappingLength - first || _kind == RamKind.HugePages)
         {
@@ -291,6 +350,11 @@ public sealed unsafe class GuestMemory : IDisposable
             _disposed = true;
             _ = Libc.munmap(_mapping, _mappingLength);
             Backing.Dispose();
+            if (_growth is not null)
+            {
+                _ = Libc.munmap((void*)_reserved.Hva, (nuint)_reserved.Length);
+                _growth.Dispose();
+            }
         }
     }
 
@@ -332,11 +396,36 @@ public sealed unsafe class GuestMemory : IDisposable
         return _kind == RamKind.CopyOfFile;
     }
 
-    private static GuestMemory Map(SafeFd fd, ulong size, RamKind kind)
+    // Added RAM is a memory file's, by small pages.
+    private bool TryReleaseAdded(ulong first, ulong length, out ulong released)
     {
-        int sharing = kind == RamKind.CopyOfFile ? Libc.MAP_PRIVATE : Libc.MAP_SHARED;
-        void* p = Libc.mmap(
-            null, (nuint)size, Libc.PROT_READ | Libc.PROT_WRITE, sharing | Libc.MAP_NORESERVE, fd.Value, 0);
+        released = 0;
+        if (length > _reserved.Length - first)
+        {
+            return false;
+        }
+
+        ulong end = (first + length) & ~(ulong)(PageSize - 1);
+        first = (first + PageSize - 1) & ~(ulong)(PageSize - 1);
+        if (first < end)
+        {
+            if (Libc.madvise((byte*)_reserved.Hva + first, (nuint)(end - first), Libc.MADV_REMOVE) != 0)
+            {
+                return false;
+            }
+
+            released = end - first;
+        }
+
+        return true;
+    }
+
+    private static GuestMemory Map(SafeFd fd, ulong size, RamKind kind) =>
+        new(fd, MapFile(fd, size, kind == RamKind.CopyOfFile ? Libc.MAP_PRIVATE : Libc.MAP_SHARED), (nuint)size, kind);
+
+    private static byte* MapFile(SafeFd fd, ulong size, int sharing)
+    {
+        void* p = Libc.mmap(null, (nuint)size, Libc.PROT_READ | Libc.PROT_WRITE, sharing | Libc.MAP_NORESERVE, fd.Value, 0);
         if ((nint)p == -1)
         {
             Check.Throw("mmap", $"guest RAM of {size >> 20} MiB");
@@ -344,6 +433,6 @@ public sealed unsafe class GuestMemory : IDisposable
 
         // A core dump of the VMM must not hold the guest's secrets, nor its gigabytes.
         _ = Libc.madvise(p, (nuint)size, Libc.MADV_DONTDUMP);
-        return new GuestMemory(fd, (byte*)p, (nuint)size, kind);
+        return (byte*)p;
     }
 }

@@ -7,11 +7,13 @@ using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Tests.Boot;
 using MicroVm.Vmm.Tests.Virtio;
+using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Virtio;
 using Xunit;
 
@@ -40,6 +42,19 @@ public sealed class HostileRingTests
         guest.TurnUntil(() => guest.Queues[2].UsedCount == 1, "a report is taken");
         return true;
     });
+
+    [Fact]
+    public void Mem()
+    {
+        using GuestMemory memory = GuestMemory.Create(1 << 20);
+        Run(_ => new MemDevice(MemTests.Reserved(memory), _ => { }), guest =>
+        {
+            guest.Queues[0].Add(new Segment(guest.Allocate(24), 24, false), new Segment(guest.Allocate(10), 10, true));
+            guest.Queues[0].Notify();
+            guest.TurnUntil(() => guest.Queues[0].UsedCount == 1, "a request is answered");
+            return true;
+        });
+    }
 
     [Fact]
     public void Pmem()

@@ -3,6 +3,7 @@ using MicroVm.Tests.Shared;
 using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
+using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
@@ -22,6 +23,7 @@ public sealed class VirtioAbiTests
         #include <linux/virtio_balloon.h>
         #include <linux/virtio_blk.h>
         #include <linux/virtio_console.h>
+        #include <linux/virtio_mem.h>
         #include <linux/virtio_vsock.h>
         #include <linux/virtio_pmem.h>
         #include <linux/virtio_net.h>
@@ -50,6 +52,31 @@ public sealed class VirtioAbiTests
             ["sizeof(struct virtio_balloon_config) + 0"] = Marshal.SizeOf<BalloonConfigSpace>(),
             ["__builtin_offsetof(struct virtio_balloon_config, actual)"] = BalloonConfigSpace.ActualOffset,
             ["__builtin_offsetof(struct virtio_balloon_config, poison_val)"] = Offset<BalloonConfigSpace>(nameof(BalloonConfigSpace.PoisonValue)),
+
+            ["VIRTIO_MEM_REQ_PLUG"] = (long)MemRequestType.Plug,
+            ["VIRTIO_MEM_REQ_UNPLUG"] = (long)MemRequestType.Unplug,
+            ["VIRTIO_MEM_REQ_UNPLUG_ALL"] = (long)MemRequestType.UnplugAll,
+            ["VIRTIO_MEM_REQ_STATE"] = (long)MemRequestType.State,
+            ["VIRTIO_MEM_RESP_ACK"] = (long)MemResponseType.Ack,
+            ["VIRTIO_MEM_RESP_NACK"] = (long)MemResponseType.Nack,
+            ["VIRTIO_MEM_RESP_BUSY"] = (long)MemResponseType.Busy,
+            ["VIRTIO_MEM_RESP_ERROR"] = (long)MemResponseType.Error,
+            ["VIRTIO_MEM_STATE_PLUGGED"] = (long)MemState.Plugged,
+            ["VIRTIO_MEM_STATE_UNPLUGGED"] = (long)MemState.Unplugged,
+            ["VIRTIO_MEM_STATE_MIXED"] = (long)MemState.Mixed,
+            ["sizeof(struct virtio_mem_req)"] = MemRequest.Size,
+            ["sizeof(struct virtio_mem_req) + 0"] = Marshal.SizeOf<MemRequest>(),
+            ["__builtin_offsetof(struct virtio_mem_req, u.plug.addr)"] = Offset<MemRequest>(nameof(MemRequest.Address)),
+            ["__builtin_offsetof(struct virtio_mem_req, u.unplug.nb_blocks)"] = Offset<MemRequest>(nameof(MemRequest.Blocks)),
+            ["sizeof(struct virtio_mem_resp)"] = MemResponse.Size,
+            ["sizeof(struct virtio_mem_resp) + 0"] = Marshal.SizeOf<MemResponse>(),
+            ["__builtin_offsetof(struct virtio_mem_resp, u.state.state)"] = Offset<MemResponse>(nameof(MemResponse.State)),
+            ["sizeof(struct virtio_mem_config)"] = MemConfigSpace.Size,
+            ["sizeof(struct virtio_mem_config) + 0"] = Marshal.SizeOf<MemConfigSpace>(),
+            ["__builtin_offsetof(struct virtio_mem_config, node_id)"] = Offset<MemConfigSpace>(nameof(MemConfigSpace.NodeId)),
+            ["__builtin_offsetof(struct virtio_mem_config, addr)"] = Offset<MemConfigSpace>(nameof(MemConfigSpace.Address)),
+            ["__builtin_offsetof(struct virtio_mem_config, usable_region_size)"] = Offset<MemConfigSpace>(nameof(MemConfigSpace.UsableRegionSize)),
+            ["__builtin_offsetof(struct virtio_mem_config, requested_size)"] = Offset<MemConfigSpace>(nameof(MemConfigSpace.RequestedSize)),
 
             ["VIRTIO_BLK_T_IN"] = (long)BlockRequestType.In,
             ["VIRTIO_BLK_T_OUT"] = (long)BlockRequestType.Out,

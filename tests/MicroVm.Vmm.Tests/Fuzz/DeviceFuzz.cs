@@ -6,10 +6,13 @@ using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Tests.Devices;
 using MicroVm.Vmm.Tests.Fs;
+using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Tests.Fuzz;
@@ -22,6 +25,14 @@ public sealed class DeviceFuzz
 
     [Fact]
     public void Balloon() => Fuzz("balloon", _ => new BalloonDevice());
+
+    [Fact]
+    public void Mem()
+    {
+        using GuestMemory memory = GuestMemory.Create(1 << 20);
+        _ = MemTests.Reserved(memory);
+        Fuzz("mem", _ => new MemDevice(memory, _ => { }));
+    }
 
     [Fact]
     public void Console() => Fuzz("console", _ => new ConsoleDevice(Open("/dev/zero", Libc.O_RDONLY), Open("/dev/null", Libc.O_WRONLY)));

@@ -9,6 +9,7 @@ namespace MicroVm.Vmm.Tests;
 public sealed unsafe class GuestMemoryTests
 {
     private const ulong GiB = 1ul << 30;
+    private const ulong PageOfTwo = 2 * GuestMemory.PageSize;
 
     private static readonly Gen<ulong> Numbers = Gen.OneOf(
         Gen.Elements(0ul, 1ul, 4096ul, 3 * GiB, 4 * GiB, 5 * GiB, 1ul << 63, ulong.MaxValue)
@@ -143,6 +144,41 @@ public sealed unsafe class GuestMemoryTests
         Assert.False(memory.TryRelease(null, Length, out _));
         Assert.True(memory.TryRelease(ram + Length, 0, out ulong released));
         Assert.Equal(0ul, released);
+    }
+
+    [Fact]
+    public void RAM_is_added_from_what_was_reserved_and_given_back()
+    {
+        const ulong Gpa = 4 * GiB, MiB = 1 << 20;
+        using GuestMemory memory = GuestMemory.Create(MiB);
+        Assert.Equal(0ul, memory.Reserved.Length);
+        memory.Reserve(Gpa, 8 * MiB);
+        Assert.False(memory.Contains(Gpa, 0));
+        Assert.Throws<IOException>(() => memory.Grow(2 * MiB, _ => throw new IOException("the host has no slot")));
+        Assert.Equal((false, 0ul), (memory.Contains(Gpa, 1), memory.Grown));
+        List<GuestRegion> shown = [];
+        memory.Grow(2 * MiB, shown.Add);
+        memory.Grow(5 * MiB, shown.Add);
+        Assert.Equal([(Gpa, 2 * MiB), (Gpa + (2 * MiB), 3 * MiB)], shown.Select(r => (r.Gpa, r.Length)));
+        Assert.Equal(2, memory.Regions.Length);
+        Assert.True(memory.Contains(Gpa, 5 * MiB));
+        Assert.False(memory.Contains(Gpa, (5 * MiB) + 1));
+        Assert.False(memory.Contains(Gpa - 1, 2));
+        Assert.Throws<ArgumentOutOfRangeException>(() => memory.Grow(5 * MiB, shown.Add));
+        Assert.Throws<ArgumentOutOfRangeException>(() => memory.Grow(9 * MiB, shown.Add));
+        Assert.Throws<ArgumentOutOfRangeException>(() => memory.Reserve(8 * GiB, MiB));
+
+        Assert.True(memory.TryWrite(Gpa + (2 * MiB) - 4, 0x1122_3344_5566_7788ul));
+        byte* p = memory.TryGetPointer(Gpa, 5 * MiB);
+        Assert.Equal(shown[1].Hva, (nint)(p + (2 * MiB)));
+        Assert.True(memory.TryRelease(p + MiB, MiB, out ulong released));
+        Assert.Equal(MiB, released);
+        Assert.True(memory.TryRead(Gpa + (2 * MiB) - 4, out ulong value));
+        Assert.Equal(0x1122_3344ul << 32, value & (0xffff_fffful << 32));
+        Assert.Equal(0ul, value << 32);
+        Assert.True(memory.TryRelease(p + 1, PageOfTwo, out released));
+        Assert.Equal((ulong)GuestMemory.PageSize, released);
+        Assert.False(memory.TryRelease(p + (4 * MiB), 5 * MiB, out _));
     }
 
     [Fact]

@@ -7,10 +7,13 @@ using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
 using MicroVm.Vmm.Devices.Entropy;
+using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Jail;
+using MicroVm.Vmm.Memory;
+using MicroVm.Vmm.Tests.Devices;
 using MicroVm.Vmm.Virtio;
 using Xunit;
 
@@ -22,12 +25,14 @@ public sealed class ResetTests : IDisposable
     private readonly string _folder = Directory.CreateTempSubdirectory("microvm-reset-").FullName;
 
     private readonly EventLoop _loop = new();
+    private readonly GuestMemory _memory = GuestMemory.Create(1 << 20);
 
-    public static TheoryData<string> Devices => ["rng", "console", "vsock", "fs", "block", "pmem", "balloon"];
+    public static TheoryData<string> Devices => ["rng", "console", "vsock", "fs", "block", "pmem", "balloon", "mem"];
 
     public void Dispose()
     {
         _loop.Dispose();
+        _memory.Dispose();
         Directory.Delete(_folder, recursive: true);
     }
 
@@ -233,6 +238,8 @@ public sealed class ResetTests : IDisposable
                 return new EntropyDevice();
             case "balloon":
                 return new BalloonDevice();
+            case "mem":
+                return new MemDevice(MemTests.Reserved(_memory), _ => { });
             case "console":
                 return new ConsoleDevice(null, Open("/dev/null", Libc.O_WRONLY));
             case "vsock":
@@ -277,6 +284,8 @@ public sealed class ResetTests : IDisposable
                 return (1, [new(header, 56, false), new(data, 4096, true)]);
             case "block":
                 return (0, [new(header, 16, false), new(data, 4096, true), new(status, 1, true)]);
+            case "mem":
+                return (0, [new(header, 24, false), new(status, 10, true)]);
             case "pmem":
                 return (0, [new(header, 4, false), new(status, 4, true)]);
             case "vsock":

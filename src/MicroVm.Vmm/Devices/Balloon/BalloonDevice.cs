@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using MicroVm.Vmm.Counters;
 using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Virtio;
+using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Vmm.Devices.Balloon;
 
@@ -54,6 +55,23 @@ public sealed class BalloonDevice : VirtioDevice, ICounterSource
         {
             Volatile.Write(ref _actual, BinaryPrimitives.ReadUInt32LittleEndian(data));
         }
+    }
+
+    /// <inheritdoc/>
+    public override string? WhyNotSaved => null;
+
+    /// <inheritdoc/>
+    public override void SaveState(StateWriter writer)
+    {
+        ArgumentNullException.ThrowIfNull(writer);
+        writer.Write(Volatile.Read(ref _actual));
+    }
+
+    /// <inheritdoc/>
+    public override void RestoreState(StateReader reader)
+    {
+        ArgumentNullException.ThrowIfNull(reader);
+        Volatile.Write(ref _actual, reader.Read<uint>());
     }
 
     /// <inheritdoc/>
