@@ -39,6 +39,7 @@ internal sealed unsafe class TemplateKey
         return new TemplateKey(OfHost(files) + string.Create(CultureInfo.InvariantCulture,
             $"""
             memory {shape.MemoryMiB}
+            growth {shape.GrowthMiB}
             vcpus {shape.Vcpus}
             cpu-template {shape.CpuTemplate}
             maps-files {shape.MapsFiles}
