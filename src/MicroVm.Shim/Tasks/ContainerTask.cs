@@ -18,17 +18,15 @@ namespace MicroVm.Shim.Tasks;
 /// </summary>
 internal sealed class ContainerTask
 {
+    private const uint CannotExecute = 255;
     private static readonly TimeSpan ExecsPatience = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan DrainPatience = TimeSpan.FromSeconds(10);
     private readonly IEventSink _events;
     private readonly ITaskContainer _container;
     private readonly IDisposable _mounts;
-    private readonly Lock _lock = new();
-    private readonly Dictionary<string, TaskProcess> _execs = [];
-    private readonly List<Thread> _execWaiters = [];
+    private readonly ExecTable _execs = new();
     private readonly Thread _outOfMemory;
     private readonly TaskCompletionSource _drained = new();
-    private bool _deleting;
 
     /// <summary>A container that was created.</summary>
     /// <param name="id">Its id.</param>
@@ -69,18 +67,8 @@ internal sealed class ContainerTask
 
     /// <summary>A process.</summary>
     /// <exception cref="Ttrpc.TtrpcException">NotFound.</exception>
-    internal TaskProcess Find(string execId)
-    {
-        if (execId.Length == 0)
-        {
-            return Init;
-        }
-
-        lock (_lock)
-        {
-            return _execs.GetValueOrDefault(execId) ?? throw TaskErrors.NoProcess(execId);
-        }
-    }
+    internal TaskProcess Find(string execId) =>
+        execId.Length == 0 ? Init : _execs.Find(execId) ?? throw TaskErrors.NoProcess(execId);
 
     /// <summary>Starts the first process.</summary>
     internal void Start()
@@ -102,13 +90,9 @@ internal sealed class ContainerTask
     internal TaskProcess AddExec(string execId, StdioUris uris, Any? spec)
     {
         TaskProcess exec = new(execId, uris) { Specification = ParseProcess(spec) };
-        lock (_lock)
+        if (!_execs.TryAdd(exec, RefuseUnlessAlive))
         {
-            RefuseUnlessAlive();
-            if (!_execs.TryAdd(execId, exec))
-            {
-                throw TaskErrors.Exists("process", execId);
-            }
+            throw TaskErrors.Exists("process", execId);
         }
 
         _events.Publish(Topics.ExecAdded, new TaskExecAdded { ContainerId = Id, ExecId = execId });
@@ -125,11 +109,7 @@ internal sealed class ContainerTask
                 throw TaskErrors.WrongState($"process {exec.ExecId} was started already");
             }
 
-            lock (_lock)
-            {
-                RefuseUnlessAlive();
-            }
-
+            _execs.Check(RefuseUnlessAlive);
             try
             {
                 exec.Process = _container.Exec(exec.Specification!, exec.Uris, exec.Size);
@@ -142,13 +122,7 @@ internal sealed class ContainerTask
 
             exec.Become(Status.Running);
             _events.Publish(Topics.ExecStarted, new TaskExecStarted { ContainerId = Id, ExecId = exec.ExecId, Pid = Pid });
-            Thread waiter = new(() => AwaitExec(exec), 256 << 10) { IsBackground = true, Name = "wait" };
-            lock (_lock)
-            {
-                _execWaiters.RemoveAll(t => !t.IsAlive);
-                _execWaiters.Add(waiter);
-                waiter.Start();
-            }
+            _execs.StartWaiter(() => AwaitExec(exec));
         }
     }
 
@@ -240,10 +214,7 @@ internal sealed class ContainerTask
             process.Close();
         }
 
-        lock (_lock)
-        {
-            _ = _execs.Remove(exec.ExecId);
-        }
+        _execs.Remove(exec.ExecId);
     }
 
     /// <summary>Removes the container, which has ended, or was never started.</summary>
@@ -267,28 +238,17 @@ internal sealed class ContainerTask
         Init.WhenEnded(() => ended.TrySetResult());
         _ = ended.Task.Wait(DrainPatience);
         _ = _drained.Task.Wait(DrainPatience);
-        lock (_lock)
+        if (!_execs.TryClose())
         {
-            if (_deleting)
-            {
-                throw TaskErrors.NoTask(Id);
-            }
-
-            _deleting = true;
+            throw TaskErrors.NoTask(Id);
         }
 
         _container.Delete();
         _mounts.Dispose();
-        foreach (TaskProcess exec in _execs.Values)
-        {
-            exec.Process?.Close();
-        }
-
+        _execs.CloseProcesses();
         _events.Publish(
             Topics.Delete, new TaskDelete { ContainerId = Id, Pid = Pid, ExitStatus = Init.ExitStatus, ExitedAt = Init.ExitedAt });
     }
-
-    private const uint CannotExecute = 255;
 
     private static string Name(Status status) => status.ToString().ToLowerInvariant();
 
@@ -307,9 +267,9 @@ internal sealed class ContainerTask
         }
     }
 
-    private void RefuseUnlessAlive()
+    private void RefuseUnlessAlive(bool isDeleting)
     {
-        if (_deleting || Init.Status is not (Status.Running or Status.Created))
+        if (isDeleting || Init.Status is not (Status.Running or Status.Created))
         {
             throw TaskErrors.WrongState($"cannot exec in a {Name(Init.Status)} container: {Id}");
         }
@@ -344,47 +304,21 @@ internal sealed class ContainerTask
 
         lock (Init.StartGate)
         {
-            if (!JoinExecs(ExecsPatience) || end.Lost)
+            if (!_execs.Join(ExecsPatience) || end.Lost)
             {
                 // Processes that outlive the first one end with the container.
                 _ = Init.Process.Drain(ExecsPatience);
                 _container.End();
-                _ = JoinExecs(DrainPatience);
+                _ = _execs.Join(DrainPatience);
             }
 
             PublishExit(Init, end.Status);
         }
 
         Init.Process.DrainAll();
-        DrainExecs();
+        _execs.Drain(ExecsPatience);
         _container.End();
         _drained.SetResult();
-    }
-
-    private bool JoinExecs(TimeSpan patience)
-    {
-        long deadline = Environment.TickCount64 + (long)patience.TotalMilliseconds;
-        Thread[] waiters;
-        lock (_lock)
-        {
-            waiters = [.. _execWaiters];
-        }
-
-        return Array.TrueForAll(waiters, t => t.Join((int)Math.Max(0, deadline - Environment.TickCount64)));
-    }
-
-    private void DrainExecs()
-    {
-        TaskProcess[] execs;
-        lock (_lock)
-        {
-            execs = [.. _execs.Values];
-        }
-
-        foreach (TaskProcess exec in execs)
-        {
-            _ = exec.Process?.Drain(ExecsPatience);
-        }
     }
 
     private void PublishExit(TaskProcess process, uint status)
