@@ -111,6 +111,25 @@ public sealed class HostEventTests : IDisposable
         _tree.Dispose();
     }
 
+    [Fact]
+    public void The_number_of_watched_inodes_is_bounded()
+    {
+        Errno error = Errno.OK;
+        int watched = 0;
+        for (; error == Errno.OK && watched <= HostWatches.Max; watched++)
+        {
+            File.WriteAllText(Path.Combine(_tree.Share, $"f{watched}"), "");
+            error = _fs.Error(FuseOpcode.FUSE_WATCH, _fs.Lookup(_fs.Root, $"f{watched}").nodeid, FuseClient.Bytes(new fuse_watch_in { mask = Libc.IN_MODIFY }));
+        }
+
+        // The host's user may have fewer (fs.inotify.max_user_watches).
+        Assert.Equal(Errno.ENOSPC, error);
+        Assert.InRange(watched - 1, 1, HostWatches.Max);
+        Assert.Equal(watched - 1, _fs.Counter("fs.watched"));
+        Assert.Equal(Errno.OK, _fs.Error(FuseOpcode.FUSE_WATCH, _fs.Lookup(_fs.Root, "f0").nodeid, FuseClient.Bytes(new fuse_watch_in { mask = 0 })));
+        Assert.Equal(watched - 2, _fs.Counter("fs.watched"));
+    }
+
     private void Watch(ulong node, uint mask) => _fs.Ok(FuseOpcode.FUSE_WATCH, node, FuseClient.Bytes(new fuse_watch_in { mask = mask }));
 
     private (uint Mask, string Name)[] Told(ulong node)

@@ -158,6 +158,27 @@ public sealed class LockTests : IDisposable
         Assert.Equal(Errno.EBADF, Set(_a, _node, 4711, 1, Libc.F_RDLCK));
     }
 
+    [Fact]
+    public void The_number_of_requests_that_wait_is_bounded()
+    {
+        ulong reply;
+        using (Hold host = new(_tree.At("f")))
+        {
+            // The same chain each time, as no driver would.
+            reply = Wait(_a, 2, unique: 46);
+            for (int i = 1; i < LockWaiters.Max; i++)
+            {
+                _a.Guest.Offer(FsGuest.Requests, 100);
+            }
+
+            _a.Guest.Waiting = LockWaiters.Max;
+            Assert.Equal(Errno.ENOLCK, Set(_a, _node, _handle, 3, Libc.F_WRLCK, opcode: FuseOpcode.FUSE_SETLKW));
+            Assert.False(_a.Guest.IsIdle(FsGuest.Requests));
+        }
+
+        Assert.Equal((0, 46ul), Answer(_a, reply));
+    }
+
     private static byte[] Args(
         ulong handle, ulong owner, int type, ulong start, ulong end, uint flags = 0, uint pid = 1) => FuseClient.Bytes(new fuse_lk_in
         {
