@@ -1,5 +1,6 @@
 using MicroVm.Cli.Commands;
 using MicroVm.Cli.Doctor;
+using MicroVm.Cli.Install;
 using MicroVm.Cli.Parsing;
 using MicroVm.Linux;
 using MicroVm.Oci;
@@ -34,6 +35,7 @@ internal static class CommandLine
         ("template", static () => TemplateCommand.Command),
         ("snapshot", static () => SnapshotCommand.Command),
         ("features", static () => FeaturesCommand.Command),
+        ("install", static () => InstallCommand.Command),
         ("doctor", static () => DoctorCommand.Command),
     ];
 

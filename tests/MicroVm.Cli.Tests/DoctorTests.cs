@@ -7,7 +7,7 @@ namespace MicroVm.Cli.Tests;
 public sealed class DoctorTests
 {
     [Theory]
-    [InlineData(null, "not set up: {\"runtimes\": {\"microvm\": {\"path\": \"/bin/microvm\"}}}")]
+    [InlineData(null, "not set up: microvm install docker, or {\"runtimes\": {\"microvm\": {\"path\": \"/bin/microvm\"}}}")]
     [InlineData("{}", "not set up")]
     [InlineData("[]", "not set up")]
     [InlineData("{\"runtimes\": []}", "not set up")]

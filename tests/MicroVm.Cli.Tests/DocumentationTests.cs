@@ -60,7 +60,7 @@ public sealed partial class DocumentationTests
     [Fact]
     public void TheTableOfCommandsIsWhatTheCasesAre()
     {
-        (string Engine, string Name)[] engines = [("podman", "Podman"), ("docker", "Docker"), ("ctr", "containerd (ctr)"), ("shim", "containerd, our shim"), ("cri", "containerd's CRI plug-in, both shims")];
+        (string Engine, string Name)[] engines = [("podman", "Podman"), ("docker", "Docker"), ("ctr", "containerd (ctr)"), ("shim", "containerd, our shim"), ("cri", "containerd's CRI plug-in, both shims"), ("kubernetes", "Kubernetes' manifests")];
         IEnumerable<string> cases = engines.SelectMany(e => Scripts(e.Engine).SelectMany(s => Case().Matches(s)).Select(m => $"{e.Name}: {m.Groups[1].Value}"));
         Assert.Equal(cases, Rows("CALLERS.md", "Commands that are run", 2).Select(r => $"{r[0]}: {r[1]}"));
     }
@@ -169,7 +169,7 @@ public sealed partial class DocumentationTests
     [GeneratedRegex("""@case\("(.+)"\)""")]
     private static partial Regex Case();
 
-    [GeneratedRegex(@"^(podman|docker|ctr|shim|cri) “(.+)”$")]
+    [GeneratedRegex(@"^(podman|docker|ctr|shim|cri|kubernetes) “(.+)”$")]
     private static partial Regex Interop();
 
     // Titles have commas, too.

@@ -6,20 +6,24 @@ namespace MicroVm.Cli.Doctor;
 internal static class EngineChecks
 {
     private const string Docker = "/etc/docker/daemon.json", Podman = "/etc/containers/containers.conf", Containerd = "/etc/containerd/config.toml";
+    private const string PodmanDropIn = "/etc/containers/containers.conf.d/microvm.conf", Crio = "/etc/crio/crio.conf.d/50-microvm.conf";
 
     /// <summary>A finding for each engine.</summary>
     /// <param name="program">Path of this executable.</param>
     internal static IEnumerable<Finding> All(string program) =>
     [
         new(FindingState.Ok, "Docker", DockerRuntimes(HostText.Read(Docker), program)),
-        new(FindingState.Ok, "Podman", Mentions(HostText.Read(Podman), Podman, $"podman --runtime {program}, or [engine.runtimes] microvm = [\"{program}\"]")),
-        new(FindingState.Ok, "containerd", Mentions(HostText.Read(Containerd), Containerd, $"a runtime of type io.containerd.runc.v2 with BinaryName = \"{program}\"")),
+        new(FindingState.Ok, "Podman", HostText.Read(PodmanDropIn) is { } dropIn
+            ? Mentions(dropIn, PodmanDropIn, "microvm install podman")
+            : Mentions(HostText.Read(Podman), Podman, $"microvm install podman, or podman --runtime {program}")),
+        new(FindingState.Ok, "containerd", Mentions(HostText.Read(Containerd), Containerd, "microvm install containerd")),
+        new(FindingState.Ok, "CRI-O", Mentions(HostText.Read(Crio), Crio, "microvm install crio")),
     ];
 
     /// <summary>The runtimes of a daemon.json that are this one.</summary>
     internal static string DockerRuntimes(string? json, string program)
     {
-        string advice = $"not set up: {{\"runtimes\": {{\"microvm\": {{\"path\": \"{program}\"}}}}}} in {Docker}";
+        string advice = $"not set up: microvm install docker, or {{\"runtimes\": {{\"microvm\": {{\"path\": \"{program}\"}}}}}} in {Docker}";
         if (json is null)
         {
             return advice;

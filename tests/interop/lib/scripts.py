@@ -70,6 +70,14 @@ def vm_limit(limit):
     return max(limit + 64 * mib, 128 * mib) + 128 * mib if suite.is_microvm() else limit
 
 
+def installed_below(host):
+    """The runtime's path, which is there below `host`, too, as `microvm install --host` wants it."""
+    os.makedirs(host + os.path.dirname(suite.RUNTIME), exist_ok=True)
+    if not os.path.lexists(host + suite.RUNTIME):
+        os.symlink(suite.RUNTIME, host + suite.RUNTIME)
+    return suite.RUNTIME
+
+
 def check_privileged(said):
     lines = said.splitlines()
     equal([line for line in lines if not line.startswith("dead: ")], ["capabilities", "mounted", "sysctl", "devices"], "what it may do")
