@@ -118,6 +118,40 @@ public sealed unsafe class ContainerCgroup : IDisposable
         }
     }
 
+    /// <summary>
+    /// As cgroups of version 1 have it: memory beyond a new limit is reclaimed, and a limit below what is left in use is refused. In version 2
+    /// the kernel would kill processes until it holds.
+    /// </summary>
+    /// <param name="settings">What is to be set; the memory limit is among it, or nothing is done.</param>
+    /// <exception cref="SetupException">As much is in use; runc's words.</exception>
+    public void ReclaimBeyond(IEnumerable<CgroupSetting> settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        if (!long.TryParse(settings.LastOrDefault(s => s.File == "memory.max")?.Value, NumberStyles.None, CultureInfo.InvariantCulture, out long limit) || InUse() <= limit)
+        {
+            return;
+        }
+
+        try
+        {
+            SmallFile.Write(Directory, "memory.reclaim", (InUse() - limit).ToString(CultureInfo.InvariantCulture));
+        }
+        catch (LinuxException)
+        {
+            // Less could be reclaimed, or the kernel is older than 5.19: what is in use now counts.
+        }
+
+        if (InUse() is var used && used > limit)
+        {
+            throw new SetupException($"unable to set memory limit to {limit} (current usage: {used}, peak usage: {Number("memory.peak")})");
+        }
+    }
+
+    private long InUse() => Number("memory.current");
+
+    private long Number(string file) =>
+        long.TryParse((SmallFile.TryRead(Directory, file) ?? "").Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out long value) ? value : 0;
+
     /// <summary>Attaches a device filter (BPF_PROG_TYPE_CGROUP_DEVICE instructions, 8 bytes each).</summary>
     /// <exception cref="SetupException">The verifier or the kernel refused it.</exception>
     public void AttachDeviceFilter(ReadOnlySpan<byte> instructions)

@@ -40,7 +40,7 @@ public sealed partial class RootfsBuilder
         }
         catch (LinuxException e)
         {
-            string source = mount.Kind == Mount.Types.Kind.Export ? $"{mount.FsTag}:{mount.Source}" : mount.Source.Length > 0 ? mount.Source : mount.Type;
+            string source = mount.HostSource.Length > 0 ? mount.HostSource : mount.Kind == Mount.Types.Kind.Export ? $"{mount.FsTag}:{mount.Source}" : mount.Source.Length > 0 ? mount.Source : mount.Type;
             string data = mount.Data.Length > 0 ? $", data: {mount.Data}" : "";
             throw new SetupException($"error mounting \"{source}\" to rootfs at \"{mount.Destination}\": {e.Operation}, flags: 0x{mount.Flags:x}{data}", e);
         }

@@ -115,7 +115,7 @@ public sealed class AgentService : AgentServiceBase
     protected override void OnlineCpuMem(Empty request, TtrpcCall call) => GuestControl.OnlineCpuMem(call);
 
     /// <inheritdoc/>
-    protected override void ConfigureNetwork(NetworkPlan request, TtrpcCall call) => GuestNetwork.Configure(request, call);
+    protected override void ConfigureNetwork(NetworkPlan request, TtrpcCall call) => _network.Configure(request, call);
 
     /// <inheritdoc/>
     protected override void RelayNames(NameRelayRequest request, TtrpcCall call) => _network.RelayNames(request, call);

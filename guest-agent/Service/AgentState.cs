@@ -1,5 +1,6 @@
 using MicroVm.Agent.Cgroups;
 using MicroVm.Agent.Containers;
+using MicroVm.Agent.Network;
 using MicroVm.Agent.Stdio;
 using MicroVm.Linux;
 using MicroVm.Protocol.Agent;
@@ -34,6 +35,9 @@ internal sealed class AgentState(EventLoop loop, SetupContext setup, CgroupTree 
     /// <summary>Sockets of readiness notices.</summary>
     internal ReadinessSockets Readiness { get; } = new(loop, setup.FileSystems);
 
+    /// <summary>Interfaces that are about to be up.</summary>
+    internal ExpectedLinks Links { get; } = new();
+
     /// <summary>Drops what a container's mounts needed outside of it.</summary>
     internal void DropSources(Container container)
     {
@@ -41,6 +45,7 @@ internal sealed class AgentState(EventLoop loop, SetupContext setup, CgroupTree 
         {
             if (mount.Grows)
             {
+                Sockets.DropShown(mount.FsTag, mount.Source);
                 setup.FileSystems.DropGrowing(mount.FsTag, mount.Source);
             }
 

@@ -35,6 +35,11 @@ internal sealed class ContainerResources(AgentState agent)
         {
             ContainerCgroup cgroup = CgroupOf(agent.Containers.Find(request.ContainerId));
             cgroup.RefuseInUse(request.RefuseMemoryLimitInUse, request.RefuseMemorySwapLimitInUse);
+            if (request.ReclaimMemoryInUse)
+            {
+                cgroup.ReclaimBeyond(request.Settings);
+            }
+
             cgroup.Apply(request.Settings);
         }
         catch (SetupException e)

@@ -1,5 +1,6 @@
 using MicroVm.Agent.Child;
 using MicroVm.Agent.Containers;
+using MicroVm.Agent.Network;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
@@ -29,9 +30,9 @@ internal sealed class ContainerStart(AgentState agent)
                 throw Refusal.WrongState("cannot start an already running container");
         }
 
-        if (container.Spec.StartContainerHooks.Count > 0)
+        if (container.Spec.StartContainerHooks.Count > 0 || !agent.Links.AreUp())
         {
-            RunStartHooks(container, init, call);
+            RunBeforeStart(container, init, call);
         }
         else
         {
@@ -48,13 +49,19 @@ internal sealed class ContainerStart(AgentState agent)
         }
     }
 
-    private void RunStartHooks(Container container, ContainerProcess init, TtrpcCall call)
+    private void RunBeforeStart(Container container, ContainerProcess init, TtrpcCall call)
     {
         _inHooks.Add(init);
         SafeFd pidfd = init.Child!.PidFd!.Duplicate();
+        HashSet<string> links = agent.Links.Take();
         Background.Run("hooks", () =>
         {
-            Exception? failure = Background.Attempt(new HookRunner(agent.Setup, container, pidfd).RunStartContainer);
+            if (links.Count > 0 && Background.Attempt(() => ExpectedLinks.Await(links)) is { } unknown)
+            {
+                agent.Loop.Post(() => Boot.Log.Warn(unknown.Message));
+            }
+
+            Exception? failure = container.Spec.StartContainerHooks.Count == 0 ? null : Background.Attempt(new HookRunner(agent.Setup, container, pidfd).RunStartContainer);
             pidfd.Dispose();
             agent.Loop.Post(() =>
             {

@@ -15,7 +15,7 @@ internal sealed class GuestNetwork(AgentState agent)
     private Action? _endRelay;
 
     /// <summary>Sets interfaces, addresses and routes up.</summary>
-    internal static void Configure(NetworkPlan request, TtrpcCall call)
+    internal void Configure(NetworkPlan request, TtrpcCall call)
     {
         using NetlinkSocket socket = new();
         NetworkSetup setup = new(socket, "/proc/sys");
@@ -25,6 +25,7 @@ internal sealed class GuestNetwork(AgentState agent)
             NetworkDrivers.BindAll();
         }
 
+        agent.Links.Expect(request.Links);
         setup.Apply(request);
         call.Complete(new Empty());
     }

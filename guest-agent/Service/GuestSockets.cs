@@ -7,7 +7,7 @@ namespace MicroVm.Agent.Service;
 
 /// <summary>
 /// Listening Unix sockets in the guest that stand for the host's: each connection is carried to a vsock port of the host. They
-/// live as long as the VM, in the agent's own tmpfs, and are bound where a container expects them. Loop thread only.
+/// live as long as their container, in the agent's own tmpfs, and are bound where it expects them. Loop thread only.
 /// </summary>
 internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystems) : IEventHandler
 {
@@ -16,6 +16,7 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
     private const uint HostCid = 2;
     private readonly Dictionary<int, (SafeFd Listener, uint Port, byte[] Token)> _listeners = [];
     private readonly HashSet<uint> _ports = [];
+    private readonly Dictionary<(string Tag, string Export, string Path), uint> _shown = [];
     private int _connections;
 
     /// <summary>Makes the socket for a port unless there is one.</summary>
@@ -45,6 +46,32 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
         catch (LinuxException e)
         {
             throw new SetupException("making a socket that stands for one of the host", e);
+        }
+    }
+
+    /// <summary>Makes the socket that is shown at a path of an export, where the host has got one while the container runs.</summary>
+    /// <exception cref="SetupException">It cannot be made.</exception>
+    internal void Show(MountChange change)
+    {
+        Need(change.Socket);
+        _shown[(change.FsTag, change.Export, change.Path)] = change.Socket.Port;
+    }
+
+    /// <summary>
+    /// Forgets the socket that <see cref="Show"/> made for a path, where another may be shown from now on. It is dropped by the caller once
+    /// the mount at the path is gone.
+    /// </summary>
+    /// <returns>Its port; null where there is none.</returns>
+    internal uint? Forget(MountChange change) =>
+        _shown.Remove((change.FsTag, change.Export, change.Path), out uint port) ? port : null;
+
+    /// <summary>Takes away all that are shown in an export, once its container is gone.</summary>
+    internal void DropShown(string tag, string export)
+    {
+        foreach ((var key, uint port) in _shown.Where(s => s.Key.Tag == tag && s.Key.Export == export).ToArray())
+        {
+            _shown.Remove(key);
+            Drop(port);
         }
     }
 

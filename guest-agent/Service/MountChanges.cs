@@ -13,9 +13,17 @@ internal sealed class MountChanges(AgentState agent)
 
     internal void Apply(ChangeMountsRequest request, TtrpcCall call)
     {
-        foreach (MountChange change in request.Changes.Where(c => c.Socket is not null))
+        List<uint> gone = [];
+        foreach (MountChange change in request.Changes)
         {
-            if (Background.Attempt(() => agent.Sockets.Need(change.Socket)) is { } failure)
+            if (change.Socket is null)
+            {
+                if (change.Source.Length == 0 && agent.Sockets.Forget(change) is { } port)
+                {
+                    gone.Add(port);
+                }
+            }
+            else if (Background.Attempt(() => agent.Sockets.Show(change)) is { } failure)
             {
                 Boot.Log.Warn(failure.Message);
             }
@@ -37,7 +45,11 @@ internal sealed class MountChanges(AgentState agent)
             }
 
             done.SetResult();
-            agent.Loop.Post(() => call.Complete(new Empty()));
+            agent.Loop.Post(() =>
+            {
+                gone.ForEach(agent.Sockets.Drop);
+                call.Complete(new Empty());
+            });
         });
     }
 

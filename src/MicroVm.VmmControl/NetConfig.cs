@@ -42,6 +42,9 @@ public sealed record NetAttachment : IJsonRecord
     /// </summary>
     public bool MtuMayChange { get; set; }
 
+    /// <summary>The link is down at first, until <see cref="ControlOperation.SetNetLink"/>.</summary>
+    public bool LinkDown { get; set; }
+
     /// <summary>Limits what the guest receives.</summary>
     public RateLimit? Receive { get; set; }
 
@@ -56,6 +59,7 @@ public sealed record NetAttachment : IJsonRecord
         Mac = members.NonNullText("mac"u8, Mac);
         Mtu = members.Number("mtu"u8, Mtu);
         MtuMayChange = members.Flag("mtuMayChange"u8, MtuMayChange);
+        LinkDown = members.Flag("linkDown"u8, LinkDown);
         Receive = members.Object("receive"u8, Receive);
         Transmit = members.Object("transmit"u8, Transmit);
     }

@@ -17,6 +17,7 @@ public sealed class NetworkTests
         using NetworkLab lab = NetworkLab.Create();
         using Bundle bundle = Bundle.Create(
             """
+            echo states $(cat /sys/class/net/eth0/operstate /sys/class/net/net1/operstate)
             echo interfaces $(ls /sys/class/net); ip -o addr; ip route; ip -6 route; ip neigh; cat /sys/class/net/eth0/address /sys/class/net/net1/mtu
             httpd -p 80 -h /mnt
             ip link add link eth0 name spoof address 02:66:66:66:66:66 type macvlan && ip link set spoof up && ip addr add 10.77.0.66/24 dev spoof
@@ -57,7 +58,7 @@ public sealed class NetworkTests
         container.WaitForOutput("ready");
         string seen = container.OutputSoFar;
         foreach (string part in (string[])[
-            "interfaces eth0 lo net1\n", "inet 10.77.0.2/24 brd 10.77.0.255 scope global eth0", "inet6 fd77::2/64", "inet 10.99.0.2/24", "default via 10.77.0.1 dev eth0",
+            "states up up\n", "interfaces eth0 lo net1\n", "inet 10.77.0.2/24 brd 10.77.0.255 scope global eth0", "inet6 fd77::2/64", "inet 10.99.0.2/24", "default via 10.77.0.1 dev eth0",
             "default via fd77::1 dev eth0", "10.77.0.200 dev eth0 lladdr 02:aa:00:00:00:01", NetworkLab.ContainerMac, "\n9000\n", "inet 127.0.0.1/8"])
         {
             Assert.Contains(part, seen, StringComparison.Ordinal);
@@ -101,7 +102,7 @@ public sealed class NetworkTests
         using NetworkLab lab = NetworkLab.Create();
         const int Limit = 500_000;
         lab.Start('R', true, Installation.GuestProgram("net-peer"), "serve", "7");
-        using Bundle bundle = Bundle.Create("ip -o addr show dev eth0; net-peer put 10.77.0.1 7 2000000");
+        using Bundle bundle = Bundle.Create("cat /sys/class/net/eth0/operstate; ip -o addr show dev eth0; net-peer put 10.77.0.1 7 2000000");
         bundle.AddGuestProgram("net-peer");
         bundle.Config["annotations"] = new JsonObject
         {
@@ -122,6 +123,7 @@ public sealed class NetworkTests
         bundle.Config["hooks"] = new JsonObject { ["createRuntime"] = new JsonArray(new JsonObject { ["path"] = script }) };
         CommandResult result = Container.Run(bundle);
         Assert.True(result.ExitCode == 0, result.ToString());
+        Assert.StartsWith("up\n", result.StandardOutput, StringComparison.Ordinal);
         Assert.Contains("inet 10.77.0.9/24", result.StandardOutput, StringComparison.Ordinal);
         Assert.Contains("2000000 bytes, sums equal", result.StandardOutput, StringComparison.Ordinal);
 

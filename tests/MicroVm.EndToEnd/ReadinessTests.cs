@@ -19,20 +19,34 @@ public sealed unsafe class ReadinessTests
         bundle.Save();
         using DetachedContainer c = new(bundle);
         using SafeFd manager = UnixDatagram.Bind(c["manager"]);
-        using Process run = Begin(c, "run", $"--detach --bundle {bundle.Path} --pid-file {c["pid"]}");
-        Assert.Equal("READY=1\n", Next(manager, out _));
-        Assert.Equal(string.Create(CultureInfo.InvariantCulture, $"MAINPID={c.Pid}\n"), Next(manager, out _));
-        if (Installation.IsMicroVm)
-        {
-            // As later versions of runc: the command stays until the manager has read everything.
-            Assert.Equal("BARRIER=1", Next(manager, out SafeFd? barrier));
-            Assert.False(run.HasExited);
-            barrier!.Dispose();
-        }
-
-        Assert.Equal(0, DetachedContainer.End(run));
+        AwaitReady(c, manager, "READY=1\n");
         Assert.Equal("running", c.Status);
         c.Call("kill", "--all").EnsureSuccess();
+    }
+
+    [SkippableFact]
+    public void ContainersOfOneVmHaveEachASocketOfItsOwn()
+    {
+        Installation.RequireRuntime();
+        using Bundle firstBundle = Bundle.Create("/bin/notify", "READY=first"), secondBundle = Bundle.Create("/bin/notify", "READY=second");
+        using DetachedContainer first = new(firstBundle), second = new(secondBundle, first.Root);
+        foreach (DetachedContainer c in (DetachedContainer[])[first, second])
+        {
+            c.Bundle.AddGuestProgram("notify");
+            if (c == second)
+            {
+                c.Bundle.Linux["namespaces"]!.AsArray().Single(n => (string?)n!["type"] == "network")!["path"] = $"/proc/{first.Pid}/ns/net";
+            }
+
+            c.Bundle.Save();
+            using SafeFd manager = UnixDatagram.Bind(c["manager"]);
+            AwaitReady(c, manager, c == first ? "READY=first\n" : "READY=second\n");
+        }
+
+        first.Call("delete", "--force").EnsureSuccess();
+        Assert.Equal("running", second.Status);
+        Assert.Equal("/run/notify/notify.sock\n", second.Raw("exec", second.Id, "sh", "-c", "ls /run/notify/*").EnsureSuccess().StandardOutput);
+        second.Call("delete", "--force").EnsureSuccess();
     }
 
     [SkippableFact]
@@ -96,6 +110,23 @@ public sealed unsafe class ReadinessTests
         Assert.Equal(1, DetachedContainer.End(run));
         Assert.Contains("the socket that NOTIFY_SOCKET names cannot be used: connect", File.ReadAllText(c["run.err"]), StringComparison.Ordinal);
         Assert.Equal("", c.Raw("list", "--quiet").EnsureSuccess().StandardOutput);
+    }
+
+    /// <summary>Runs the container in the background, and reads what the command tells its manager.</summary>
+    private static void AwaitReady(DetachedContainer c, SafeFd manager, string line)
+    {
+        using Process run = Begin(c, "run", $"--detach --bundle {c.Bundle.Path} --pid-file {c["pid"]}");
+        Assert.Equal(line, Next(manager, out _));
+        Assert.Equal(string.Create(CultureInfo.InvariantCulture, $"MAINPID={c.Pid}\n"), Next(manager, out _));
+        if (Installation.IsMicroVm)
+        {
+            // As later versions of runc: the command stays until the manager has read everything.
+            Assert.Equal("BARRIER=1", Next(manager, out SafeFd? barrier));
+            Assert.False(run.HasExited);
+            barrier!.Dispose();
+        }
+
+        Assert.Equal(0, DetachedContainer.End(run));
     }
 
     private static Process Begin(DetachedContainer c, string command, string flags) => Process.Start(

@@ -47,6 +47,27 @@ public sealed class UpdateTests
     }
 
     [SkippableFact]
+    public void AMemoryLimitBelowWhatIsInUseIsRefusedWhereTheHostHasCgroupsOfVersion1()
+    {
+        Installation.RequireRuntime();
+        Skip.If(File.Exists("/sys/fs/cgroup/cgroup.controllers"), "cgroups of this host are of version 2, where such a limit ends processes");
+        using Bundle bundle = Bundle.Create("dd if=/dev/zero of=/dev/shm/held bs=1M count=8 2>/dev/null; echo ready; sleep 1000");
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        c.Call("start").EnsureSuccess();
+        c.WaitForOutput("ready");
+        foreach (string limit in (string[])["1", "4M"])
+        {
+            CommandResult refused = c.Call("update", "--memory", limit);
+            Assert.Equal(1, refused.ExitCode);
+            Assert.Matches($"unable to set memory limit to {(limit == "1" ? 1 : 4 << 20)} \\(current usage: [0-9]+, peak usage: [0-9]+\\)", refused.StandardError);
+            Assert.Equal("running", c.Status);
+        }
+
+        c.Call("update", "--memory", "48M").EnsureSuccess();
+    }
+
+    [SkippableFact]
     public void UpdatesAtOnceAreAllKept()
     {
         Installation.RequireRuntime();

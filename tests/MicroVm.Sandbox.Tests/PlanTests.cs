@@ -69,6 +69,7 @@ public sealed class PlanTests : IDisposable
     [InlineData("/x", "", "y", "needs a type")]
     [InlineData("/x", "overlay", "overlay", "overlay")]
     [InlineData("/proc", "tmpfs", "tmpfs", "not of type proc")]
+    [InlineData("/proc", "bind", "/proc", "not of type proc")]
     [InlineData("/proc/sys/kernel", "tmpfs", "tmpfs", "inside /proc")]
     [InlineData("/a/../proc/self", "tmpfs", "tmpfs", "inside /proc")]
     public void ImpossibleMountsAreNamed(string destination, string type, string source, string named)

@@ -57,6 +57,7 @@ public static unsafe partial class Libc
     public const ushort IFLA_MTU = 4;
     public const ushort IFLA_LINK = 5;
     public const ushort IFLA_MASTER = 10;
+    public const ushort IFLA_OPERSTATE = 16;
     public const ushort IFLA_LINKINFO = 18;
     public const ushort IFLA_AF_SPEC = 26;
     public const ushort IFLA_EXT_MASK = 29;
@@ -68,6 +69,7 @@ public static unsafe partial class Libc
     public const uint IFF_LOOPBACK = 8;
     public const uint IFF_NOARP = 0x80;
     public const uint IFF_LOWER_UP = 0x10000;
+    public const byte IF_OPER_UP = 6;
     public const ushort ARPHRD_ETHER = 1;
 
     public const ushort IFA_ADDRESS = 1;

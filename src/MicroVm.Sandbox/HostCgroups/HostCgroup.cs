@@ -68,6 +68,9 @@ internal sealed record HostCgroup(SortedDictionary<string, string> Folders)
             && (v1 ? !Read(folder, file).StartsWith("THAWED", StringComparison.Ordinal) : Read(folder, file).Contains("frozen 1", StringComparison.Ordinal));
     }
 
+    /// <summary>Whether a controller is in a hierarchy of version 1.</summary>
+    internal bool HasVersion1(string controller) => Folders.Keys.Any(c => c.Split(',').Contains(controller));
+
     /// <summary>Makes the folders that are missing.</summary>
     /// <exception cref="SandboxException">One cannot be made.</exception>
     internal void Create()

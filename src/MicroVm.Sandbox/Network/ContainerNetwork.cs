@@ -18,6 +18,9 @@ internal sealed record ConnectedLink(HostLink Link, SafeFd[] Taps) : IDisposable
         Mac = Link.MacText,
         Mtu = Link.DeviceMtu,
         MtuMayChange = true,
+
+        // The guest's kernel tells of a link at once only when it comes up while the interface is: VmNetwork sees to it.
+        LinkDown = true,
         Taps = [.. fds.Select(FileReference.FromFd)],
         Receive = limits.Receive,
         Transmit = limits.Transmit,

@@ -87,7 +87,7 @@ internal sealed class VmNetwork : IDisposable
     {
         int free = windows is { } all ? all - _waiting.Count : FreeWindows;
         List<NetConfig> configs = [.. _waiting.Select(l => new NetConfig { QueuePairs = _queuePairs, Interface = l.Attachment(l.Taps.Select(add), _limits) })];
-        _windows = [.. _waiting.Select(l => new Window(l.Link, Carrier: true)), .. new Window[free]];
+        _windows = [.. _waiting.Select(l => new Window(l.Link, Carrier: false)), .. new Window[free]];
         for (int i = 0; i < free; i++)
         {
             configs.Add(new NetConfig { QueuePairs = _queuePairs });
@@ -265,7 +265,7 @@ internal sealed class VmNetwork : IDisposable
             throw;
         }
 
-        _windows[window] = new Window(link.Link, Carrier: true);
+        _windows[window] = new Window(link.Link, Carrier: false);
     }
 
     /// <summary>Takes the devices of interfaces that are gone away: first from the guest's driver, then from the VMM.</summary>
@@ -298,30 +298,55 @@ internal sealed class VmNetwork : IDisposable
         }
     }
 
-    /// <summary>Tells VMM and guest what differs from what they know.</summary>
+    /// <summary>
+    /// Tells VMM and guest what differs from what they know. A link comes up last: the guest's kernel tells of one at once that comes up
+    /// while the interface is up already, and otherwise up to a second later.
+    /// </summary>
     private void Tell(VmmRequest vmm, AgentClient agent, NetworkView view)
     {
+        List<(int Window, HostLink Link)> risen = [];
         foreach (HostLink link in view.Links)
         {
             int i = Array.FindIndex(_windows, w => w.Link?.Index == link.Index);
             Window window = _windows[i];
             HostLink known = window.Link!;
-            bool mac = !known.Mac.AsSpan().SequenceEqual(link.Mac);
+            bool mac = !known.Mac.AsSpan().SequenceEqual(link.Mac), carrier = window.Carrier && link.HasCarrier;
             if (known.Mtu != link.Mtu)
             {
                 _network.SetMtu(link);
             }
 
-            if (mac || known.DeviceMtu != link.DeviceMtu || window.Carrier != link.HasCarrier)
+            if (mac || known.DeviceMtu != link.DeviceMtu || window.Carrier != carrier)
             {
-                ControlRequest request = new() { Operation = ControlOperation.SetNetLink, Index = i, Up = link.HasCarrier, Mtu = link.DeviceMtu };
-                request.Mac = mac ? link.MacText : null;
-                vmm(request, null);
+                vmm(SetLink(i, link, carrier, mac), null);
             }
 
-            _windows[i] = new Window(link, link.HasCarrier);
+            _windows[i] = new Window(link, carrier);
+            if (link.HasCarrier && !carrier)
+            {
+                risen.Add((i, link));
+            }
         }
 
+        try
+        {
+            TellGuest(agent, view, risen.Select(r => r.Link.Name));
+        }
+        finally
+        {
+            foreach ((int i, HostLink link) in risen)
+            {
+                vmm(SetLink(i, link, up: true, mac: false), null);
+                _windows[i] = new Window(link, Carrier: true);
+            }
+        }
+    }
+
+    private static ControlRequest SetLink(int window, HostLink link, bool up, bool mac) =>
+        new() { Operation = ControlOperation.SetNetLink, Index = window, Up = up, Mtu = link.DeviceMtu, Mac = mac ? link.MacText : null };
+
+    private void TellGuest(AgentClient agent, NetworkView view, IEnumerable<string> links)
+    {
         long now = Environment.TickCount64;
         if (NetworkDelta.Between(_told, view, (now - _toldAt) / 1000) is not { } delta)
         {
@@ -334,6 +359,7 @@ internal sealed class VmNetwork : IDisposable
             _told.Add(view);
         }
 
+        delta.Links.AddRange(links);
         agent.ConfigureNetwork(delta);
         _told.Clear();
         _told.Add(view);

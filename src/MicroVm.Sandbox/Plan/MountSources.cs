@@ -69,6 +69,7 @@ internal sealed class MountSources : IDisposable
         {
             case Libc.S_IFDIR or Libc.S_IFREG:
                 AddExport(plan, mount, options, file, stat, $"{what} {path}");
+                plan.HostSource = path;
                 break;
             case Libc.S_IFCHR or Libc.S_IFBLK:
                 AddDevice(plan, stat, path);

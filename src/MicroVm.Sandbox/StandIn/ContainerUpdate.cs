@@ -35,8 +35,10 @@ internal static class ContainerUpdate
             warnings.Add($"the memory limit is above the {state.VmMemoryMiB} MiB of the VM, which were set when the container was created");
         }
 
+        HostCgroup cgroup = new(state.Cgroups ?? []);
+        request.ReclaimMemoryInUse = cgroup.HasVersion1("memory");
         guest(request);
-        HostLimits.Update(new HostCgroup(state.Cgroups ?? []), isShared || state.Status == ContainerStatus.Created ? WithoutBandwidth(merged) : merged, warnings.Add);
+        HostLimits.Update(cgroup, isShared || state.Status == ContainerStatus.Created ? WithoutBandwidth(merged) : merged, warnings.Add);
         configuration.ChangeResources(merged);
         if (fit is not null && change.Memory?.Limit > 0 && !rises)
         {

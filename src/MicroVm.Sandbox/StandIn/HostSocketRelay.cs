@@ -80,7 +80,7 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
             _loop.Remove(listener);
             listener.Dispose();
             socket.Dispose();
-            File.Delete(PathOf(port));
+            Unlink(port);
         }
     });
 
@@ -152,6 +152,15 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
 
     private string PathOf(uint port) => string.Create(CultureInfo.InvariantCulture, $"{_vsockPath}_{port}");
 
+    // Its folder may be gone with the VM.
+    private void Unlink(uint port)
+    {
+        fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(PathOf(port) + '\0'))
+        {
+            _ = Libc.unlinkat(Libc.AT_FDCWD, p, 0);
+        }
+    }
+
     private void Listen(HostSocket socket)
     {
         SafeFd listener = UnixSocket.Listen(PathOf(socket.Port));
@@ -176,6 +185,7 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
         {
             listener.Dispose();
             socket.Dispose();
+            Unlink(socket.Port);
         }
     }
 }

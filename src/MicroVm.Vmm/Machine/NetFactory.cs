@@ -38,7 +38,7 @@ internal static class NetFactory
         string problem;
         try
         {
-            device.Attach(taps, new NetInterface(ParseMac(settings.Mac), settings.Mtu, Limit(settings.Receive), Limit(settings.Transmit), settings.MtuMayChange));
+            device.Attach(taps, new NetInterface(ParseMac(settings.Mac), settings.Mtu, Limit(settings.Receive), Limit(settings.Transmit), settings.MtuMayChange, settings.LinkDown));
             return null;
         }
         catch (Exception e) when (e is ArgumentException or LinuxException)

@@ -103,7 +103,7 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
         TapBackend tap = TapBackend.Open(queues);
         _config = new NetConfigSpace
         {
-            Status = NetConfigSpace.LinkUp,
+            Status = settings.LinkDown ? (ushort)0 : NetConfigSpace.LinkUp,
             MaxQueuePairs = (ushort)queues.Length,
             Mtu = (ushort)settings.Mtu,
         };
@@ -322,4 +322,5 @@ internal sealed class NetDevice : VirtioDevice, ICounterSource
 /// <param name="Receive">Limit of what the guest receives.</param>
 /// <param name="Transmit">Limit of what it sends.</param>
 /// <param name="MtuMayChange">The guest is not told the MTU, which its driver would take for the most that there can be.</param>
-internal readonly record struct NetInterface(MacAddress Mac, int Mtu, NetRateLimit Receive, NetRateLimit Transmit, bool MtuMayChange = false);
+/// <param name="LinkDown">The link is down at first.</param>
+internal readonly record struct NetInterface(MacAddress Mac, int Mtu, NetRateLimit Receive, NetRateLimit Transmit, bool MtuMayChange = false, bool LinkDown = false);

@@ -65,6 +65,30 @@ public sealed class NetChangeTests
         Assert.Equal(mayChange, (device.DeviceFeatures & NetFeature.Mtu) == 0);
     }
 
+    [SkippableTheory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_link_is_up_at_first_unless_it_is_to_be_brought_up_later(bool down)
+    {
+        Skip.If(TapNamespace.Missing is not null, TapNamespace.Missing);
+        using TapNamespace tap = TapNamespace.Create();
+        using NetDevice device = new("net0", 1);
+        device.Attach(tap.Taps, new NetInterface(MacAddress.Read(NetGuest.Mac), 1500, default, default, LinkDown: down));
+        Assert.Equal(down ? 0 : 1, Status(device));
+        device.SetLink(true);
+        Assert.Equal(1, Status(device));
+        device.SetLink(false);
+        Assert.Equal(0, Status(device));
+
+        // virtio 1.2, 5.1.4: the status follows the address.
+        static int Status(NetDevice device)
+        {
+            byte[] config = new byte[8];
+            device.ReadConfig(0, config);
+            return config[6];
+        }
+    }
+
     [SkippableFact]
     public void A_window_is_free_again_after_its_interface_was_taken_away()
     {
