@@ -80,7 +80,7 @@ public sealed unsafe class ContainerCgroup : IDisposable
     {
         SafeFd directory = new(Libc.openat(Directory.Value, path, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0));
         return directory.IsInvalid
-            ? throw new SetupException($"error adding the process to cgroup {path} of the container", new LinuxException(Check.LastErrno, "open"))
+            ? throw new SetupException($"error adding pid to cgroups: openat /sys/fs/cgroup/{path}/cgroup.procs", new LinuxException(Check.LastErrno, "open"))
             : new ContainerCgroup($"{Path}/{path}", directory);
     }
 

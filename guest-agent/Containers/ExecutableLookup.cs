@@ -39,14 +39,16 @@ public static unsafe class ExecutableLookup
         string path = process.Env.LastOrDefault(e => e.StartsWith("PATH=", StringComparison.Ordinal))?[5..] ?? "";
         foreach (string directory in path.Split(':'))
         {
-            // An empty entry is the working directory, which is not searched, as Go has it.
-            if (directory.Length > 0 && directory[0] == '/')
+            // As Go has it: an empty entry is the working directory, and an empty PATH has no entries.
+            string candidate = $"{(directory.Length > 0 ? directory.TrimEnd('/') : ".")}/{name}";
+            if (path.Length > 0)
             {
-                string candidate = $"{directory.TrimEnd('/')}/{name}";
-                Errno why = Probe(root, candidate);
+                bool isAbsolute = candidate[0] == '/';
+                Errno why = Probe(root, isAbsolute ? candidate : $"{process.Cwd.TrimEnd('/')}/{candidate}");
                 if (why == Errno.OK)
                 {
-                    return candidate;
+                    // What is found beneath the working directory ends the search, and is not run.
+                    return isAbsolute ? candidate : throw new SetupException($"exec: \"{name}\": cannot run executable found relative to current directory");
                 }
 
                 // What does not say that there is nothing to execute.

@@ -159,11 +159,8 @@ public sealed unsafe class HookRunner
 
         if (status != 0)
         {
-            int signal = status & 0x7f;
-            string how = signal != 0
-                ? string.Create(CultureInfo.InvariantCulture, $"signal {signal}")
-                : string.Create(CultureInfo.InvariantCulture, $"exit status {(status >> 8) & 0xff}");
-            throw new SetupException($"{how}, stdout: {Text(output)}, stderr: {Text(error)}");
+            ExitStatus exit = new((status >> 8) & 0xff, status & 0x7f);
+            throw new SetupException($"error running hook: {exit.Reason}, stdout: {Text(output)}, stderr: {Text(error)}");
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using MicroVm.Linux.Native;
 
 namespace MicroVm.Linux;
@@ -5,7 +6,20 @@ namespace MicroVm.Linux;
 /// <summary>How a process ended.</summary>
 /// <param name="Status">Exit status, 0 to 255; 0 when a signal ended it.</param>
 /// <param name="Signal">The signal that ended it, 0 when it exited.</param>
-public readonly record struct ExitStatus(int Status, int Signal);
+public readonly record struct ExitStatus(int Status, int Signal)
+{
+    private static readonly string[] SignalWords =
+    [
+        "", "hangup", "interrupt", "quit", "illegal instruction", "trace/breakpoint trap", "aborted", "bus error", "floating point exception", "killed",
+        "user defined signal 1", "segmentation fault", "user defined signal 2", "broken pipe", "alarm clock", "terminated",
+    ];
+
+    /// <summary>How, in Go's words, which callers of runc know: "exit status 3", "signal: killed".</summary>
+    public string Reason =>
+        Signal == 0 ? string.Create(CultureInfo.InvariantCulture, $"exit status {Status}")
+        : Signal < SignalWords.Length ? $"signal: {SignalWords[Signal]}"
+        : string.Create(CultureInfo.InvariantCulture, $"signal: signal {Signal}");
+}
 
 /// <summary>
 /// A child of this process, held by a pidfd. Disposing closes the pidfd only; a child that was not waited for stays a

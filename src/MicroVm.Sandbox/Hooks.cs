@@ -56,7 +56,7 @@ internal static unsafe class HookRunner
             }
             catch (LinuxException e)
             {
-                throw new SandboxException($"error running {kind} hook #{i}: {e.Message}", e);
+                throw new SandboxException($"error running {kind} hook #{i}: fork/exec {hooks[i].Path}: {e.Reason}", e);
             }
         }
     }
@@ -64,7 +64,8 @@ internal static unsafe class HookRunner
     private static void RunOne(string failure, Hook hook, byte[] state, string bundle)
     {
         using SafeFd input = MemoryFile.Create("hook-state", state);
-        using SafeFd output = MemoryFile.Create("hook-output", []);
+        using SafeFd output = MemoryFile.Create("hook-stdout", []);
+        using SafeFd error = MemoryFile.Create("hook-stderr", []);
         Spawn spawn = new()
         {
             File = hook.Path!,
@@ -74,19 +75,18 @@ internal static unsafe class HookRunner
         };
         spawn.Add(input);
         spawn.Add(output);
-        spawn.Add(output);
+        spawn.Add(error);
         using SpawnedProcess child = spawn.Start();
         TimeSpan timeout = hook.Timeout is { } seconds ? TimeSpan.FromSeconds(seconds) : TimeSpan.FromDays(1);
         if (child.Wait(timeout) is not { } exit)
         {
             child.Kill();
-            throw new SandboxException($"{failure}: hook {hook.Path} ran past specified timeout of {hook.Timeout?.ToString(CultureInfo.InvariantCulture)} s");
+            throw new SandboxException(string.Create(CultureInfo.InvariantCulture, $"{failure}: hook ran past specified timeout of {hook.Timeout}.0s"));
         }
 
         if (exit is not { Status: 0, Signal: 0 })
         {
-            string how = exit.Signal != 0 ? $"signal {exit.Signal}" : $"exit status {exit.Status}";
-            throw new SandboxException($"{failure}: {hook.Path}: {how}, output: {Text(output)}");
+            throw new SandboxException($"{failure}: error running hook: {exit.Reason}, stdout: {Text(output)}, stderr: {Text(error)}");
         }
     }
 
@@ -108,7 +108,7 @@ internal static unsafe class HookRunner
         fixed (byte* p = buffer)
         {
             nint n = Libc.pread(file.Value, p, KeptOutput, 0);
-            return Encoding.UTF8.GetString(buffer, 0, (int)Math.Max(0, n)).TrimEnd();
+            return Encoding.UTF8.GetString(buffer, 0, (int)Math.Max(0, n));
         }
     }
 }

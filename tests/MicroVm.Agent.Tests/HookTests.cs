@@ -58,8 +58,8 @@ public class HookTests
     }
 
     [SkippableTheory]
-    [InlineData("echo out; echo why >&2; exit 3", "exit status 3, stdout: out\n, stderr: why\n")]
-    [InlineData("kill -9 $$", "signal 9, stdout: , stderr: ")]
+    [InlineData("echo out; echo why >&2; exit 3", "error running hook: exit status 3, stdout: out\n, stderr: why\n")]
+    [InlineData("kill -9 $$", "error running hook: signal: killed, stdout: , stderr: ")]
     [InlineData("sleep 1000", "hook ran past specified timeout of 1.0s")]
     public void A_hook_that_fails_undoes_the_container_in_runcs_words(string script, string expected)
     {

@@ -202,7 +202,7 @@ public sealed class ExecViewTests(ExecViewFixture fixture) : IClassFixture<ExecV
         Assert.Equal("0::/\n", c.Raw("exec", "--cgroup", "/", c.Id, "cat", "/proc/self/cgroup").EnsureSuccess().StandardOutput);
         CommandResult missing = c.Raw("exec", "--cgroup", "none/such", c.Id, "true");
         Assert.Equal(255, missing.ExitCode);
-        Assert.Contains("error adding the process to cgroup none/such of the container: no such file or directory", missing.StandardError, StringComparison.Ordinal);
+        Assert.Contains("error adding pid to cgroups: openat /sys/fs/cgroup/none/such/cgroup.procs: no such file or directory", missing.StandardError, StringComparison.Ordinal);
     }
 
     [SkippableFact]

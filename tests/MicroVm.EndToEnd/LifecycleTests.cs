@@ -58,13 +58,47 @@ public sealed class LifecycleTests
         bundle.Config["hooks"] = new JsonObject { ["createRuntime"] = Hook("echo no >&2; exit 3"), ["poststop"] = Hook($"cat >{c["poststop"]}") };
         CommandResult create = c.Create();
         Assert.Equal(1, create.ExitCode);
-        Assert.Contains("hook #0", create.StandardError, StringComparison.Ordinal);
+        Assert.Contains("hook #0: error running hook: exit status 3, stdout: , stderr: no\n", create.StandardError, StringComparison.Ordinal);
         Assert.Equal("stopped", JsonNode.Parse(File.ReadAllText(c["poststop"]))!["status"]!.GetValue<string>());
         Assert.False(File.Exists(c["pid"]));
         Assert.Contains("hook #0", JsonNode.Parse(File.ReadLines(c["log"]).Last())!["msg"]!.GetValue<string>(), StringComparison.Ordinal);
         Assert.Contains("does not exist", c.Call("state").StandardError, StringComparison.Ordinal);
         Assert.Empty(Directory.EnumerateFileSystemEntries(c.Root));
         Assert.Empty(DetachedContainer.CgroupFolders(cgroup));
+    }
+
+    [SkippableFact]
+    public void AFailingPoststartHookEndsTheContainer()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("echo ran; while :; do sleep 0.2; done");
+        using DetachedContainer c = new(bundle);
+        bundle.Config["hooks"] = new JsonObject
+        {
+            ["poststart"] = new JsonArray(Hook("cat >/dev/null; echo out; echo why >&2; exit 3")[0]!.DeepClone(), Hook($"touch {c["second"]}")[0]!.DeepClone()),
+            ["poststop"] = Hook($"cat >{c["poststop"]}"),
+        };
+        bundle.Save();
+        CommandResult run = c.Raw("run", "--detach", "--bundle", bundle.Path, c.Id);
+        Assert.Equal(1, run.ExitCode);
+        Assert.Contains("hook #0", run.StandardError, StringComparison.Ordinal);
+        Assert.Contains(": error running hook: exit status 3, stdout: out\\n, stderr: why\\n", run.StandardError, StringComparison.Ordinal);
+        Assert.Equal("stopped", JsonNode.Parse(File.ReadAllText(c["poststop"]))!["status"]!.GetValue<string>());
+        Assert.False(File.Exists(c["second"]));
+        Assert.Contains("does not exist", c.Call("state").StandardError, StringComparison.Ordinal);
+        if (!Installation.IsMicroVm)
+        {
+            // runc 1.1 runs these hooks in `create`.
+            return;
+        }
+
+        c.Create().EnsureSuccess();
+        CommandResult start = c.Call("start");
+        Assert.Equal(1, start.ExitCode);
+        Assert.Contains("error running poststart hook #0", start.StandardError, StringComparison.Ordinal);
+        Assert.Equal("stopped", c.Status);
+        Assert.Equal(137, DetachedContainer.Reap(c.Pid));
+        c.Call("delete").EnsureSuccess();
     }
 
     [SkippableFact]

@@ -87,6 +87,8 @@ public sealed partial class RuncTextTests(RuncTextFixture fixture) : IClassFixtu
     [InlineData("exec nope", 255, "exec failed: container does not exist")]
     [InlineData("exec ID", 255, "exec failed: process args cannot be empty")]
     [InlineData("exec ID nosuch", 255, "exec failed: unable to start container process: exec: \"nosuch\": executable file not found in $PATH")]
+    [InlineData("exec -e PATH=bin --cwd / ID echo", 255, "exec failed: unable to start container process: exec: \"echo\": cannot run executable found relative to current directory")]
+    [InlineData("exec -e PATH= --cwd /bin ID echo", 255, "exec failed: unable to start container process: exec: \"echo\": executable file not found in $PATH")]
     [InlineData("exec ID /no/such", 255, "exec failed: unable to start container process: exec: \"/no/such\": stat /no/such: no such file or directory")]
     [InlineData("exec --cwd relative ID true", 255, "exec failed: Cwd must be an absolute path")]
     [InlineData("exec --cwd /no/such ID true", 255, "exec failed: unable to start container process: chdir to cwd (\"/no/such\") set in config.json failed: no such file or directory")]

@@ -56,7 +56,7 @@ public sealed partial class ContainerRuntime
         return (state, state.LiveStatus());
     }
 
-    /// <summary>Lets a created container's process run; then the poststart hooks.</summary>
+    /// <summary>Lets a created container's process run; then the poststart hooks, of which one that fails ends the container.</summary>
     public void Start(string id)
     {
         (ContainerState state, ContainerStatus status) = State(id);
@@ -121,7 +121,15 @@ public sealed partial class ContainerRuntime
     private void StartCreated(ContainerState state)
     {
         Ask(state.Id, new ControlCall { Verb = ControlVerb.Start });
-        WarnOnly(() => HookRunner.Run("poststart", state.Hooks?.Poststart, state.ToOci(ContainerStatus.Running)));
+        try
+        {
+            HookRunner.Run("poststart", state.Hooks?.Poststart, state.ToOci(ContainerStatus.Running));
+        }
+        catch (SandboxException)
+        {
+            WarnOnly(() => End(state));
+            throw;
+        }
     }
 
     private ControlReply Ask(string id, ControlCall call)

@@ -1,4 +1,5 @@
 using MicroVm.Linux;
+using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox;
@@ -45,7 +46,15 @@ internal sealed class VmContainer : ITaskContainer
     {
         Ask(new ControlCall { Verb = ControlVerb.Start });
         ContainerState state = _container.Record.State;
-        Warn(() => HookRunner.Run("poststart", state.Hooks?.Poststart, state.ToOci(ContainerStatus.Running)));
+        try
+        {
+            HookRunner.Run("poststart", state.Hooks?.Poststart, state.ToOci(ContainerStatus.Running));
+        }
+        catch (SandboxException)
+        {
+            Warn(() => Signal(Libc.SIGKILL, all: true));
+            throw;
+        }
     }
 
     /// <inheritdoc/>
