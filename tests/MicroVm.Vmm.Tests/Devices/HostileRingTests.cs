@@ -11,9 +11,9 @@ using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
+using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Tests.Boot;
 using MicroVm.Vmm.Tests.Virtio;
-using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Virtio;
 using Xunit;
 

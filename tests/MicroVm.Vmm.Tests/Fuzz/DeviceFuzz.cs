@@ -10,9 +10,9 @@ using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Tests.Devices;
 using MicroVm.Vmm.Tests.Fs;
-using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Tests.Fuzz;

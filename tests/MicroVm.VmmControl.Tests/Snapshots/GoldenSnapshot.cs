@@ -8,8 +8,16 @@ internal static class GoldenSnapshot
     /// <summary>What it is of.</summary>
     public static SnapshotHeader Header { get; } = new()
     {
-        Vmm = "1.2.3", CreatedAt = 1_700_000_000, HostKind = "pvm", CommandLine = "console=ttyS0 quiet", MemoryMiB = 128, MemoryBytes = 8192,
-        MemoryChecksum = "00112233445566778899aabbccddeeff", Vcpus = 2, CpuTemplate = "host", Devices = "rng vsock",
+        Vmm = "1.2.3",
+        CreatedAt = 1_700_000_000,
+        HostKind = "pvm",
+        CommandLine = "console=ttyS0 quiet",
+        MemoryMiB = 128,
+        MemoryBytes = 8192,
+        MemoryChecksum = "00112233445566778899aabbccddeeff",
+        Vcpus = 2,
+        CpuTemplate = "host",
+        Devices = "rng vsock",
     };
 
     /// <summary>Writes it.</summary>
