@@ -31,6 +31,7 @@
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -299,6 +300,7 @@ int main(void)
 			status == 0 ? "ok" : results[i].problem[0] ? results[i].problem : "ended by a signal");
 	}
 	dprintf(serial, "%d processors, end\n", processors);
+	tcdrain(serial); /* the kernel does not wait for it */
 	reboot(RB_POWER_OFF);
 	for (;;)
 		pause();
