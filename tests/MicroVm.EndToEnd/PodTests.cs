@@ -126,7 +126,8 @@ public sealed class PodTests
         later.Create().EnsureSuccess();
         later.Call("start").EnsureSuccess();
         later.WaitForOutput("ready");
-        first.Raw("exec", first.Id, "touch", "/stop").EnsureSuccess();
+        // Its status is of no interest: the first may end, and with it this process, before it is told.
+        _ = first.Raw("exec", first.Id, "touch", "/stop");
         Assert.Equal(3, DetachedContainer.End(run));
         Assert.Equal("running", later.Status);
     }
