@@ -42,16 +42,14 @@ internal sealed class ProcessEnds(AgentState agent, ContainerStart start, OomEve
 
         start.OnExited(process);
         process.SetExited(status, oomKilled);
-        if (isInit)
-        {
-            agent.Readiness.End(container.Id);
-        }
-
         if (!isInit)
         {
             container.Retire(process);
+            return;
         }
-        else if (container.Cgroup is not null && !container.HasOwn(Namespace.Types.Kind.Pid))
+
+        agent.Readiness.End(container.Id);
+        if (container.Cgroup is not null && !container.HasOwn(Namespace.Types.Kind.Pid))
         {
             // Without a PID namespace of its own nothing else ends what the init leaves behind.
             Background.TryOrWarn(container.Cgroup.Kill);

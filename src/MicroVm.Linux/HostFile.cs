@@ -70,6 +70,32 @@ public static unsafe class HostFile
         }
     }
 
+    /// <summary>Writes all of <paramref name="data"/> at a place of a file, whose own position stays.</summary>
+    /// <param name="fd">The file.</param>
+    /// <param name="data">What to write.</param>
+    /// <param name="offset">First byte in the file.</param>
+    /// <param name="target">For the error.</param>
+    /// <exception cref="LinuxException">It cannot be written.</exception>
+    public static void WriteAllAt(SafeFd fd, ReadOnlySpan<byte> data, long offset, string target)
+    {
+        ArgumentNullException.ThrowIfNull(fd);
+        fixed (byte* p = data)
+        {
+            for (int done = 0; done < data.Length;)
+            {
+                nint n = Libc.pwrite(fd.Value, p + done, (nuint)(data.Length - done), offset + done);
+                if (n > 0)
+                {
+                    done += (int)n;
+                }
+                else if (!Check.Retry(n))
+                {
+                    Check.Throw("pwrite", target);
+                }
+            }
+        }
+    }
+
     /// <summary>Writes all of <paramref name="data"/> to a descriptor.</summary>
     /// <exception cref="LinuxException">A write failed.</exception>
     public static void WriteAll(SafeFd fd, ReadOnlySpan<byte> data, string target)

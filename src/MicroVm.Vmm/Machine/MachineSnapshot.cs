@@ -1,6 +1,5 @@
 using System.Globalization;
 using MicroVm.Linux;
-using MicroVm.Linux.Native;
 using MicroVm.Vmm.Serial;
 using MicroVm.Vmm.Snapshot;
 using MicroVm.Vmm.Virtio.Mmio;
@@ -9,7 +8,7 @@ using MicroVm.VmmControl.Snapshots;
 namespace MicroVm.Vmm.Machine;
 
 /// <summary>Writes a machine that stands still into the two files of a snapshot. Device thread.</summary>
-internal static unsafe class MachineSnapshot
+internal static class MachineSnapshot
 {
     // A request that takes the host longer than this is not waited for.
     private const int ParkMilliseconds = 5000;
@@ -75,7 +74,7 @@ internal static unsafe class MachineSnapshot
             snapshot.Add(transport.Device.Name, MmioTransport.StateVersion, transport.Save);
         }
 
-        Write(state, snapshot.ToArray());
+        HostFile.WriteAllAt(state, snapshot.ToArray(), 0, "the state file");
     }
 
     /// <summary>Gives a machine that is built as the configuration says, but has not run, the state of a snapshot.</summary>
@@ -116,23 +115,4 @@ internal static unsafe class MachineSnapshot
     }
 
     private static string VcpuSection(int index) => string.Create(CultureInfo.InvariantCulture, $"vcpu{index}");
-
-    private static void Write(SafeFd file, ReadOnlySpan<byte> bytes)
-    {
-        fixed (byte* p = bytes)
-        {
-            for (int done = 0; done < bytes.Length;)
-            {
-                nint n = Libc.pwrite(file.Value, p + done, (nuint)(bytes.Length - done), done);
-                if (n > 0)
-                {
-                    done += (int)n;
-                }
-                else if (!Check.Retry(n))
-                {
-                    Check.Throw("pwrite", "the state file");
-                }
-            }
-        }
-    }
 }

@@ -6,7 +6,7 @@ using MicroVm.VmmControl.Snapshots;
 namespace MicroVm.Vmm.Snapshot;
 
 /// <summary>Writes guest RAM into a memory file, without its zero pages. No vCPU and no device may be running.</summary>
-internal static unsafe class MemoryWriter
+internal static class MemoryWriter
 {
     private const ulong MostAtOnce = 1 << 20;
 
@@ -54,31 +54,12 @@ internal static unsafe class MemoryWriter
                 }
                 else if (first >= 0)
                 {
-                    WriteWhole(file, bytes[first..i], offset + (ulong)first);
+                    HostFile.WriteAllAt(file, bytes[first..i], (long)offset + first, "the memory file");
                     first = -1;
                 }
             }
 
             gpa += length;
-        }
-    }
-
-    private static void WriteWhole(SafeFd file, ReadOnlySpan<byte> bytes, ulong offset)
-    {
-        fixed (byte* p = bytes)
-        {
-            for (int done = 0; done < bytes.Length;)
-            {
-                nint n = Libc.pwrite(file.Value, p + done, (nuint)(bytes.Length - done), (long)offset + done);
-                if (n > 0)
-                {
-                    done += (int)n;
-                }
-                else if (!Check.Retry(n))
-                {
-                    Check.Throw("pwrite", "the memory file");
-                }
-            }
         }
     }
 }
