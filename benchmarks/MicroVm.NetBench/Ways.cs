@@ -1,10 +1,10 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Text.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Linux.Netlink;
 using MicroVm.VmmControl;
+using MicroVm.VmmControl.Writing;
 
 namespace MicroVm.NetBench;
 
@@ -128,7 +128,7 @@ internal sealed class Vm(string name, string netload, string scratch, Func<VmFil
             Serial = FileReference.FromPath(files.Console),
             Net = [new NetConfig { Interface = new NetAttachment { Mac = Mac, Mtu = Mtu, Taps = [FileReference.FromFd(files.Tap)] } }],
         };
-        File.WriteAllText(config, JsonSerializer.Serialize(vm, VmmJson.Default.VmmConfig));
+        File.WriteAllBytes(config, ConfigWriter.Write(vm));
         return [binary, "--config", config];
     });
 

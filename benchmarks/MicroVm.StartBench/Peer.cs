@@ -1,5 +1,5 @@
-using System.Text.Json;
 using MicroVm.VmmControl;
+using MicroVm.VmmControl.Writing;
 
 namespace MicroVm.StartBench;
 
@@ -22,7 +22,7 @@ internal sealed record Peer(string Name, Func<VmShape, string, string[]> Command
         (shape, console) =>
         {
             string config = Path.Combine(scratch, "vmm.json");
-            File.WriteAllText(config, JsonSerializer.Serialize(
+            File.WriteAllBytes(config, ConfigWriter.Write(
                 new VmmConfig
                 {
                     Kernel = FileReference.FromPath(shape.Kernel),
@@ -35,8 +35,7 @@ internal sealed record Peer(string Name, Func<VmShape, string, string[]> Command
                     Serial = FileReference.FromPath(console),
                     Entropy = shape.AsShipped,
                     Vsock = shape.AsShipped ? new VsockConfig { SocketPath = Path.Combine(scratch, "vsock") } : null,
-                },
-                VmmJson.Default.VmmConfig));
+                }));
             File.Delete(Path.Combine(scratch, "vsock"));
             return [binary, "--config", config];
         });

@@ -140,7 +140,7 @@ public static unsafe class ProcessSteps
         {
             fixed (ulong* attr = SchedulingOf(s))
             {
-                Check.Result(Libc.syscall((nint)Libc.SYS_sched_setattr, pid, (nint)attr, 0, 0, 0, 0), "error setting scheduler");
+                Check.Result(Libc.sched_setattr(pid, attr, 0), "error setting scheduler");
             }
         }
     }

@@ -13,7 +13,7 @@ internal sealed unsafe class ContainerSockets(EventLoop loop, FileSystems fileSy
 {
     // The host's side has a bound of its own.
     private const int MaxConnections = 1024;
-    private const int Unchanged = -1;
+    private const uint Unchanged = uint.MaxValue;
     private int _connections;
 
     /// <summary>Connects a stream to a socket, as a process of this user and group; takes the stream over, also when this throws.</summary>
@@ -52,7 +52,7 @@ internal sealed unsafe class ContainerSockets(EventLoop loop, FileSystems fileSy
     }
 
     // The listener asks who its peer is (SO_PEERCRED): the host's process, which the host's kernel has let connect. Capabilities stay, since
-    // its groups are not known here.
+    // its groups are not known here. Only this thread changes its user.
     private static SafeFd? ConnectAs(ReadOnlySpan<byte> path, uint uid, uint gid, out Errno errno)
     {
         Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
@@ -63,16 +63,13 @@ internal sealed unsafe class ContainerSockets(EventLoop loop, FileSystems fileSy
             return UnixSocket.TryConnect(path, out errno);
         }
 
-        _ = Call(Libc.SYS_setresgid, Unchanged, (nint)gid, Unchanged);
-        _ = Call(Libc.SYS_setresuid, Unchanged, (nint)uid, Unchanged);
+        _ = Libc.thread_setresgid(Unchanged, gid, Unchanged);
+        _ = Libc.thread_setresuid(Unchanged, uid, Unchanged);
         _ = Libc.capset(&header, sets);
         SafeFd? socket = UnixSocket.TryConnect(path, out errno);
-        _ = Call(Libc.SYS_setresuid, Unchanged, (nint)ownUser, Unchanged);
-        _ = Call(Libc.SYS_setresgid, Unchanged, (nint)ownGroup, Unchanged);
+        _ = Libc.thread_setresuid(Unchanged, ownUser, Unchanged);
+        _ = Libc.thread_setresgid(Unchanged, ownGroup, Unchanged);
         _ = Libc.capset(&header, sets);
         return socket;
     }
-
-    // libc's functions would change all threads.
-    private static nint Call(long number, nint first, nint second, nint third) => Libc.syscall((nint)number, first, second, third, 0, 0, 0);
 }

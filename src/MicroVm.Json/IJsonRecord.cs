@@ -9,6 +9,15 @@ public interface IJsonRecord
     /// </summary>
     void Members(ref JsonMembers members);
 
-    /// <summary>Whether it has what it must have; asked after reading.</summary>
-    bool IsWhole => true;
+    /// <summary>Name of a member that it must have and has not; asked after reading.</summary>
+    string? Missing => null;
+}
+
+/// <summary>A record that is a document of its own: it makes the empty one that is read into.</summary>
+/// <typeparam name="T">The record itself.</typeparam>
+public interface IJsonDocument<T> : IJsonRecord
+    where T : class, IJsonDocument<T>
+{
+    /// <summary>One without its members; what it must have is checked by <see cref="IJsonRecord.Missing"/>.</summary>
+    static abstract T Empty();
 }

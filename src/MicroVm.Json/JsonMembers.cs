@@ -7,49 +7,35 @@ namespace MicroVm.Json;
 /// the row of that name takes the value. A value that is null is null; a member that is null is not written.
 /// </summary>
 /// <remarks>
-/// A document that is not as it should be throws a <see cref="JsonException"/> that does not say where; an
-/// <see cref="InvalidOperationException"/> where a string is not valid Unicode.
+/// A malformed document throws: a <see cref="MismatchException"/> where a value is not what its row expects, the
+/// reader's <see cref="JsonException"/> where the text is not JSON, an <see cref="InvalidOperationException"/> where a string is not valid
+/// Unicode. <see cref="TableDocument{T}"/> and <see cref="JsonRecords"/> make one exception of them that names the place.
 /// </remarks>
 public ref struct JsonMembers
 {
     private readonly Utf8JsonWriter? _writer;
     private readonly bool _passOthers;
-    private Utf8JsonReader _json;
+    private JsonValueReader _json;
     private bool _found;
 
     private JsonMembers(Utf8JsonWriter writer) => _writer = writer;
 
-    private JsonMembers(Utf8JsonReader json, bool passOthers)
+    private JsonMembers(JsonValueReader json, bool passOthers)
     {
         _json = json;
         _passOthers = passOthers;
     }
 
-    private readonly bool IsNull => _json.TokenType == JsonTokenType.Null;
-
     /// <summary>Reads a whole document; null for null.</summary>
     /// <param name="json">The document.</param>
-    /// <param name="passOthers">Whether members without a row are passed over; else the document is not as it should be.</param>
+    /// <param name="passOthers">Whether members without a row are passed over; else the document is malformed.</param>
     /// <param name="create">Makes an empty object.</param>
     public static T? Read<T>(ReadOnlySpan<byte> json, bool passOthers, Func<T> create)
         where T : class, IJsonRecord
     {
-        JsonMembers members = new(new Utf8JsonReader(json), passOthers);
-        members.Next();
+        JsonMembers members = new(new JsonValueReader(json), passOthers);
         T? value = members.ReadObject(create);
-        Require(!members._json.Read());
-        return value;
-    }
-
-    /// <summary>Reads an object within a document; null for null.</summary>
-    /// <param name="json">Stands on the value; afterwards on its last token.</param>
-    /// <param name="passOthers">As for a document.</param>
-    public static T? Read<T>(ref Utf8JsonReader json, bool passOthers)
-        where T : class, IJsonRecord, new()
-    {
-        JsonMembers members = new(json, passOthers);
-        T? value = members.ReadObject(static () => new T());
-        json = members._json;
+        members._json.End();
         return value;
     }
 
@@ -67,7 +53,7 @@ public ref struct JsonMembers
     {
         if (_writer is null)
         {
-            return Is(name) ? ReadText() : value;
+            return Is(name) ? _json.Text() : value;
         }
 
         if (value is not null)
@@ -83,7 +69,7 @@ public ref struct JsonMembers
     {
         if (_writer is null)
         {
-            return Is(name) ? ReadText() ?? throw Mismatch() : value;
+            return Is(name) ? _json.Text() ?? throw _json.Mismatch() : value;
         }
 
         _writer.WriteString(name, value);
@@ -95,7 +81,7 @@ public ref struct JsonMembers
     {
         if (_writer is null)
         {
-            return Is(name) ? ReadFlag() : value;
+            return Is(name) ? _json.Flag() : value;
         }
 
         if (value is { } flag)
@@ -107,30 +93,30 @@ public ref struct JsonMembers
     }
 
     /// <summary>true or false, not null.</summary>
-    public bool Flag(ReadOnlySpan<byte> name, bool value) => Flag(name, (bool?)value) ?? throw Mismatch();
+    public bool Flag(ReadOnlySpan<byte> name, bool value) => Flag(name, (bool?)value) ?? throw _json.Mismatch();
 
     /// <summary>A whole number.</summary>
     public int? Number(ReadOnlySpan<byte> name, int? value) =>
-        _writer is not null ? (int?)Put(name, value) : Is(name) ? ReadInt32() : value;
+        _writer is not null ? (int?)Put(name, value) : Is(name) ? _json.Int32() : value;
 
     /// <summary>A whole number.</summary>
     public uint? Number(ReadOnlySpan<byte> name, uint? value) =>
-        _writer is not null ? (uint?)Put(name, value) : Is(name) ? ReadUInt32() : value;
+        _writer is not null ? (uint?)Put(name, value) : Is(name) ? _json.UInt32() : value;
 
     /// <summary>A whole number.</summary>
     public ushort? Number(ReadOnlySpan<byte> name, ushort? value) =>
-        _writer is not null ? (ushort?)Put(name, value) : Is(name) ? ReadUInt16() : value;
+        _writer is not null ? (ushort?)Put(name, value) : Is(name) ? _json.UInt16() : value;
 
     /// <summary>A whole number.</summary>
     public long? Number(ReadOnlySpan<byte> name, long? value) =>
-        _writer is not null ? Put(name, value) : Is(name) ? ReadInt64() : value;
+        _writer is not null ? Put(name, value) : Is(name) ? _json.Int64() : value;
 
     /// <summary>A whole number.</summary>
     public ulong? Number(ReadOnlySpan<byte> name, ulong? value)
     {
         if (_writer is null)
         {
-            return Is(name) ? ReadUInt64() : value;
+            return Is(name) ? _json.UInt64() : value;
         }
 
         if (value is { } number)
@@ -142,13 +128,28 @@ public ref struct JsonMembers
     }
 
     /// <summary>A whole number, not null.</summary>
-    public int Number(ReadOnlySpan<byte> name, int value) => Number(name, (int?)value) ?? throw Mismatch();
+    public int Number(ReadOnlySpan<byte> name, int value) => Number(name, (int?)value) ?? throw _json.Mismatch();
 
     /// <summary>A whole number, not null.</summary>
-    public uint Number(ReadOnlySpan<byte> name, uint value) => Number(name, (uint?)value) ?? throw Mismatch();
+    public uint Number(ReadOnlySpan<byte> name, uint value) => Number(name, (uint?)value) ?? throw _json.Mismatch();
 
     /// <summary>A whole number, not null.</summary>
-    public long Number(ReadOnlySpan<byte> name, long value) => Number(name, (long?)value) ?? throw Mismatch();
+    public long Number(ReadOnlySpan<byte> name, long value) => Number(name, (long?)value) ?? throw _json.Mismatch();
+
+    /// <summary>A whole number, not null.</summary>
+    public ulong Number(ReadOnlySpan<byte> name, ulong value) => Number(name, (ulong?)value) ?? throw _json.Mismatch();
+
+    /// <summary>A moment, as ISO 8601 writes it; not null.</summary>
+    public DateTimeOffset Time(ReadOnlySpan<byte> name, DateTimeOffset value)
+    {
+        if (_writer is null)
+        {
+            return !Is(name) ? value : _json.Time();
+        }
+
+        _writer.WriteString(name, value);
+        return value;
+    }
 
     /// <summary>A value of an enumeration, by its name.</summary>
     public T Named<T>(ReadOnlySpan<byte> name, T value, NamedValues<T> names)
@@ -157,7 +158,7 @@ public ref struct JsonMembers
         ArgumentNullException.ThrowIfNull(names);
         if (_writer is null)
         {
-            return Is(name) ? names.Find(ReadText()) ?? throw Mismatch() : value;
+            return Is(name) ? names.Find(_json.Text()) ?? throw _json.Mismatch() : value;
         }
 
         _writer.WriteString(name, names.Name(value));
@@ -215,8 +216,9 @@ public ref struct JsonMembers
                 return values;
             }
 
-            List<T> list = ReadList(create) ?? throw Mismatch();
-            return list.Contains(null!) ? throw Mismatch() : list;
+            const string isNull = "a list, or an element of one, is null";
+            List<T> list = ReadList(create) ?? throw _json.Mismatch(isNull);
+            return list.Contains(null!) ? throw _json.Mismatch(isNull) : list;
         }
 
         WriteList(name, values);
@@ -233,15 +235,15 @@ public ref struct JsonMembers
                 return values;
             }
 
-            if (!BeginsArray())
+            if (!_json.BeginsArray())
             {
                 return null;
             }
 
             List<string> texts = [];
-            while (NextElement())
+            while (_json.NextElement())
             {
-                texts.Add(ReadText()!);
+                texts.Add(_json.Text()!);
             }
 
             return texts;
@@ -267,15 +269,15 @@ public ref struct JsonMembers
                 return values;
             }
 
-            if (!BeginsArray())
+            if (!_json.BeginsArray())
             {
                 return null;
             }
 
             List<uint> numbers = [];
-            while (NextElement())
+            while (_json.NextElement())
             {
-                numbers.Add(ReadUInt32() ?? throw Mismatch());
+                numbers.Add(_json.UInt32() ?? throw _json.Mismatch());
             }
 
             return numbers;
@@ -301,16 +303,16 @@ public ref struct JsonMembers
                 return values;
             }
 
-            if (!BeginsObject())
+            if (!_json.BeginsObject())
             {
                 return null;
             }
 
             SortedDictionary<string, string> map = [];
-            while (NextMember())
+            while (_json.NextMember())
             {
-                string key = Key();
-                map[key] = ReadText()!;
+                string key = _json.Key();
+                map[key] = _json.Text()!;
             }
 
             return map;
@@ -330,6 +332,42 @@ public ref struct JsonMembers
         return values;
     }
 
+    /// <summary>An object of whole numbers, not null.</summary>
+    public IReadOnlyDictionary<string, long> NumberMap(ReadOnlySpan<byte> name, IReadOnlyDictionary<string, long> values)
+    {
+        ArgumentNullException.ThrowIfNull(values);
+        if (_writer is null)
+        {
+            if (!Is(name))
+            {
+                return values;
+            }
+
+            if (!_json.BeginsObject())
+            {
+                throw _json.Mismatch();
+            }
+
+            Dictionary<string, long> map = [];
+            while (_json.NextMember())
+            {
+                string key = _json.Key();
+                map[key] = _json.Int64() ?? throw _json.Mismatch();
+            }
+
+            return map;
+        }
+
+        _writer.WriteStartObject(name);
+        foreach ((string key, long value) in values)
+        {
+            _writer.WriteNumber(key, value);
+        }
+
+        _writer.WriteEndObject();
+        return values;
+    }
+
     /// <summary>An object of objects.</summary>
     public SortedDictionary<string, T>? ObjectMap<T>(ReadOnlySpan<byte> name, SortedDictionary<string, T>? values)
         where T : class, IJsonRecord, new()
@@ -341,15 +379,15 @@ public ref struct JsonMembers
                 return values;
             }
 
-            if (!BeginsObject())
+            if (!_json.BeginsObject())
             {
                 return null;
             }
 
             SortedDictionary<string, T> map = [];
-            while (NextMember())
+            while (_json.NextMember())
             {
-                string key = Key();
+                string key = _json.Key();
                 map[key] = ReadObject(static () => new T())!;
             }
 
@@ -376,7 +414,7 @@ public ref struct JsonMembers
     {
         if (_writer is null)
         {
-            return !Is(name) ? value : IsNull ? (JsonElement?)null : JsonElement.ParseValue(ref _json);
+            return !Is(name) ? value : _json.ElementOrNull();
         }
 
         if (value is { } element)
@@ -398,16 +436,16 @@ public ref struct JsonMembers
                 return values;
             }
 
-            if (!BeginsObject())
+            if (!_json.BeginsObject())
             {
                 return null;
             }
 
             SortedDictionary<string, JsonElement> map = [];
-            while (NextMember())
+            while (_json.NextMember())
             {
-                string key = Key();
-                map[key] = JsonElement.ParseValue(ref _json);
+                string key = _json.Key();
+                map[key] = _json.Element();
             }
 
             return map;
@@ -428,115 +466,62 @@ public ref struct JsonMembers
         return values;
     }
 
-    private static void Require(bool condition)
-    {
-        if (!condition)
-        {
-            throw Mismatch();
-        }
-    }
-
-    private static bool Required(bool condition) => condition ? true : throw Mismatch();
-
-    private static JsonException Mismatch() => new();
-
     /// <summary>Whether the reader stands on the name of this member; it is on its value then.</summary>
     private bool Is(ReadOnlySpan<byte> name)
     {
-        if (_found || !_json.ValueTextEquals(name))
+        if (_found || !_json.TryEnter(name))
         {
             return false;
         }
 
         _found = true;
-        Next();
         return true;
     }
-
-    private void Next() => Require(_json.Read());
-
-    private readonly bool IsNumber() => _json.TokenType == JsonTokenType.Number;
-
-    private readonly string? ReadText() => IsNull ? null : Required(_json.TokenType == JsonTokenType.String) ? _json.GetString() : null;
-
-    private readonly bool? ReadFlag() => IsNull ? null : Required(_json.TokenType is JsonTokenType.True or JsonTokenType.False) && _json.GetBoolean();
-
-    private readonly int? ReadInt32() => IsNull ? null : IsNumber() && _json.TryGetInt32(out int value) ? value : throw Mismatch();
-
-    private readonly ushort? ReadUInt16() => IsNull ? null : IsNumber() && _json.TryGetUInt16(out ushort value) ? value : throw Mismatch();
-
-    private readonly long? ReadInt64() => IsNull ? null : IsNumber() && _json.TryGetInt64(out long value) ? value : throw Mismatch();
-
-    private readonly ulong? ReadUInt64() => IsNull ? null : IsNumber() && _json.TryGetUInt64(out ulong value) ? value : throw Mismatch();
-
-    private readonly uint? ReadUInt32() => IsNull ? null : IsNumber() && _json.TryGetUInt32(out uint value) ? value : throw Mismatch();
 
     private T? ReadObject<T>(Func<T> create)
         where T : class, IJsonRecord
     {
-        if (!BeginsObject())
+        if (!_json.BeginsObject())
         {
             return null;
         }
 
         T value = create();
-        while (NextMember())
+        while (_json.NextMember())
         {
             _found = false;
             value.Members(ref this);
             if (!_found)
             {
-                Require(_passOthers);
-                Next();
-                _json.Skip();
+                if (!_passOthers)
+                {
+                    throw _json.Mismatch("unknown field");
+                }
+
+                _json.SkipMember();
             }
         }
 
         // The row of the object that this one is in has found it.
         _found = true;
-        Require(value.IsWhole);
-        return value;
+        return value.Missing is { } missing ? throw _json.Mismatch($"a required field is missing: '{missing}'") : value;
     }
 
     private List<T>? ReadList<T>(Func<T> create)
         where T : class, IJsonRecord
     {
-        if (!BeginsArray())
+        if (!_json.BeginsArray())
         {
             return null;
         }
 
         List<T> list = [];
-        while (NextElement())
+        while (_json.NextElement())
         {
             list.Add(ReadObject(create)!);
         }
 
         return list;
-    }
-
-    private readonly bool BeginsArray() => !IsNull && Required(_json.TokenType == JsonTokenType.StartArray);
-
-    private readonly bool BeginsObject() => !IsNull && Required(_json.TokenType == JsonTokenType.StartObject);
-
-    private bool NextElement()
-    {
-        Next();
-        return _json.TokenType != JsonTokenType.EndArray;
-    }
-
-    private bool NextMember()
-    {
-        Next();
-        return _json.TokenType != JsonTokenType.EndObject;
-    }
-
-    /// <summary>The member's name, from which the reader moves on to its value.</summary>
-    private string Key()
-    {
-        string name = _json.GetString()!;
-        Next();
-        return name;
     }
 
     private readonly long? Put(ReadOnlySpan<byte> name, long? value)

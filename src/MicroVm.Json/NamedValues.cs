@@ -1,11 +1,17 @@
 namespace MicroVm.Json;
 
-/// <summary>The names of an enumeration's values in JSON; its own would be looked up by reflection.</summary>
+/// <summary>
+/// The names of an enumeration's values in JSON; its own would be looked up by reflection. A name keeps its meaning when values are added
+/// or reordered, which matters between processes of two versions.
+/// </summary>
 /// <typeparam name="T">The enumeration.</typeparam>
 /// <param name="names">Each value with its name.</param>
 public sealed class NamedValues<T>(params (T Value, string Name)[] names)
     where T : struct, Enum
 {
+    /// <summary>Every value with its name.</summary>
+    public IReadOnlyList<(T Value, string Name)> Rows => names;
+
     /// <summary>The value with this name; null when there is none.</summary>
     public T? Find(string? name)
     {

@@ -7,11 +7,11 @@ namespace MicroVm.Oci;
 public static class SpecDocument
 {
     /// <summary>A bundle's config.json.</summary>
-    public static TableDocument<Spec> Config => new(passOthers: true, static () => new Spec(), static () => SpecJson.Default.Spec);
+    public static TableDocument<Spec> Config => new(passOthers: true, static () => new Spec());
 
     /// <summary>A process of <c>exec</c>.</summary>
-    public static TableDocument<Process> Process => new(passOthers: true, static () => new Config.Process(), static () => SpecJson.Default.Process);
+    public static TableDocument<Process> Process => new(passOthers: true, static () => new Config.Process());
 
     /// <summary>Limits of <c>update</c>.</summary>
-    public static TableDocument<Resources> Resources => new(passOthers: true, static () => new Config.Resources(), static () => SpecJson.Default.Resources);
+    public static TableDocument<Resources> Resources => new(passOthers: true, static () => new Config.Resources());
 }

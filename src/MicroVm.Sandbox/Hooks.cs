@@ -1,6 +1,6 @@
 using System.Globalization;
 using System.Text;
-using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Oci;
@@ -47,7 +47,7 @@ internal static unsafe class HookRunner
             return;
         }
 
-        byte[] json = JsonSerializer.SerializeToUtf8Bytes(state, StateJson.Default.OciState);
+        byte[] json = JsonRecords.Write(state);
         for (int i = 0; i < hooks.Count; i++)
         {
             try

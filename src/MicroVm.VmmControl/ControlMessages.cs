@@ -1,4 +1,3 @@
-using System.Text.Json.Serialization;
 using MicroVm.Json;
 
 namespace MicroVm.VmmControl;
@@ -51,7 +50,7 @@ public sealed record ControlRequest : IJsonRecord
     /// <summary>For <see cref="ControlOperation.ResizeMemory"/>: MiB beyond <see cref="VmmConfig.MemoryMiB"/>, up to <see cref="VmmConfig.GrowthMiB"/>; even.</summary>
     public int AddedMiB { get; set; }
 
-    bool IJsonRecord.IsWhole => Operation != NoOperation;
+    string? IJsonRecord.Missing => Operation == NoOperation ? "operation" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
@@ -72,7 +71,6 @@ public sealed record ControlRequest : IJsonRecord
 }
 
 /// <summary>The operations of the control socket.</summary>
-[JsonConverter(typeof(NamedEnumConverter<ControlOperation>))]
 public enum ControlOperation
 {
     /// <summary>State, counters and times: <see cref="VmmInfo"/>.</summary>
@@ -113,43 +111,56 @@ public enum ControlOperation
 }
 
 /// <summary>The answer to a <see cref="ControlRequest"/>.</summary>
-public sealed record ControlResponse
+public sealed record ControlResponse : IJsonDocument<ControlResponse>
 {
     /// <summary>Null when the request was carried out; else why not.</summary>
     public string? Error { get; set; }
 
     /// <summary>For <see cref="ControlOperation.Info"/>.</summary>
     public VmmInfo? Info { get; set; }
+
+    /// <inheritdoc/>
+    public static ControlResponse Empty() => new();
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Error = members.Text("error"u8, Error);
+        Info = members.Object("info"u8, Info, VmmInfo.Empty);
+    }
 }
 
 /// <summary>What a VMM says of itself.</summary>
-public sealed record VmmInfo
+public sealed record VmmInfo : IJsonRecord
 {
     /// <summary>"running" or "paused".</summary>
-    public required string State { get; init; }
+    public required string State { get; set; }
 
     /// <summary>Process id of the VMM.</summary>
-    public required int Pid { get; init; }
+    public required int Pid { get; set; }
 
     /// <summary>"standard" or "pvm" (KVM emulates the guest's kernel code).</summary>
-    public required string HostKind { get; init; }
+    public required string HostKind { get; set; }
 
     /// <summary>The whole command line that the kernel was given.</summary>
-    public required string CommandLine { get; init; }
+    public required string CommandLine { get; set; }
 
     /// <summary>Microseconds from the start of the process to the first KVM_RUN.</summary>
     public long StartMicroseconds { get; set; }
 
     /// <summary>Counters by dotted name: <c>exits.mmio</c>, <c>assist.xrstor</c>, <c>vsock.rx.bytes</c>...</summary>
     public IReadOnlyDictionary<string, long> Counters { get; set; } = new Dictionary<string, long>();
-}
 
-/// <summary>Source-generated JSON of the VMM's configuration and control messages.</summary>
-[JsonSourceGenerationOptions(
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
-    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow)]
-[JsonSerializable(typeof(VmmConfig))]
-[JsonSerializable(typeof(ControlRequest))]
-[JsonSerializable(typeof(ControlResponse))]
-public sealed partial class VmmJson : JsonSerializerContext;
+    string? IJsonRecord.Missing => State is null ? "state" : HostKind is null ? "hostKind" : CommandLine is null ? "commandLine" : null;
+
+    internal static VmmInfo Empty() => new() { State = null!, Pid = 0, HostKind = null!, CommandLine = null! };
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        State = members.NonNullText("state"u8, State);
+        Pid = members.Number("pid"u8, Pid);
+        HostKind = members.NonNullText("hostKind"u8, HostKind);
+        CommandLine = members.NonNullText("commandLine"u8, CommandLine);
+        StartMicroseconds = members.Number("startMicroseconds"u8, StartMicroseconds);
+        Counters = members.NumberMap("counters"u8, Counters);
+    }
+}

@@ -51,7 +51,7 @@ public sealed record NetAttachment : IJsonRecord
     /// <summary>Limits what the guest sends.</summary>
     public RateLimit? Transmit { get; set; }
 
-    bool IJsonRecord.IsWhole => Mac is not null;
+    string? IJsonRecord.Missing => Mac is null ? "mac" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {

@@ -1,4 +1,3 @@
-using System.Text.Json.Serialization;
 using MicroVm.Json;
 
 namespace MicroVm.VmmControl;
@@ -100,7 +99,7 @@ public sealed record VmmConfig : IJsonRecord
     /// <summary>End with SIGKILL when the process that started the VMM ends.</summary>
     public bool DieWithParent { get; set; }
 
-    bool IJsonRecord.IsWhole => (Kernel ?? PvmKernel) is not null || Restore is not null;
+    string? IJsonRecord.Missing => (Kernel ?? PvmKernel) is null && Restore is null ? "kernel" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
@@ -142,7 +141,7 @@ public sealed record RestoreConfig : IJsonRecord
     /// <summary>The memory file. It must keep its content while the VM runs.</summary>
     public required FileReference Memory { get; set; }
 
-    bool IJsonRecord.IsWhole => State is not null && Memory is not null;
+    string? IJsonRecord.Missing => State is null ? "state" : Memory is null ? "memory" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
@@ -174,7 +173,6 @@ public sealed record FileReference : IJsonRecord
 }
 
 /// <summary>Which tables describe the machine to the kernel.</summary>
-[JsonConverter(typeof(NamedEnumConverter<MachineTables>))]
 public enum MachineTables
 {
     /// <summary>MP table and ACPI tables; virtio devices by ACPI and on the command line are never both given.</summary>
@@ -202,7 +200,7 @@ public sealed record VsockConfig : IJsonRecord
     /// <summary>A listening socket that stands for the one at <see cref="SocketPath"/>; the VMM makes its own when null.</summary>
     public FileReference? Listener { get; set; }
 
-    bool IJsonRecord.IsWhole => SocketPath is not null;
+    string? IJsonRecord.Missing => SocketPath is null ? "socketPath" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
@@ -240,7 +238,7 @@ public sealed record BlockConfig : IJsonRecord
     /// <summary>Serial number that the guest reads, at most 20 bytes.</summary>
     public string Id { get; set; } = "";
 
-    bool IJsonRecord.IsWhole => File is not null;
+    string? IJsonRecord.Missing => File is null ? "file" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
@@ -271,7 +269,7 @@ public sealed record FsConfig : IJsonRecord
     /// <summary>Directories and single files, each an entry of the root directory.</summary>
     public IReadOnlyList<FsExport> Exports { get; set; } = [];
 
-    bool IJsonRecord.IsWhole => Tag is not null;
+    string? IJsonRecord.Missing => Tag is null ? "tag" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
@@ -304,7 +302,7 @@ public sealed record FsExport : IJsonRecord
     /// <summary>How long the guest may believe what it was told of this export.</summary>
     public FsCache Cache { get; set; } = FsCache.Exclusive;
 
-    bool IJsonRecord.IsWhole => Name is not null && File is not null;
+    string? IJsonRecord.Missing => Name is null ? "name" : File is null ? "file" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
@@ -318,7 +316,6 @@ public sealed record FsExport : IJsonRecord
 }
 
 /// <summary>How a guest may cache what it reads from a virtio-fs export.</summary>
-[JsonConverter(typeof(NamedEnumConverter<FsCache>))]
 public enum FsCache
 {
     /// <summary>

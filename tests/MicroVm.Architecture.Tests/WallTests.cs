@@ -24,6 +24,13 @@ public sealed partial class WallTests
         ("MicroVm.Sandbox", ["MicroVm.Vmm", "MicroVm.Agent"]),
     ];
 
+    // Assemblies of the product.
+    private static readonly string[] Ours =
+    [
+        "MicroVm.Json", "MicroVm.Linux", "MicroVm.Kvm", "MicroVm.Ttrpc", "MicroVm.Protocol", "MicroVm.Oci", "MicroVm.VmmControl", "MicroVm.Sandbox",
+        "microvm", Vmm, "microvm-agent",
+    ];
+
     // Namespaces below MicroVm.Vmm, from the bottom to the top; those in a row of braces belong together.
     private static readonly string[][] Folders =
     [
@@ -118,6 +125,26 @@ public sealed partial class WallTests
         Assert.NotEmpty(makers);
         Assert.All(makers, m => Assert.Contains(m, PointerMakers));
     }
+
+    [Fact]
+    public void SystemCallsByNumberAreMadeInTheirHomeAlone()
+    {
+        (string User, string Name)[] calls =
+        [
+            .. Ours.SelectMany(Uses.Of)
+                .Where(u => u.Used is MethodReference { Name: "syscall" })
+                .Select(u => (u.User.FullName, u.Used.Name))
+                .Distinct(),
+        ];
+        Assert.Equal([("MicroVm.Linux.Native.Libc", "syscall")], calls);
+    }
+
+    /// <summary>Documents are read and written by rows: the library's serializer is a ninth of a short-lived program.</summary>
+    [Fact]
+    public void NobodyUsesTheSerializer() =>
+        Assert.Empty(Ours.SelectMany(Uses.Of)
+            .Where(u => Uses.Outermost(u.Used).FullName is "System.Text.Json.JsonSerializer" or "System.Text.Json.Serialization.JsonSerializerContext")
+            .Select(u => $"{u.User.FullName} uses {u.Used.FullName}"));
 
     private static int Level(string folder)
     {

@@ -34,17 +34,31 @@ public sealed class MembersTests
     [InlineData("null")]
     [InlineData("1")]
     [InlineData("")]
-    public void What_is_not_as_it_should_be_is_nothing(string json) => Assert.Null(Read(json));
+    public void Malformed_documents_return_null(string json) => Assert.Null(Read(json));
 
     [Fact]
     public void Members_are_written_by_the_rows_that_read_them()
     {
         Point point = new() { X = 1, Next = new Point { X = 3, Y = -2 }, Rest = [new Point { X = 4 }, null!] };
-        Assert.Equal("""{"x":1,"next":{"x":3,"y":-2},"rest":[{"x":4},null]}""", Encoding.UTF8.GetString(WriterExtensions.Document(point, JsonMembers.Write)));
+        Assert.Equal("""{"x":1,"next":{"x":3,"y":-2},"rest":[{"x":4},null]}""", Encoding.UTF8.GetString(JsonRecords.Write(point)));
+    }
+
+    [Theory]
+    [InlineData("""{"x":1,"rest":[{"x":2},{"x":"3"}]}""", "$.rest[1].x", "the value has the wrong type or is out of range")]
+    [InlineData("""{"x":1,"next":{"x":3,"a b":{"c":[1]}}}""", "$.next['a b']", "unknown field")]
+    [InlineData("""{"x":1,"next":{"y":3}}""", "$.next", "a required field is missing: 'x'")]
+    [InlineData("""{"x":1,"rest":5}""", "$.rest", "the value has the wrong type or is out of range")]
+    [InlineData("1", "$", "the value has the wrong type or is out of range")]
+    public void Errors_name_the_place(string json, string path, string text)
+    {
+        MismatchException error = Assert.Throws<MismatchException>(
+            () => new TableDocument<Point>(passOthers: false, () => new Point()).Read(Encoding.UTF8.GetBytes("\n" + json)));
+        Assert.Equal((path, text, 1L), (error.Path, error.Message, error.LineNumber));
+        Assert.InRange(error.BytePositionInLine!.Value, 1, json.Length);
     }
 
     private static Point? Read(string json, bool passOthers = false) =>
-        new TableDocument<Point>(passOthers, () => new Point { Whole = passOthers }, () => throw new InvalidOperationException("the rows alone")).TryRead(Encoding.UTF8.GetBytes(json));
+        new TableDocument<Point>(passOthers, () => new Point { Whole = passOthers }).TryRead(Encoding.UTF8.GetBytes(json));
 
     private sealed class Point : IJsonRecord
     {
@@ -58,7 +72,7 @@ public sealed class MembersTests
 
         public List<Point>? Rest { get; set; }
 
-        bool IJsonRecord.IsWhole => Whole || X is not null;
+        string? IJsonRecord.Missing => Whole || X is not null ? null : "x";
 
         void IJsonRecord.Members(ref JsonMembers members)
         {

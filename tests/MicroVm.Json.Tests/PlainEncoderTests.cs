@@ -19,10 +19,10 @@ public sealed class PlainEncoderTests
     [Fact]
     public void Names_survive() => Prop.ForAll<NonNull<string>>(name =>
     {
-        using JsonDocument document = JsonDocument.Parse(WriterExtensions.Document(name.Get, (writer, text) =>
+        using JsonDocument document = JsonDocument.Parse(Document(writer =>
         {
             writer.WriteStartObject();
-            writer.WriteNumber(text, 1);
+            writer.WriteNumber(name.Get, 1);
             writer.WriteEndObject();
         }));
         return document.RootElement.EnumerateObject().Single().Name == Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(name.Get));
@@ -50,5 +50,16 @@ public sealed class PlainEncoderTests
     }
 
     private static string Written(string text) =>
-        Encoding.UTF8.GetString(WriterExtensions.Document(text, static (writer, value) => writer.WriteStringValue(value)));
+        Encoding.UTF8.GetString(Document(writer => writer.WriteStringValue(text)));
+
+    private static byte[] Document(Action<Utf8JsonWriter> write)
+    {
+        using MemoryStream stream = new();
+        using (Utf8JsonWriter writer = new(stream, new JsonWriterOptions { Encoder = PlainEncoder.Instance }))
+        {
+            write(writer);
+        }
+
+        return stream.ToArray();
+    }
 }

@@ -58,7 +58,6 @@ public sealed class AbiTests
     }
 
     [SkippableTheory]
-    [InlineData(typeof(MountFlags), "linux/mount.h")]
     [InlineData(typeof(SeccompAbi), "linux/seccomp.h", "linux/audit.h")]
     public void ConstantsAreTheKernels(Type type, params string[] headers)
     {

@@ -4,7 +4,7 @@ using MicroVm.Oci.Cgroups;
 using MicroVm.Oci.Config;
 using MicroVm.Oci.Mounts;
 using MicroVm.Oci.Processes;
-using static MicroVm.Oci.Mounts.MountFlags;
+using static MicroVm.Linux.Native.Libc;
 
 namespace MicroVm.Oci.Tests;
 

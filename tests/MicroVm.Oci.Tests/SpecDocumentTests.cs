@@ -45,13 +45,17 @@ public sealed class SpecDocumentTests
     [InlineData("""{"annotations":["a"]}""")]
     [InlineData("""{} {}""")]
     [InlineData("""{"root":{}""")]
+    [InlineData("""{"ociVersion":"1.0.2" """)]
+    [InlineData("""{"root":{"path":"rootfs"x""")]
     [InlineData("[]")]
     [InlineData("")]
-    public void WhatIsNotAsItShouldBeIsLeftToTheSerializer(string json)
+    public void MalformedDocumentsAreRefusedWhereTheSerializerRefusesThem(string json)
     {
         byte[] bytes = Encoding.UTF8.GetBytes(json);
         Assert.Null(SpecDocument.Config.TryRead(bytes));
-        Assert.Throws<JsonException>(() => JsonSerializer.Deserialize(bytes, SpecJson.Default.Spec));
+        JsonException ours = Assert.ThrowsAny<JsonException>(() => SpecDocument.Config.Read(bytes));
+        JsonException theirs = Assert.Throws<JsonException>(() => JsonSerializer.Deserialize(bytes, SpecJson.Default.Spec));
+        Assert.Equal((theirs.Path, theirs.LineNumber, theirs.BytePositionInLine), (ours.Path, ours.LineNumber, ours.BytePositionInLine));
     }
 
     [Fact]

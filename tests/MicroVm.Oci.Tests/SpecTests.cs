@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using FsCheck;
 using FsCheck.Fluent;
+using MicroVm.Json;
 using MicroVm.Oci.Config;
 using MicroVm.Oci.Tests.Support;
 
@@ -195,7 +196,7 @@ public sealed class SpecTests
     public void FeaturesListWhatIsResolved()
     {
         Features features = new() { Annotations = [] };
-        JsonNode json = JsonNode.Parse(JsonSerializer.Serialize(features, FeaturesJson.Default.Features))!;
+        JsonNode json = JsonNode.Parse(JsonRecords.Write(features))!;
         Assert.Contains("rro", json["mountOptions"]!.AsArray().Select(n => n!.GetValue<string>()));
         Assert.True(json["linux"]!["cgroup"]!["v2"]!.GetValue<bool>());
         Assert.False(json["linux"]!["apparmor"]!["enabled"]!.GetValue<bool>());

@@ -1,4 +1,5 @@
 using System.Text;
+using MicroVm.Linux.Native;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Oci.Devices;
@@ -60,7 +61,7 @@ public sealed class EngineConfigTests : IDisposable
         Assert.Equal("libpod_parent/libpod-c0ffee" + new string('0', 58), plan.Spec.Cgroup.Path);
         Proto.Mount hosts = Assert.Single(plan.Spec.Mounts, m => m.Destination == "/etc/hosts");
         Assert.True(hosts.SourceIsFile);
-        Assert.Equal([MountFlags.MS_PRIVATE | MountFlags.MS_REC], hosts.Propagation);
+        Assert.Equal([Libc.MS_PRIVATE | Libc.MS_REC], hosts.Propagation);
     }
 
     [Fact]

@@ -35,7 +35,7 @@ public sealed class PlanTests : IDisposable
         Assert.Equal(6, plan.Spec.Devices.Count);
         Assert.Equal("cgroup2", Assert.Single(plan.Spec.Mounts, m => m.Destination == "/sys/fs/cgroup").Type);
         Proto.Mount dev = Assert.Single(plan.Spec.Mounts, m => m.Destination == "/dev");
-        Assert.Equal((MountFlags.MS_NOSUID | MountFlags.MS_STRICTATIME, "mode=755,size=65536k"), (dev.Flags, dev.Data));
+        Assert.Equal((Libc.MS_NOSUID | Libc.MS_STRICTATIME, "mode=755,size=65536k"), (dev.Flags, dev.Data));
         Assert.Equal("rootfs", Assert.Single(plan.Exports).Name);
         Assert.Empty(_warnings);
     }
@@ -57,8 +57,8 @@ public sealed class PlanTests : IDisposable
         Assert.Equal([false, true, false, true], plan.Exports.Select(e => e.ReadOnly));
         Proto.Mount data = plan.Spec.Mounts[0], file = plan.Spec.Mounts[1];
         Assert.Equal((Proto.Mount.Types.Kind.Export, "microvm", plan.Exports[1].GuestPath, false), (data.Kind, data.FsTag, data.Source, data.SourceIsFile));
-        Assert.Equal(MountFlags.MS_BIND | MountFlags.MS_REC | MountFlags.MS_RDONLY, data.Flags);
-        Assert.Equal([MountFlags.MS_PRIVATE | MountFlags.MS_REC], data.Propagation);
+        Assert.Equal(Libc.MS_BIND | Libc.MS_REC | Libc.MS_RDONLY, data.Flags);
+        Assert.Equal([Libc.MS_PRIVATE | Libc.MS_REC], data.Propagation);
         Assert.Equal((plan.Exports[2].GuestPath, true), (file.Source, file.SourceIsFile));
         Assert.Equal("", plan.Spec.Mounts[2].Data);
     }
@@ -94,7 +94,7 @@ public sealed class PlanTests : IDisposable
             spec.Mounts = [new() { Destination = "/dev/shm", Type = "bind", Source = shm, Options = ["bind", "nosuid", "rprivate"] }, new() { Destination = "/other", Type = "bind", Source = shm }];
             using ContainerPlan plan = Build(spec);
             Proto.Mount mount = plan.Spec.Mounts[0];
-            Assert.Equal((Proto.Mount.Types.Kind.Shared, "tmpfs", MountFlags.MS_NOSUID), (mount.Kind, mount.Type, mount.Flags));
+            Assert.Equal((Proto.Mount.Types.Kind.Shared, "tmpfs", Libc.MS_NOSUID), (mount.Kind, mount.Type, mount.Flags));
             Assert.Matches("^mode=1777,size=[1-9][0-9]*$", mount.Data);
             Assert.Equal(Proto.Mount.Types.Kind.Export, plan.Spec.Mounts[1].Kind);
             Skip.IfNot(TryChangeOwner(shm, 100_000, 100_001), "not root: the owner of shared memory was NOT tested");
@@ -297,7 +297,7 @@ public sealed class PlanTests : IDisposable
         Assert.Equal((3U, 4, 8U, (2U << 13) | 3), (p.Scheduler.Policy, p.Scheduler.Nice, p.Personality, p.IoPriority));
         Assert.Equal(2U, p.SeccompFlags);
         Assert.True(p.SeccompFilter.Length > 0 && p.SeccompFilter.Length % 8 == 0);
-        Assert.Equal(MountFlags.MS_SHARED | MountFlags.MS_REC, plan.Spec.Root.Propagation);
+        Assert.Equal(Libc.MS_SHARED | Libc.MS_REC, plan.Spec.Root.Propagation);
     }
 
     private ContainerPlan Build(Spec spec) => PlanBuilder.Build(spec, "id", _folder.Path, _folder["rootfs"], _warnings);

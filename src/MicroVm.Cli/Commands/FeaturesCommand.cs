@@ -1,5 +1,6 @@
-using System.Text.Json;
+using System.Text;
 using MicroVm.Cli.Parsing;
+using MicroVm.Json;
 using MicroVm.Oci;
 using MicroVm.Sandbox.Vm;
 
@@ -20,7 +21,7 @@ internal static class FeaturesCommand
                 Annotations = new() { ["dev.microvm.version"] = ProductVersion.Number },
                 PotentiallyUnsafeConfigAnnotations = VmAnnotations.All,
             };
-            Output.Write(JsonSerializer.Serialize(features, FeaturesJson.Default.Features) + "\n");
+            Output.Write(Encoding.UTF8.GetString(JsonRecords.Write(features, indent: 4)) + "\n");
             return 0;
         },
     };

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text;
-using System.Text.Json;
-using System.Text.Json.Serialization;
+using MicroVm.Json;
 using MicroVm.Sandbox;
 using MicroVm.Sandbox.State;
 
@@ -14,7 +13,7 @@ internal static class StateOutput
 
     /// <summary>What <c>state</c> prints: indented JSON without a newline at its end, and no owner.</summary>
     internal static string Document((ContainerState State, ContainerStatus Status) container) =>
-        JsonSerializer.Serialize(Of(container, ""), StateOutputJson.Default.ContainerDocument);
+        Encoding.UTF8.GetString(JsonRecords.Write(Of(container, ""), indent: 2));
 
     /// <summary>What <c>list</c> prints.</summary>
     /// <exception cref="SandboxException">The format is unknown.</exception>
@@ -38,7 +37,7 @@ internal static class StateOutput
         return format switch
         {
             "table" => Table(documents, addresses is not null),
-            "json" => (documents.Count == 0 ? "null" : JsonSerializer.Serialize(documents, CompactStateJson.Default.ListContainerDocument)) + "\n",
+            "json" => (documents.Count == 0 ? "null" : Encoding.UTF8.GetString(JsonRecords.WriteList(documents))) + "\n",
             _ => throw new SandboxException("invalid format option"),
         };
     }
@@ -100,7 +99,7 @@ internal static class StateOutput
 }
 
 /// <summary>runc's description of a container.</summary>
-internal sealed record ContainerDocument
+internal sealed record ContainerDocument : IJsonRecord
 {
 #pragma warning disable CS1591 // named and documented by runtime.md and runc's list
     public required string OciVersion { get; init; }
@@ -123,16 +122,19 @@ internal sealed record ContainerDocument
 
     public IReadOnlyList<string>? Addresses { get; init; }
 #pragma warning restore CS1591
+
+    // Written alone.
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        _ = members.Text("ociVersion"u8, OciVersion);
+        _ = members.Text("id"u8, Id);
+        _ = members.Number("pid"u8, Pid);
+        _ = members.Named("status"u8, Status, ContainerState.StatusNames);
+        _ = members.Text("bundle"u8, Bundle);
+        _ = members.Text("rootfs"u8, Rootfs);
+        _ = members.Text("created"u8, Created);
+        _ = members.TextMap("annotations"u8, Annotations);
+        _ = members.Text("owner"u8, Owner);
+        _ = members.Texts("addresses"u8, Addresses is null ? null : [.. Addresses]);
+    }
 }
-
-/// <summary>Source-generated JSON, indented.</summary>
-[JsonSourceGenerationOptions(
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, WriteIndented = true)]
-[JsonSerializable(typeof(ContainerDocument))]
-internal sealed partial class StateOutputJson : JsonSerializerContext;
-
-/// <summary>Source-generated JSON on one line.</summary>
-[JsonSourceGenerationOptions(
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
-[JsonSerializable(typeof(List<ContainerDocument>))]
-internal sealed partial class CompactStateJson : JsonSerializerContext;

@@ -7,6 +7,7 @@ public static unsafe partial class Libc
 #pragma warning disable CS1591 // named and documented by sys/statfs.h
     public const long PROC_SUPER_MAGIC = 0x9fa0;
     public const long OVERLAYFS_SUPER_MAGIC = 0x794c7630;
+    public const long TMPFS_MAGIC = 0x01021994;
     public const long ST_RDONLY = 1;
     public const long SYSFS_MAGIC = 0x62656572;
     public const long CGROUP_SUPER_MAGIC = 0x27e0eb;

@@ -1,4 +1,4 @@
-using static MicroVm.Oci.Mounts.MountFlags;
+using static MicroVm.Linux.Native.Libc;
 
 namespace MicroVm.Oci.Mounts;
 

@@ -1,5 +1,5 @@
 using System.Globalization;
-using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.State;
@@ -77,7 +77,7 @@ internal static class HookPlan
 
         // No string before the member can hold this: quotes are escaped in JSON.
         const string pid = "\"pid\":";
-        string json = JsonSerializer.Serialize(state, StateJson.Default.OciState);
+        string json = System.Text.Encoding.UTF8.GetString(JsonRecords.Write(state));
         int at = json.IndexOf(pid, StringComparison.Ordinal) + pid.Length;
         Proto.Hook resolved = new()
         {

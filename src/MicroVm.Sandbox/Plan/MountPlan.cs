@@ -1,4 +1,5 @@
 using System.Globalization;
+using MicroVm.Linux.Native;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Oci.Mounts;
@@ -62,7 +63,7 @@ internal static class MountPlan
             plan.Kind = Proto.Mount.Types.Kind.Shared;
             plan.Type = "tmpfs";
             plan.Source = name;
-            plan.Flags &= ~(MountFlags.MS_BIND | MountFlags.MS_REC);
+            plan.Flags &= ~(Libc.MS_BIND | Libc.MS_REC);
             plan.Data = data;
         }
         else if (IsBind(mount))
@@ -85,8 +86,8 @@ internal static class MountPlan
 
     private static void Bind(Proto.Mount plan, Mount mount, MountOptions options, string where, string bundle, MountSources sources)
     {
-        plan.Flags |= MountFlags.MS_BIND;
-        if ((options.Flags & MountFlags.MS_REMOUNT) != 0)
+        plan.Flags |= Libc.MS_BIND;
+        if ((options.Flags & Libc.MS_REMOUNT) != 0)
         {
             plan.Kind = Proto.Mount.Types.Kind.GuestBind;
             return;
@@ -110,7 +111,7 @@ internal static class MountPlan
     {
         if (string.IsNullOrEmpty(mount.Type) || mount.Type == "none")
         {
-            if ((options.Flags & MountFlags.MS_REMOUNT) == 0 && options.Propagation.Count == 0)
+            if ((options.Flags & Libc.MS_REMOUNT) == 0 && options.Propagation.Count == 0)
             {
                 throw new SpecException($"{where}: a mount needs a type");
             }

@@ -93,7 +93,7 @@ internal sealed class MountSources : IDisposable
         Export export = new(
             string.Create(CultureInfo.InvariantCulture, $"{_prefix}mount{Exports.Count}"), OverlayMount.Make(options.Data, readOnly, where), readOnly, IsFile: false);
         Exports.Add(export);
-        plan.Flags |= MountFlags.MS_BIND;
+        plan.Flags |= Libc.MS_BIND;
         plan.Data = "";
         Show(plan, export);
     }
@@ -110,7 +110,7 @@ internal sealed class MountSources : IDisposable
         uint type = stat.stx_mode & Libc.S_IFMT;
         bool follows = type == Libc.S_IFDIR && AsksToFollow(options) && _mounts.Propagates(stat.stx_mnt_id);
         bool sockets = type == Libc.S_IFDIR && ShowsSockets(mount);
-        bool recursive = (options.Flags & MountFlags.MS_REC) != 0;
+        bool recursive = (options.Flags & Libc.MS_REC) != 0;
         bool anyBelow = type == Libc.S_IFDIR && _mounts.AnyBelow(file);
 
         // The sockets of a directory are looked for with the mounts below it in place.
@@ -119,7 +119,7 @@ internal sealed class MountSources : IDisposable
             string.Create(CultureInfo.InvariantCulture, $"{_prefix}mount{Exports.Count}"), file, type, readOnly, what, recursive, tree) with
         {
             HidesMounts = anyBelow && (tree != 0 || !recursive),
-            ReadOnlyBelow = (options.RecursiveSet & MountFlags.MOUNT_ATTR_RDONLY) != 0,
+            ReadOnlyBelow = (options.RecursiveSet & Libc.MOUNT_ATTR_RDONLY) != 0,
             ShowsSockets = sockets,
         };
         Exports.Add(export);
@@ -127,9 +127,9 @@ internal sealed class MountSources : IDisposable
         for (int i = 0; plan.Grows && i < plan.Propagation.Count; i++)
         {
             // What is added below comes by the guest's own propagation, also where the host's mounts are not to be followed.
-            if ((plan.Propagation[i] & MountFlags.MS_PRIVATE) != 0)
+            if ((plan.Propagation[i] & Libc.MS_PRIVATE) != 0)
             {
-                plan.Propagation[i] = (plan.Propagation[i] & ~MountFlags.MS_PRIVATE) | MountFlags.MS_SLAVE;
+                plan.Propagation[i] = (plan.Propagation[i] & ~Libc.MS_PRIVATE) | Libc.MS_SLAVE;
             }
         }
 
@@ -145,13 +145,13 @@ internal sealed class MountSources : IDisposable
     }
 
     private static bool IsReadOnly(MountOptions options) =>
-        (options.Flags & MountFlags.MS_RDONLY) != 0 || (options.RecursiveSet & MountFlags.MOUNT_ATTR_RDONLY) != 0;
+        (options.Flags & Libc.MS_RDONLY) != 0 || (options.RecursiveSet & Libc.MOUNT_ATTR_RDONLY) != 0;
 
     // As runc: a mount that does not say otherwise is as the container's root is, and that is a slave by default.
     private bool AsksToFollow(MountOptions options)
     {
         ulong last = options.Propagation.Count > 0 ? options.Propagation[^1] : MountOptions.RootfsPropagation(_rootfsPropagation);
-        return (last & (MountFlags.MS_PRIVATE | MountFlags.MS_UNBINDABLE)) == 0;
+        return (last & (Libc.MS_PRIVATE | Libc.MS_UNBINDABLE)) == 0;
     }
 
     private static void AddDevice(Proto.Mount plan, in Libc.statx_t stat, string path)
@@ -177,7 +177,7 @@ internal sealed class MountSources : IDisposable
     {
         if (!ShowsSockets(mount))
         {
-            throw new SandboxException($"{what} {path} is a socket, and a VM reaches sockets of the host only where it is told to: add the mount option \"{SocketsOption}\" or the annotation {VmAnnotations.HostSockets}=true");
+            throw new SandboxException($"{what} {path} is a socket, and a VM reaches sockets of the host only where a mount asks for it: add the mount option \"{SocketsOption}\" or the annotation {VmAnnotations.HostSockets}=true");
         }
 
         HostSocket socket = new(_firstPort + (uint)Sockets.Count, file.Duplicate(), path);

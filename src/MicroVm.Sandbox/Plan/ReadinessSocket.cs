@@ -1,3 +1,5 @@
+using MicroVm.Linux.Native;
+
 using Proto = MicroVm.Protocol.Agent;
 
 namespace MicroVm.Sandbox.Plan;
@@ -26,7 +28,7 @@ internal static class ReadinessSocket
             Kind = Proto.Mount.Types.Kind.Socket,
             Destination = PathInside,
             SourceIsFile = true,
-            Flags = Oci.Mounts.MountFlags.MS_BIND,
+            Flags = Libc.MS_BIND,
             Socket = new Proto.HostSocket { Mode = Mode, Readiness = true },
         });
         List<string> environment = ProcessEnvironment.Unique([.. plan.Process.Env, $"{Variable}={PathInside}"]);

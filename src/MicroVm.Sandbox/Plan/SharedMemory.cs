@@ -11,8 +11,6 @@ namespace MicroVm.Sandbox.Plan;
 /// </summary>
 internal static unsafe class SharedMemory
 {
-    private const long TMPFS_MAGIC = 0x01021994;
-
     /// <summary>The tmpfs that is bound: options of one like it, and a name that no other has on the host; null for any other mount.</summary>
     internal static (string Data, string Name)? Find(Mount mount, string destination, string bundle)
     {
@@ -30,7 +28,7 @@ internal static unsafe class SharedMemory
         using SafeFd source = new(fd);
         Libc.statfs_t stat;
         Libc.statx_t status = Vm.FileType.Describe(source, mount.Source);
-        return Libc.fstatfs(source.Value, &stat) == 0 && stat.f_type == TMPFS_MAGIC
+        return Libc.fstatfs(source.Value, &stat) == 0 && stat.f_type == Libc.TMPFS_MAGIC
             ? (Options(status, (ulong)stat.f_blocks * (ulong)stat.f_bsize), string.Create(CultureInfo.InvariantCulture, $"{status.stx_dev_major}:{status.stx_dev_minor}.{status.stx_ino}"))
             : null;
     }

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
@@ -48,7 +49,7 @@ internal static class JoinClient
         using SafeFd? terminal = request.HasTerminalFd ? CallerTerminal.Find() : null;
         JoinRequest join = new() { Request = request, State = state, UnifiedMount = container.Cgroup.UnifiedMount, Sockets = [.. plan.Sources.Sockets.Select(s => s.Path)] };
         join.Exports.AddRange(plan.Exports.Select(JoinExport.Of));
-        using SafeFd document = MemoryFile.Create("join", HandJson.Write(join));
+        using SafeFd document = MemoryFile.Create("join", JsonRecords.Write(join));
         using SafeFd configuration = MemoryFile.Create("configuration", request.Configuration);
         using SafeFd create = MemoryFile.Create("plan", new CreateContainerRequest { ContainerId = request.Id, Spec = plan.Spec }.ToByteArray());
         List<SafeFd> files = [HostStreams.Input, HostStreams.Output, HostStreams.Error, proxy, document, configuration, create];

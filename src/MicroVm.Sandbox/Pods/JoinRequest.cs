@@ -1,4 +1,3 @@
-using System.Text.Json;
 using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Sandbox.StandIn;
@@ -11,88 +10,40 @@ namespace MicroVm.Sandbox.Pods;
 /// Sent to the process that owns a VM: a container that joins it. The command has resolved and opened everything, since that
 /// process may not: descriptors travel beside this document, in the order of <see cref="JoinFiles"/>.
 /// </summary>
-internal sealed record JoinRequest : IHandJson<JoinRequest>
+internal sealed record JoinRequest : IJsonDocument<JoinRequest>
 {
     /// <summary>What the command was asked for.</summary>
-    public required StandInRequest Request { get; init; }
+    public required StandInRequest Request { get; set; }
 
     /// <summary>The first state: what is the sandbox's to say is filled in there.</summary>
-    public required ContainerState State { get; init; }
+    public required ContainerState State { get; set; }
 
     /// <summary>Where version 2 of the cgroups is mounted on the host; null when it is not.</summary>
     public string? UnifiedMount { get; set; }
 
     /// <summary>The exports without their descriptors, the root file system first.</summary>
-    public List<JoinExport> Exports { get; } = [];
+    public List<JoinExport> Exports { get; set; } = [];
 
     /// <summary>Paths of the host's sockets that are mounted by themselves; the ports count from 0.</summary>
-    public List<string> Sockets { get; init; } = [];
+    public List<string> Sockets { get; set; } = [];
 
-    public void WriteMembers(Utf8JsonWriter writer)
+    string? IJsonRecord.Missing => Request is null ? "request" : State is null ? "state" : Sockets is null || Sockets.Contains(null!) ? "sockets" : Exports is null || Exports.Contains(null!) ? "exports" : null;
+
+    /// <inheritdoc/>
+    public static JoinRequest Empty() => new() { Request = null!, State = null! };
+
+    void IJsonRecord.Members(ref JsonMembers members)
     {
-        writer.WritePropertyName("request"u8);
-        HandJson.WriteObject(writer, Request);
-        writer.WritePropertyName("state"u8);
-        HandJson.WriteObject(writer, State);
-        writer.WriteOptional("unifiedMount"u8, UnifiedMount);
-        writer.WriteOptional("sockets"u8, Sockets);
-        writer.WriteStartArray("exports"u8);
-        Exports.ForEach(e => HandJson.WriteObject(writer, e));
-        writer.WriteEndArray();
-    }
-
-    public static JoinRequest ReadMembers(ref Utf8JsonReader reader)
-    {
-        StandInRequest? request = null;
-        ContainerState? state = null;
-        string? unifiedMount = null;
-        List<string> sockets = [];
-        List<JoinExport> exports = [];
-        while (HandJson.NextMember(ref reader))
-        {
-            if (HandJson.Is(ref reader, "request"u8))
-            {
-                request = HandJson.ReadObject<StandInRequest>(ref reader);
-            }
-            else if (HandJson.Is(ref reader, "state"u8))
-            {
-                state = HandJson.ReadObject<ContainerState>(ref reader);
-            }
-            else if (HandJson.Is(ref reader, "unifiedMount"u8))
-            {
-                unifiedMount = reader.GetString();
-            }
-            else if (HandJson.Is(ref reader, "sockets"u8))
-            {
-                sockets = HandJson.ReadList(ref reader);
-            }
-            else if (HandJson.Is(ref reader, "exports"u8))
-            {
-                while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
-                {
-                    exports.Add(HandJson.ReadObject<JoinExport>(ref reader));
-                }
-            }
-            else
-            {
-                HandJson.Pass(ref reader);
-            }
-        }
-
-        JoinRequest read = new()
-        {
-            Request = request ?? throw new JsonException("no request"),
-            State = state ?? throw new JsonException("no state"),
-            UnifiedMount = unifiedMount,
-            Sockets = sockets,
-        };
-        read.Exports.AddRange(exports);
-        return read;
+        Request = members.Object("request"u8, Request, StandInRequest.Empty)!;
+        State = members.Object("state"u8, State, ContainerState.Empty)!;
+        UnifiedMount = members.Text("unifiedMount"u8, UnifiedMount);
+        Sockets = members.Texts("sockets"u8, Sockets)!;
+        Exports = members.Objects("exports"u8, Exports)!;
     }
 }
 
 /// <summary>An <see cref="Export"/> without its descriptors.</summary>
-internal sealed record JoinExport : IHandJson<JoinExport>
+internal sealed record JoinExport : IJsonRecord
 {
     /// <summary>Its name, which no other container of the VM has.</summary>
     public string Name { get; set; } = "";
@@ -137,56 +88,14 @@ internal sealed record JoinExport : IHandJson<JoinExport>
         ShowsSockets = ShowsSockets,
     };
 
-    public void WriteMembers(Utf8JsonWriter writer)
+    void IJsonRecord.Members(ref JsonMembers members)
     {
-        writer.WriteString("name"u8, Name);
-        writer.WriteBoolean("readOnly"u8, ReadOnly);
-        writer.WriteBoolean("isFile"u8, IsFile);
-        writer.WriteBoolean("hasTree"u8, HasTree);
-        writer.WriteBoolean("readOnlyBelow"u8, ReadOnlyBelow);
-        writer.WriteBoolean("hidesMounts"u8, HidesMounts);
-        writer.WriteBoolean("showsSockets"u8, ShowsSockets);
-    }
-
-    public static JoinExport ReadMembers(ref Utf8JsonReader reader)
-    {
-        JoinExport export = new();
-        while (HandJson.NextMember(ref reader))
-        {
-            if (HandJson.Is(ref reader, "name"u8))
-            {
-                export.Name = reader.GetString() ?? "";
-            }
-            else if (HandJson.Is(ref reader, "readOnly"u8))
-            {
-                export.ReadOnly = reader.GetBoolean();
-            }
-            else if (HandJson.Is(ref reader, "isFile"u8))
-            {
-                export.IsFile = reader.GetBoolean();
-            }
-            else if (HandJson.Is(ref reader, "hasTree"u8))
-            {
-                export.HasTree = reader.GetBoolean();
-            }
-            else if (HandJson.Is(ref reader, "readOnlyBelow"u8))
-            {
-                export.ReadOnlyBelow = reader.GetBoolean();
-            }
-            else if (HandJson.Is(ref reader, "hidesMounts"u8))
-            {
-                export.HidesMounts = reader.GetBoolean();
-            }
-            else if (HandJson.Is(ref reader, "showsSockets"u8))
-            {
-                export.ShowsSockets = reader.GetBoolean();
-            }
-            else
-            {
-                HandJson.Pass(ref reader);
-            }
-        }
-
-        return export;
+        Name = members.NonNullText("name"u8, Name);
+        ReadOnly = members.Flag("readOnly"u8, ReadOnly);
+        IsFile = members.Flag("isFile"u8, IsFile);
+        HasTree = members.Flag("hasTree"u8, HasTree);
+        ReadOnlyBelow = members.Flag("readOnlyBelow"u8, ReadOnlyBelow);
+        HidesMounts = members.Flag("hidesMounts"u8, HidesMounts);
+        ShowsSockets = members.Flag("showsSockets"u8, ShowsSockets);
     }
 }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
@@ -37,7 +38,7 @@ internal static class JoinServer
         {
             OpenFileLimit.Need(Interlocked.Add(ref s_descriptors, ((ulong)Math.Clamp(count, 0, JoinFiles.Most) * DescriptorsPerFile) + OtherDescriptors));
             JoinFiles.Receive(socket, count, files);
-            JoinRequest request = HandJson.Read<JoinRequest>(Read(files[JoinFiles.Document]));
+            JoinRequest request = JsonRecords.Read<JoinRequest>(Read(files[JoinFiles.Document]));
             StandInRequest standIn = request.Request with { Configuration = Read(files[JoinFiles.Configuration]) };
             CreateContainerRequest create = CreateContainerRequest.Parser.ParseFrom(Read(files[JoinFiles.Plan]));
             using StandInCaller caller = new(socket, standIn);

@@ -2,10 +2,6 @@ using System.Globalization;
 
 namespace MicroVm.Sandbox.Runtime;
 
-/// <summary>Counters of a network interface.</summary>
-public sealed record InterfaceCounters(
-    string Name, ulong RxBytes, ulong RxPackets, ulong RxErrors, ulong RxDropped, ulong TxBytes, ulong TxPackets, ulong TxErrors, ulong TxDropped);
-
 /// <summary>A container's cgroup v2 files and interfaces, read in the guest. What the guest says is not trusted to be well-formed.</summary>
 /// <param name="Files">Content by file name.</param>
 /// <param name="Interfaces">The container's interfaces.</param>

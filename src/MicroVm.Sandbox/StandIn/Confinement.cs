@@ -114,8 +114,7 @@ internal static unsafe class Confinement
             nint* fprog = stackalloc nint[2];
             fprog[0] = program.Length / BpfInstruction.Size;
             fprog[1] = (nint)code;
-            nint result = Libc.syscall(
-                (nint)Libc.SYS_seccomp, Libc.SECCOMP_SET_MODE_FILTER, (nint)SeccompAbi.SECCOMP_FILTER_FLAG_TSYNC, (nint)fprog, 0, 0, 0);
+            int result = Libc.seccomp(Libc.SECCOMP_SET_MODE_FILTER, (uint)SeccompAbi.SECCOMP_FILTER_FLAG_TSYNC, fprog);
             Check.Result(result, "seccomp");
             if (result > 0)
             {

@@ -57,7 +57,7 @@ internal sealed unsafe class ContainerView : IDisposable
         Check.Result(Libc.fchdir(_root.Value), "fchdir", "container's root");
         fixed (byte* here = "."u8)
         {
-            Check.Result(Libc.syscall((nint)Libc.SYS_pivot_root, (nint)here, (nint)here, 0, 0, 0, 0), "pivot_root", "container's root");
+            Check.Result(Libc.pivot_root(here, here), "pivot_root", "container's root");
         }
 
         Check.Result(Libc.umount2(".", Libc.MNT_DETACH), "umount2", "host's root");
@@ -100,8 +100,8 @@ internal sealed unsafe class ContainerView : IDisposable
         Libc.open_how how = new() { flags = (ulong)(Libc.O_PATH | Libc.O_CLOEXEC), resolve = Libc.RESOLVE_IN_ROOT };
         fixed (byte* p = System.Text.Encoding.UTF8.GetBytes(path + "\0"))
         {
-            nint fd = Libc.syscall((nint)Libc.SYS_openat2, _root.Value, (nint)p, (nint)(&how), sizeof(Libc.open_how), 0, 0);
-            return fd < 0 ? null : new SafeFd((int)fd);
+            int fd = Resolved.Open(_root.Value, p, how);
+            return fd < 0 ? null : new SafeFd(fd);
         }
     }
 

@@ -1,21 +1,22 @@
-using System.Text.Json;
 using MicroVm.Json;
 using MicroVm.Oci.Config;
-using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.StandIn;
 
 /// <summary>A request on a container's control socket: one line, answered by one <see cref="ControlReply"/>.</summary>
-internal sealed record ControlCall : IHandJson<ControlCall>
+internal sealed record ControlCall : IJsonDocument<ControlCall>
 {
     /// <summary>Version of calls and replies; a container's process refuses calls of another.</summary>
     internal const int CurrentVersion = 1;
+
+    // Before the verb is read.
+    private const ControlVerb NoVerb = (ControlVerb)(-1);
 
     /// <summary>The version that the caller speaks.</summary>
     public int Version { get; set; } = CurrentVersion;
 
     /// <summary>What to do.</summary>
-    public required ControlVerb Verb { get; init; }
+    public required ControlVerb Verb { get; set; }
 
     /// <summary>For Signal: its number.</summary>
     public int Signal { get; set; }
@@ -29,56 +30,18 @@ internal sealed record ControlCall : IHandJson<ControlCall>
     /// <summary>For OutOfMemory: the kills that the caller knows of; null asks for their number. For Join: how many descriptors follow.</summary>
     public long? Known { get; set; }
 
-    public void WriteMembers(Utf8JsonWriter writer)
-    {
-        writer.WriteNumber("version"u8, Version);
-        writer.WriteString("verb"u8, ControlVerbs.Names.Of(Verb));
-        writer.WriteNumber("signal"u8, Signal);
-        writer.WriteBoolean("all"u8, All);
-        writer.WriteOptional("known"u8, Known);
-        if (Change is not null)
-        {
-            writer.WritePropertyName("change"u8);
-            JsonMembers.Write(writer, Change);
-        }
-    }
+    string? IJsonRecord.Missing => Verb == NoVerb ? "verb" : null;
 
-    public static ControlCall ReadMembers(ref Utf8JsonReader reader)
-    {
-        ControlVerb? verb = null;
-        ControlCall call = new() { Verb = default, Version = 0 };
-        while (HandJson.NextMember(ref reader))
-        {
-            if (HandJson.Is(ref reader, "version"u8))
-            {
-                call.Version = reader.GetInt32();
-            }
-            else if (HandJson.Is(ref reader, "verb"u8))
-            {
-                verb = ControlVerbs.Names.Read(ref reader);
-            }
-            else if (HandJson.Is(ref reader, "signal"u8))
-            {
-                call.Signal = reader.GetInt32();
-            }
-            else if (HandJson.Is(ref reader, "all"u8))
-            {
-                call.All = reader.GetBoolean();
-            }
-            else if (HandJson.Is(ref reader, "known"u8))
-            {
-                call.Known = reader.GetInt64();
-            }
-            else if (HandJson.Is(ref reader, "change"u8))
-            {
-                call.Change = JsonMembers.Read<Resources>(ref reader, passOthers: true);
-            }
-            else
-            {
-                HandJson.Pass(ref reader);
-            }
-        }
+    /// <inheritdoc/>
+    public static ControlCall Empty() => new() { Verb = NoVerb, Version = 0 };
 
-        return call with { Verb = verb ?? throw new JsonException("no verb") };
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Version = members.Number("version"u8, Version);
+        Verb = members.Named("verb"u8, Verb, ControlVerbs.Names);
+        Signal = members.Number("signal"u8, Signal);
+        All = members.Flag("all"u8, All);
+        Known = members.Number("known"u8, Known);
+        Change = members.Object("change"u8, Change);
     }
 }

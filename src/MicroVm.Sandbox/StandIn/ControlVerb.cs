@@ -1,4 +1,4 @@
-using MicroVm.Sandbox.State;
+using MicroVm.Json;
 
 namespace MicroVm.Sandbox.StandIn;
 
@@ -33,7 +33,7 @@ internal enum ControlVerb
 /// <summary>Names of <see cref="ControlVerb"/>.</summary>
 internal static class ControlVerbs
 {
-    internal static readonly EnumNames<ControlVerb> Names = new(
+    internal static readonly NamedValues<ControlVerb> Names = new(
         (ControlVerb.Start, "start"),
         (ControlVerb.Signal, "signal"),
         (ControlVerb.Pause, "pause"),

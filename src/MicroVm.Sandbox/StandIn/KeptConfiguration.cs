@@ -1,4 +1,4 @@
-using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
@@ -39,7 +39,7 @@ internal sealed class KeptConfiguration
         (Spec.Linux ??= new Oci.Config.Linux()).Resources = resources;
         try
         {
-            HostFile.Replace(_path, JsonSerializer.SerializeToUtf8Bytes(Spec, SpecJson.Default.Spec), Mode);
+            HostFile.Replace(_path, JsonRecords.Write(Spec), Mode);
         }
         catch (LinuxException e)
         {

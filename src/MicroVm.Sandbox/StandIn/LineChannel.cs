@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Sandbox.State;
@@ -19,7 +20,7 @@ internal sealed unsafe class LineChannel : IDisposable
 
     /// <summary>Sends a line; false when the other side is gone, or the channel was closed here.</summary>
     internal bool Send<T>(T message)
-        where T : class, IHandJson<T>
+        where T : class, IJsonDocument<T>
     {
         try
         {
@@ -33,7 +34,7 @@ internal sealed unsafe class LineChannel : IDisposable
 
     /// <summary>The next line; null when the other side is gone, sent no JSON, or <paramref name="timeout"/> is over.</summary>
     internal T? Receive<T>(TimeSpan? timeout = null)
-        where T : class, IHandJson<T>
+        where T : class, IJsonDocument<T>
     {
         try
         {
@@ -63,9 +64,9 @@ internal sealed unsafe class LineChannel : IDisposable
     public void Dispose() => _fd.Dispose();
 
     private bool SendLine<T>(T message)
-        where T : class, IHandJson<T>
+        where T : class, IJsonDocument<T>
     {
-        byte[] line = [.. HandJson.Write(message), (byte)'\n'];
+        byte[] line = [.. JsonRecords.Write(message), (byte)'\n'];
         lock (_write)
         {
             int sent = 0;
@@ -94,7 +95,7 @@ internal sealed unsafe class LineChannel : IDisposable
     }
 
     private T? ReceiveLine<T>(TimeSpan? timeout)
-        where T : class, IHandJson<T>
+        where T : class, IJsonDocument<T>
     {
         long deadline = timeout is null ? long.MaxValue : Environment.TickCount64 + (long)timeout.Value.TotalMilliseconds;
         while (true)
@@ -106,7 +107,7 @@ internal sealed unsafe class LineChannel : IDisposable
                 _start += newline + 1;
                 try
                 {
-                    return HandJson.Read<T>(line);
+                    return JsonRecords.Read<T>(line);
                 }
                 catch (JsonException)
                 {

@@ -159,7 +159,7 @@ internal sealed unsafe class MountFollower : IDisposable
 
         fixed (byte* here = "."u8)
         {
-            Check.Result(Libc.syscall((nint)Libc.SYS_pivot_root, (nint)here, (nint)here, 0, 0, 0, 0), "pivot_root", "tmpfs");
+            Check.Result(Libc.pivot_root(here, here), "pivot_root", "tmpfs");
         }
 
         Check.Result(Libc.umount2(".", Libc.MNT_DETACH), "umount2", "host's root");

@@ -43,14 +43,16 @@ internal static class StandInArguments
     {
         if (reader.TokenType == JsonTokenType.StartObject)
         {
-            while (HandJson.NextMember(ref reader))
+            while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
             {
-                if (HandJson.Is(ref reader, name))
+                bool found = reader.ValueTextEquals(name);
+                _ = reader.Read();
+                if (found)
                 {
                     return true;
                 }
 
-                HandJson.Pass(ref reader);
+                reader.Skip();
             }
         }
 

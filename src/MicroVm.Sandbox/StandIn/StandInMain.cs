@@ -1,3 +1,4 @@
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Sandbox.Pods;
@@ -63,7 +64,7 @@ public static unsafe class StandInMain
         using SafeFd configuration = new(StandInHandshake.ConfigurationFd);
         _ = Libc.fcntl(StandInHandshake.CallerFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
         byte[] bytes = HostFile.ReadToEnd(configuration, Oci.SpecReader.MaxBytes, "configuration");
-        StandInRequest request = HandJson.Read<StandInRequest>(HostFile.ReadToEnd(pipe, MaxRequest, "request")) with { Configuration = bytes };
+        StandInRequest request = JsonRecords.Read<StandInRequest>(HostFile.ReadToEnd(pipe, MaxRequest, "request")) with { Configuration = bytes };
         _ = Libc.fcntl(StandInHandshake.ProxyFd, Libc.F_SETFD, Libc.FD_CLOEXEC);
         if (request.HasTerminalFd)
         {

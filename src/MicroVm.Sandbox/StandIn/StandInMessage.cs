@@ -1,4 +1,3 @@
-using System.Text.Json;
 using MicroVm.Json;
 using MicroVm.Sandbox.State;
 
@@ -27,10 +26,13 @@ internal enum StandInMessageKind
 }
 
 /// <summary>A line between a command and the stand-in that it started.</summary>
-internal sealed record StandInMessage : IHandJson<StandInMessage>
+internal sealed record StandInMessage : IJsonDocument<StandInMessage>
 {
+    // Before the kind is read.
+    private const StandInMessageKind NoKind = (StandInMessageKind)(-1);
+
     /// <summary>Names of the kinds.</summary>
-    internal static readonly EnumNames<StandInMessageKind> Kinds = new(
+    internal static readonly NamedValues<StandInMessageKind> Kinds = new(
         (StandInMessageKind.Log, "log"),
         (StandInMessageKind.Proxy, "proxy"),
         (StandInMessageKind.Created, "created"),
@@ -39,14 +41,14 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
         (StandInMessageKind.Failed, "failed"));
 
     /// <summary>Names of the severities.</summary>
-    internal static readonly EnumNames<LogLevel> Levels = new(
+    internal static readonly NamedValues<LogLevel> Levels = new(
         (LogLevel.Debug, "debug"),
         (LogLevel.Info, "info"),
         (LogLevel.Warning, "warning"),
         (LogLevel.Error, "error"));
 
     /// <summary>What it is.</summary>
-    public required StandInMessageKind Kind { get; init; }
+    public required StandInMessageKind Kind { get; set; }
 
     /// <summary>For Log: the severity.</summary>
     public LogLevel Level { get; set; }
@@ -63,60 +65,18 @@ internal sealed record StandInMessage : IHandJson<StandInMessage>
     /// <summary>For Created: the process has a terminal.</summary>
     public bool Terminal { get; set; }
 
-    public void WriteMembers(Utf8JsonWriter writer)
-    {
-        writer.WriteString("kind"u8, Kinds.Of(Kind));
-        writer.WriteString("level"u8, Levels.Of(Level));
-        writer.WriteBoolean("terminal"u8, Terminal);
-        writer.WriteNumber("pid"u8, Pid);
-        writer.WriteOptional("text"u8, Text);
-        if (State is not null)
-        {
-            writer.WritePropertyName("state"u8);
-            HandJson.WriteObject(writer, State);
-        }
-    }
+    string? IJsonRecord.Missing => Kind == NoKind ? "kind" : null;
 
-    public static StandInMessage ReadMembers(ref Utf8JsonReader reader)
-    {
-        StandInMessageKind? kind = null;
-        LogLevel level = default;
-        string? text = null;
-        ContainerState? state = null;
-        bool terminal = false;
-        int pid = 0;
-        while (HandJson.NextMember(ref reader))
-        {
-            if (HandJson.Is(ref reader, "kind"u8))
-            {
-                kind = Kinds.Read(ref reader);
-            }
-            else if (HandJson.Is(ref reader, "level"u8))
-            {
-                level = Levels.Read(ref reader);
-            }
-            else if (HandJson.Is(ref reader, "terminal"u8))
-            {
-                terminal = reader.GetBoolean();
-            }
-            else if (HandJson.Is(ref reader, "pid"u8))
-            {
-                pid = reader.GetInt32();
-            }
-            else if (HandJson.Is(ref reader, "text"u8))
-            {
-                text = reader.GetString();
-            }
-            else if (HandJson.Is(ref reader, "state"u8))
-            {
-                state = HandJson.ReadObject<ContainerState>(ref reader);
-            }
-            else
-            {
-                HandJson.Pass(ref reader);
-            }
-        }
+    /// <inheritdoc/>
+    public static StandInMessage Empty() => new() { Kind = NoKind };
 
-        return new StandInMessage { Kind = kind ?? throw new JsonException("no kind"), Level = level, Text = text, State = state, Terminal = terminal, Pid = pid };
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Kind = members.Named("kind"u8, Kind, Kinds);
+        Level = members.Named("level"u8, Level, Levels);
+        Terminal = members.Flag("terminal"u8, Terminal);
+        Pid = members.Number("pid"u8, Pid);
+        Text = members.Text("text"u8, Text);
+        State = members.Object("state"u8, State, ContainerState.Empty);
     }
 }

@@ -1,4 +1,5 @@
 using System.Collections;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
@@ -153,7 +154,7 @@ internal sealed class StandInProcess : IDisposable
             itsRequest.Dispose();
 
             // Put into words while the program starts.
-            _ = Pipe.TryWrite(ourRequest, HandJson.Write(request));
+            _ = Pipe.TryWrite(ourRequest, JsonRecords.Write(request));
             return (process, new LineChannel(mine));
         }
         catch (LinuxException e)

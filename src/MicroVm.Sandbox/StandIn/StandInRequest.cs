@@ -1,19 +1,18 @@
-using System.Text.Json.Serialization;
+using MicroVm.Json;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Runtime;
-using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
 
 namespace MicroVm.Sandbox.StandIn;
 
 /// <summary>The order to a new stand-in, sent through a pipe.</summary>
-internal sealed partial record StandInRequest : IHandJson<StandInRequest>
+internal sealed record StandInRequest : IJsonDocument<StandInRequest>
 {
     /// <summary>Folder of the containers' states.</summary>
-    public required string Root { get; init; }
+    public required string Root { get; set; }
 
     /// <summary>The container's id.</summary>
-    public required string Id { get; init; }
+    public required string Id { get; set; }
 
     /// <summary>Absolute path of the bundle; null for another process in a container that exists.</summary>
     public string? Bundle { get; set; }
@@ -56,10 +55,28 @@ internal sealed partial record StandInRequest : IHandJson<StandInRequest>
 
     /// <summary><see cref="System.Diagnostics.Stopwatch"/> ticks at which the command began, for the log.</summary>
     public long Began { get; set; }
-}
 
-/// <summary>Source-generated JSON between commands and stand-ins, for what is not sent often.</summary>
-[JsonSourceGenerationOptions(
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
-[JsonSerializable(typeof(List<InterfaceCounters>))]
-internal sealed partial class StandInJson : JsonSerializerContext;
+    string? IJsonRecord.Missing => Root is null ? "root" : Id is null ? "id" : null;
+
+    /// <inheritdoc/>
+    public static StandInRequest Empty() => new() { Root = "", Id = "" };
+
+    void IJsonRecord.Members(ref JsonMembers members)
+    {
+        Root = members.Text("root"u8, Root)!;
+        Id = members.Text("id"u8, Id)!;
+        Bundle = members.Text("bundle"u8, Bundle);
+        Vm = members.Object("vm"u8, Vm);
+        Process = members.Object("process"u8, Process);
+        Cgroup = members.Text("cgroup"u8, Cgroup);
+        Foreground = members.Flag("foreground"u8, Foreground);
+        Transient = members.Flag("transient"u8, Transient);
+        HasTerminalFd = members.Flag("hasTerminalFd"u8, HasTerminalFd);
+        ConsoleSocket = members.Text("consoleSocket"u8, ConsoleSocket);
+        SystemdCgroup = members.Flag("systemdCgroup"u8, SystemdCgroup);
+        LogFile = members.Text("logFile"u8, LogFile);
+        LogJson = members.Flag("logJson"u8, LogJson);
+        Debug = members.Flag("debug"u8, Debug);
+        Began = members.Number("began"u8, Began);
+    }
+}

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Oci;
@@ -260,7 +261,7 @@ public sealed class ContainerStore
         try
         {
             // A folder without one is what a crash left.
-            return HostFile.TryReadAllBytes(Path.Combine(folder, StateFile), MaxStateBytes, out _) is { } json ? HandJson.Read<ContainerState>(json) : null;
+            return HostFile.TryReadAllBytes(Path.Combine(folder, StateFile), MaxStateBytes, out _) is { } json ? JsonRecords.Read<ContainerState>(json) : null;
         }
         catch (JsonException)
         {
@@ -270,7 +271,7 @@ public sealed class ContainerStore
     }
 
     private static void Write(string folder, ContainerState state) =>
-        HostFile.Replace(Path.Combine(folder, StateFile), HandJson.Write(state), 0b110_000_000);
+        HostFile.Replace(Path.Combine(folder, StateFile), JsonRecords.Write(state), 0b110_000_000);
 
     private void RemoveFolder(string folder)
     {

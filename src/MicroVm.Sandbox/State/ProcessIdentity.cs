@@ -1,15 +1,21 @@
 using System.Globalization;
-using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 
 namespace MicroVm.Sandbox.State;
 
 /// <summary>A process told from a later one with the same number: its id and its start in clock ticks since boot.</summary>
-public sealed record ProcessIdentity(int Pid, ulong StartTime) : IHandJson<ProcessIdentity>
+public sealed record ProcessIdentity(int Pid, ulong StartTime) : IJsonRecord
 {
     // Of /proc/PID/stat (proc(5)); the fields count from 1.
     private const int MaxStat = 4096, StateField = 3, StartField = 22;
+
+    /// <summary>The process id.</summary>
+    public int Pid { get; set; } = Pid;
+
+    /// <summary>Its start, in clock ticks since boot.</summary>
+    public ulong StartTime { get; set; } = StartTime;
 
     /// <summary>This process.</summary>
     public static ProcessIdentity Current => Of(Environment.ProcessId)
@@ -48,12 +54,12 @@ public sealed record ProcessIdentity(int Pid, ulong StartTime) : IHandJson<Proce
         using SafeFd? fd = Open();
         if (fd is not null)
         {
-            _ = Libc.syscall((nint)Libc.SYS_pidfd_send_signal, fd.Value, signal, 0, 0, 0, 0);
+            _ = PidFd.Signal(fd, signal);
         }
     }
 
     /// <summary>Waits until the process has ended; false when it has not after <paramref name="timeout"/>.</summary>
-    public unsafe bool WaitForEnd(TimeSpan timeout)
+    public bool WaitForEnd(TimeSpan timeout)
     {
         using SafeFd? fd = Open();
         if (fd is null)
@@ -61,50 +67,21 @@ public sealed record ProcessIdentity(int Pid, ulong StartTime) : IHandJson<Proce
             return true;
         }
 
-        Libc.pollfd pfd = new() { fd = fd.Value, events = Libc.POLLIN };
-        long deadline = Environment.TickCount64 + (long)timeout.TotalMilliseconds;
-        int ready;
-        do
-        {
-            ready = Libc.poll(&pfd, 1, (int)Math.Max(0, deadline - Environment.TickCount64));
-        }
-        while (Check.Retry(ready));
-        return ready > 0;
+        return PidFd.WaitForEnd(fd, Environment.TickCount64 + (long)timeout.TotalMilliseconds);
     }
 
-    void IHandJson<ProcessIdentity>.WriteMembers(Utf8JsonWriter writer)
-    {
-        writer.WriteNumber("pid"u8, Pid);
-        writer.WriteNumber("startTime"u8, StartTime);
-    }
+    internal static ProcessIdentity Empty() => new(0, 0);
 
-    static ProcessIdentity IHandJson<ProcessIdentity>.ReadMembers(ref Utf8JsonReader reader)
+    void IJsonRecord.Members(ref JsonMembers members)
     {
-        int pid = 0;
-        ulong startTime = 0;
-        while (HandJson.NextMember(ref reader))
-        {
-            if (HandJson.Is(ref reader, "pid"u8))
-            {
-                pid = reader.GetInt32();
-            }
-            else if (HandJson.Is(ref reader, "startTime"u8))
-            {
-                startTime = reader.GetUInt64();
-            }
-            else
-            {
-                HandJson.Pass(ref reader);
-            }
-        }
-
-        return new ProcessIdentity(pid, startTime);
+        Pid = members.Number("pid"u8, Pid);
+        StartTime = members.Number("startTime"u8, StartTime);
     }
 
     /// <summary>A pidfd, opened before it is known whose: the process that is alive afterwards is the one held.</summary>
     private SafeFd? Open()
     {
-        SafeFd fd = new((int)Libc.syscall((nint)Libc.SYS_pidfd_open, Pid, 0, 0, 0, 0, 0));
+        SafeFd fd = new(Libc.pidfd_open(Pid, 0));
         if (!fd.IsInvalid && IsAlive())
         {
             return fd;

@@ -64,7 +64,7 @@ internal static class HostStreams
     internal static unsafe bool AreOne(SafeFd one, SafeFd other)
     {
         int own = Environment.ProcessId;
-        if (Libc.syscall((nint)Libc.SYS_kcmp, own, own, Libc.KCMP_FILE, one.Value, other.Value, 0) == 0)
+        if (Libc.kcmp(own, own, Libc.KCMP_FILE, one.Value, other.Value) == 0)
         {
             return true;
         }

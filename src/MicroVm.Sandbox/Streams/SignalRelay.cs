@@ -10,11 +10,11 @@ namespace MicroVm.Sandbox.Streams;
 /// </summary>
 internal sealed class SignalRelay : IDisposable
 {
-    private const int SIGURG = 23, FirstRealTime = 34, LastRealTime = 64;
+    private const int FirstRealTime = 34, LastRealTime = 64;
 
     private static readonly int[] NotTaken =
     [
-        Libc.SIGKILL, Libc.SIGSTOP, Libc.SIGCHLD, Libc.SIGPIPE, SIGURG, Libc.SIGTSTP, Libc.SIGTTIN, Libc.SIGTTOU,
+        Libc.SIGKILL, Libc.SIGSTOP, Libc.SIGCHLD, Libc.SIGPIPE, Libc.SIGURG, Libc.SIGTSTP, Libc.SIGTTIN, Libc.SIGTTOU,
         Libc.SIGSEGV, Libc.SIGBUS, Libc.SIGFPE, Libc.SIGILL, Libc.SIGTRAP, Libc.SIGABRT,
 
         // The first is what .NET stops threads with for garbage collection.

@@ -14,7 +14,6 @@ namespace MicroVm.Sandbox.Vm;
 internal sealed unsafe class Vmm : IDisposable
 {
     private const int ConsoleLines = 8;
-    private const int SigSys = 31;
 
     // A pipe holds no more.
     private const int MaxErrors = 64 << 10;
@@ -222,7 +221,7 @@ internal sealed unsafe class Vmm : IDisposable
         string what = exit switch
         {
             null => "the guest does not answer",
-            { Signal: SigSys } => "microvm-vmm made a system call that its filter forbids, and was ended (SIGSYS; the kernel's audit log names the call)",
+            { Signal: Libc.SIGSYS } => "microvm-vmm made a system call that its filter forbids, and was ended (SIGSYS; the kernel's audit log names the call)",
             { Signal: not 0 } => $"microvm-vmm was ended by signal {exit.Value.Signal}",
             _ => (VmmExitCode)exit.Value.Status switch
             {

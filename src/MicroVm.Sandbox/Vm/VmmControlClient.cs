@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.VmmControl;
@@ -26,11 +27,7 @@ internal sealed unsafe class VmmControlClient(SafeFd socket, TimeSpan patience) 
             try
             {
                 FdSender.Send(socket, [.. ConfigWriter.Write(request), (byte)'\n'], fds ?? []);
-                ReadOnlySpan<byte> answer = ReadLine();
-
-                // The usual answer needs no serializer.
-                ControlResponse response = answer.SequenceEqual("{}"u8) ? new ControlResponse()
-                    : JsonSerializer.Deserialize(answer, VmmJson.Default.ControlResponse) ?? throw new JsonException("null");
+                ControlResponse response = JsonRecords.Read<ControlResponse>(ReadLine());
                 return response.Error is null ? response : throw new SandboxException($"microvm-vmm: {response.Error}");
             }
             catch (Exception e) when (e is LinuxException or JsonException)

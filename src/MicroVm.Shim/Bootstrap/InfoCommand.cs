@@ -1,6 +1,6 @@
-using System.Text.Json;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using MicroVm.Json;
 using MicroVm.Oci;
 using MicroVm.Sandbox.Vm;
 using MicroVm.Shim.Api;
@@ -37,7 +37,7 @@ internal static class InfoCommand
             Features = new Any
             {
                 TypeUrl = FeaturesType,
-                Value = ByteString.CopyFrom(JsonSerializer.SerializeToUtf8Bytes(features, FeaturesJson.Default.Features)),
+                Value = ByteString.CopyFrom(JsonRecords.Write(features, indent: 4)),
             },
         };
     }

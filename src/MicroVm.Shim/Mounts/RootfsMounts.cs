@@ -81,7 +81,7 @@ internal sealed class RootfsMounts : IDisposable
         }
 
         MountOptions options = MountOptions.Resolve([.. mount.Options], where);
-        bool bind = mount.Type is "bind" or "rbind" || (options.Flags & MountFlags.MS_BIND) != 0;
+        bool bind = mount.Type is "bind" or "rbind" || (options.Flags & Libc.MS_BIND) != 0;
         if (bind)
         {
             Bind(mount, options);
@@ -96,14 +96,14 @@ internal sealed class RootfsMounts : IDisposable
 
     private void Bind(Mount mount, MountOptions options)
     {
-        ulong recursive = mount.Type == "rbind" ? MountFlags.MS_REC : options.Flags & MountFlags.MS_REC;
-        Mount(mount.Source, null, MountFlags.MS_BIND | recursive, "");
+        ulong recursive = mount.Type == "rbind" ? Libc.MS_REC : options.Flags & Libc.MS_REC;
+        Mount(mount.Source, null, Libc.MS_BIND | recursive, "");
         _made++;
 
         // Flags of a bind mount take effect by a second call only (mount(2)).
-        if ((options.Flags & ~(MountFlags.MS_BIND | MountFlags.MS_REC)) is not 0 and var flags)
+        if ((options.Flags & ~(Libc.MS_BIND | Libc.MS_REC)) is not 0 and var flags)
         {
-            Mount(null, null, MountFlags.MS_BIND | MountFlags.MS_REMOUNT | flags, "");
+            Mount(null, null, Libc.MS_BIND | Libc.MS_REMOUNT | flags, "");
         }
     }
 

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.VmmControl;
@@ -156,8 +157,7 @@ internal sealed unsafe class ControlConnection : IEventHandler, IDisposable
         }
 
         _busy = false;
-        // The usual answer needs no serializer.
-        _output = response is { Error: null, Info: null } ? [.. "{}\n"u8] : [.. JsonSerializer.SerializeToUtf8Bytes(response, VmmJson.Default.ControlResponse), (byte)'\n'];
+        _output = [.. JsonRecords.Write(response), (byte)'\n'];
         _sent = 0;
         Send();
         ProcessLines();

@@ -96,7 +96,7 @@ internal sealed unsafe partial class FuseServer
             // than the host's: by 5 bytes without attributes, by 133 with them.
             ulong room = read.size - used;
             ulong batch = Math.Min(plus ? room / 4 : room, FuseRequest.ScratchLength);
-            nint n = Libc.syscall((nint)Libc.SYS_getdents64, handle.Fd, (nint)r.Scratch, (nint)Math.Max(batch, first ? 280ul : 0), 0, 0, 0);
+            nint n = Libc.getdents64(handle.Fd, r.Scratch, (nuint)Math.Max(batch, first ? 280ul : 0));
             if (n <= 0)
             {
                 // EINVAL: not even one record fits into what is left.

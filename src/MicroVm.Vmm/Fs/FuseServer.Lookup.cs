@@ -21,7 +21,7 @@ internal sealed unsafe partial class FuseServer
             mode = mode,
             resolve = ResolveOneComponent,
         };
-        return (int)Libc.syscall((nint)Libc.SYS_openat2, directory, (nint)name, (nint)(&how), sizeof(Libc.open_how), 0, 0);
+        return Libc.openat2(directory, name, &how, (nuint)sizeof(Libc.open_how));
     }
 
     /// <summary>Attributes of the file behind a descriptor, O_PATH or not, as the guest sees them: a marked file is a device.</summary>

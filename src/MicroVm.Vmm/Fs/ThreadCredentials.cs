@@ -38,7 +38,8 @@ internal sealed unsafe class ThreadCredentials
         Check.Result(Libc.fchdir(procSelfFd.Value), "fchdir", "/proc/self/fd");
         SetUmask(0);
         Libc.__user_cap_data_struct* caps = stackalloc Libc.__user_cap_data_struct[2];
-        Check.Result(Capabilities(Libc.SYS_capget, caps), "capget");
+        Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
+        Check.Result(Libc.capget(&header, caps), "capget");
         (_effective, _permitted) = (caps[0].effective, caps[0].permitted);
         (_effectiveHigh, _permittedHigh) = (caps[1].effective, caps[1].permitted);
         const uint SetIds = (1u << Libc.CAP_SETUID) | (1u << Libc.CAP_SETGID);
@@ -46,7 +47,7 @@ internal sealed unsafe class ThreadCredentials
         _canSwitch = (_user == 0 || capabilitiesStay) && (_effective & SetIds) == SetIds;
         if (_canSwitch)
         {
-            Check.Result(Libc.syscall((nint)Libc.SYS_setgroups, 0, 0, 0, 0, 0, 0), "setgroups");
+            Check.Result(Libc.thread_setgroups(0, null), "setgroups");
         }
     }
 
@@ -69,12 +70,12 @@ internal sealed unsafe class ThreadCredentials
         }
 
         ClearSetIdBits(false);
-        if (gid != _group && SetId(Libc.SYS_setresgid, gid) != 0)
+        if (gid != _group && SetGroup(gid) != 0)
         {
             return Refusal();
         }
 
-        if (uid != _user && SetId(Libc.SYS_setresuid, uid) != 0)
+        if (uid != _user && SetUser(uid) != 0)
         {
             int error = Refusal();
             Leave(_user, gid);
@@ -99,7 +100,7 @@ internal sealed unsafe class ThreadCredentials
 
         if (uid != _user)
         {
-            MustSucceed(SetId(Libc.SYS_setresuid, _user));
+            MustSucceed(SetUser(_user));
         }
 
         if (uid != 0)
@@ -109,7 +110,7 @@ internal sealed unsafe class ThreadCredentials
 
         if (gid != _group)
         {
-            MustSucceed(SetId(Libc.SYS_setresgid, _group));
+            MustSucceed(SetGroup(_group));
         }
     }
 
@@ -139,15 +140,11 @@ internal sealed unsafe class ThreadCredentials
     // As the kernel answers a user namespace's process whose own id has no place in a file system (may_create of fs/namei.c).
     private static int Refusal() => -(int)(Check.LastErrno is Errno.EINVAL ? Errno.EOVERFLOW : Check.LastErrno);
 
-    private static nint SetId(long call, uint id) => Libc.syscall((nint)call, -1, (nint)id, -1, 0, 0, 0);
+    private static int SetUser(uint id) => Libc.thread_setresuid(uint.MaxValue, id, uint.MaxValue);
 
-    private static nint Capabilities(long call, Libc.__user_cap_data_struct* caps)
-    {
-        Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
-        return Libc.syscall((nint)call, (nint)(&header), (nint)caps, 0, 0, 0, 0);
-    }
+    private static int SetGroup(uint id) => Libc.thread_setresgid(uint.MaxValue, id, uint.MaxValue);
 
-    private static void MustSucceed(nint result)
+    private static void MustSucceed(int result)
     {
         if (result != 0)
         {
@@ -161,6 +158,7 @@ internal sealed unsafe class ThreadCredentials
         Libc.__user_cap_data_struct* caps = stackalloc Libc.__user_cap_data_struct[2];
         caps[0] = new() { effective = low, permitted = _permitted };
         caps[1] = new() { effective = high, permitted = _permittedHigh };
-        MustSucceed(Capabilities(Libc.SYS_capset, caps));
+        Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
+        MustSucceed(Libc.capset(&header, caps));
     }
 }

@@ -95,7 +95,7 @@ public static unsafe class SystemCallFilter
         {
             Libc.__user_cap_header_struct header = new() { version = Libc._LINUX_CAPABILITY_VERSION_3 };
             Libc.__user_cap_data_struct* none = stackalloc Libc.__user_cap_data_struct[2];
-            Check.Result(Libc.syscall((nint)Libc.SYS_capset, (nint)(&header), (nint)none, 0, 0, 0, 0), $"capset of the {kind} thread");
+            Check.Result(Libc.capset(&header, none), $"capset of the {kind} thread");
         }
 
         Install(kind, 0);
@@ -110,9 +110,7 @@ public static unsafe class SystemCallFilter
             nint* fprog = stackalloc nint[2];
             fprog[0] = program.Length;
             fprog[1] = (nint)code;
-            nint result = Libc.syscall(
-                (nint)Libc.SYS_seccomp, Libc.SECCOMP_SET_MODE_FILTER, (nint)flags, (nint)fprog, 0, 0, 0);
-            Check.Result(result, $"seccomp filter of the {kind} thread");
+            Check.Result(Libc.seccomp(Libc.SECCOMP_SET_MODE_FILTER, flags, fprog), $"seccomp filter of the {kind} thread");
         }
     }
 }

@@ -24,23 +24,13 @@ public static class ConfigReader
         ReadOnlySpan<byte> json = ReadAll(fd, name);
         try
         {
-            VmmConfig config = ConfigDocument.Config.Read(json)
-                ?? throw new ConfigException($"{name}: is null, not a JSON object");
-            return HasNulls(config) ? throw new ConfigException($"{name}: a list, or an element of one, is null") : config;
+            return ConfigDocument.Config.Read(json) ?? throw new ConfigException($"{name}: is null, not a JSON object");
         }
         catch (JsonException e)
         {
             throw new ConfigException($"{name}: {JsonErrors.Describe(e)}");
         }
     }
-
-    // The reader lets null pass for a list's element, and for a list.
-    private static bool HasNulls(VmmConfig config) =>
-        IsBroken(config.Block) || IsBroken(config.Pmem) || IsBroken(config.Fs) || IsBroken(config.Net)
-        || config.Fs.Any(fs => IsBroken(fs.Exports)) || config.Net.Any(net => net.Interface is { } attached && IsBroken(attached.Taps));
-
-    private static bool IsBroken<T>(IReadOnlyList<T>? list)
-        where T : class => list is null || list.Contains(null!);
 
     private static SafeFd Open(string path)
     {

@@ -109,7 +109,7 @@ public static unsafe class ProcessSetup
     {
         if (first <= last)
         {
-            _ = Libc.syscall((nint)Libc.SYS_close_range, (nint)first, (nint)last, 0, 0, 0, 0);
+            _ = Libc.close_range(first, last, 0);
         }
     }
 }

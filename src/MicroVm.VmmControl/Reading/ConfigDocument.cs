@@ -6,8 +6,8 @@ namespace MicroVm.VmmControl.Reading;
 public static class ConfigDocument
 {
     /// <summary>The configuration.</summary>
-    public static TableDocument<VmmConfig> Config => new(passOthers: false, static () => new VmmConfig(), static () => VmmJson.Default.VmmConfig);
+    public static TableDocument<VmmConfig> Config => new(passOthers: false, static () => new VmmConfig());
 
     /// <summary>A request on the control socket.</summary>
-    public static TableDocument<ControlRequest> Request => new(passOthers: false, static () => new ControlRequest { Operation = ControlRequest.NoOperation }, static () => VmmJson.Default.ControlRequest);
+    public static TableDocument<ControlRequest> Request => new(passOthers: false, static () => new ControlRequest { Operation = ControlRequest.NoOperation });
 }

@@ -43,7 +43,7 @@ public sealed record SnapshotHeader : IJsonRecord
     /// <summary>The devices in the order of their windows, separated by blanks.</summary>
     public string Devices { get; set; } = "";
 
-    bool IJsonRecord.IsWhole => MemoryMiB is > 0 and <= MaxMemoryMiB && Vcpus is > 0 and <= MaxVcpus;
+    string? IJsonRecord.Missing => MemoryMiB is <= 0 or > MaxMemoryMiB ? "memoryMiB" : Vcpus is <= 0 or > MaxVcpus ? "vcpus" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
@@ -59,7 +59,7 @@ public sealed record SnapshotHeader : IJsonRecord
         Devices = members.NonNullText("devices"u8, Devices);
     }
 
-    internal static byte[] Write(SnapshotHeader header) => WriterExtensions.Document(header, JsonMembers.Write);
+    internal static byte[] Write(SnapshotHeader header) => JsonRecords.Write(header);
 
     internal static SnapshotHeader Read(SnapshotSection section)
     {

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using MicroVm.Json;
 using MicroVm.Oci.Cgroups;
 using MicroVm.Oci.Config;
 using MicroVm.Oci.Seccomp;

@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using MicroVm.Json;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Plan;
@@ -113,12 +114,12 @@ public sealed class CallerFuzz : IDisposable
             Began = 12345,
         };
         StandInMessage message = new() { Kind = StandInMessageKind.Created, Level = LogLevel.Warning, Text = "text", State = state };
-        Assert.Equal(request.Vm, HandJson.Read<StandInRequest>(HandJson.Write(request)).Vm);
-        string[] templates = [Encoding.UTF8.GetString(HandJson.Write(request)), Encoding.UTF8.GetString(HandJson.Write(message))];
+        Assert.Equal(request.Vm, JsonRecords.Read<StandInRequest>(JsonRecords.Write(request)).Vm);
+        string[] templates = [Encoding.UTF8.GetString(JsonRecords.Write(request)), Encoding.UTF8.GetString(JsonRecords.Write(message))];
         Fuzzing.Run("stand-in", random =>
         {
             byte[] spoilt = Spoiling.Json(templates[random.Next(2)], random);
-            foreach (Action read in (Action[])[() => HandJson.Read<StandInRequest>(spoilt), () => HandJson.Read<StandInMessage>(spoilt)])
+            foreach (Action read in (Action[])[() => JsonRecords.Read<StandInRequest>(spoilt), () => JsonRecords.Read<StandInMessage>(spoilt)])
             {
                 try
                 {

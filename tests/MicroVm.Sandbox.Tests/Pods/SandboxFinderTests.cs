@@ -1,4 +1,5 @@
 using System.Globalization;
+using MicroVm.Json;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Pods;
@@ -95,7 +96,7 @@ public sealed class SandboxFinderTests : IDisposable
         };
         request.Exports.Add(new JoinExport { Name = "a.rootfs", ReadOnly = true });
         request.Exports.Add(new JoinExport { Name = "a.mount1", IsFile = true, HasTree = true, ReadOnlyBelow = true, HidesMounts = true, ShowsSockets = true });
-        JoinRequest read = HandJson.Read<JoinRequest>(HandJson.Write(request));
+        JoinRequest read = JsonRecords.Read<JoinRequest>(JsonRecords.Write(request));
         Assert.Equal(request.Exports, read.Exports);
         Assert.Equal(request.Sockets, read.Sockets);
         Assert.Equal(("/sys/fs/cgroup", "/c", "one"), (read.UnifiedMount, read.Request.ConsoleSocket, read.State.Id));

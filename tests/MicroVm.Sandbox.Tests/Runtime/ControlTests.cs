@@ -1,4 +1,5 @@
 using System.Text;
+using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Sandbox.StandIn;
@@ -101,24 +102,24 @@ public sealed class ControlTests : IDisposable
             Debug = true,
             Began = long.MaxValue,
         };
-        Assert.Equal(full, HandJson.Read<StandInRequest>(HandJson.Write(full)) with { Configuration = full.Configuration });
+        Assert.Equal(full, JsonRecords.Read<StandInRequest>(JsonRecords.Write(full)) with { Configuration = full.Configuration });
         StandInRequest exec = new() { Root = "/r", Id = "i", Process = new Oci.Config.Process { Args = ["a"], Cwd = "/" } };
-        StandInRequest read = HandJson.Read<StandInRequest>(HandJson.Write(exec));
+        StandInRequest read = JsonRecords.Read<StandInRequest>(JsonRecords.Write(exec));
         Assert.Equal(["a"], read.Process!.Args!);
         Assert.Equal(exec with { Process = null }, read with { Process = null, Configuration = exec.Configuration });
 
         ControlCall call = new() { Verb = ControlVerb.Update, Signal = 9, All = true, Known = 3, Change = new() { Pids = new() { Limit = 7 } } };
-        ControlCall called = HandJson.Read<ControlCall>(HandJson.Write(call));
+        ControlCall called = JsonRecords.Read<ControlCall>(JsonRecords.Write(call));
         Assert.Equal(7, called.Change!.Pids!.Limit);
         Assert.Equal(call with { Change = null }, called with { Change = null });
         ControlReply reply = new() { Error = "e", Warnings = ["a", "b"], Kills = 4, Ended = true };
-        ControlReply replied = HandJson.Read<ControlReply>(HandJson.Write(reply));
+        ControlReply replied = JsonRecords.Read<ControlReply>(JsonRecords.Write(reply));
         Assert.Equal(["a", "b"], replied.Warnings!);
         Assert.Equal(reply with { Warnings = null }, replied with { Warnings = null });
-        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{\"verb\":\"begin\"}"u8));
-        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{\"verb\":0}"u8));
-        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{}"u8));
-        Assert.ThrowsAny<System.Text.Json.JsonException>(() => HandJson.Read<ControlCall>("{\"verb\":1}{}"u8));
+        Assert.ThrowsAny<System.Text.Json.JsonException>(() => JsonRecords.Read<ControlCall>("{\"verb\":\"begin\"}"u8));
+        Assert.ThrowsAny<System.Text.Json.JsonException>(() => JsonRecords.Read<ControlCall>("{\"verb\":0}"u8));
+        Assert.ThrowsAny<System.Text.Json.JsonException>(() => JsonRecords.Read<ControlCall>("{}"u8));
+        Assert.ThrowsAny<System.Text.Json.JsonException>(() => JsonRecords.Read<ControlCall>("{\"verb\":1}{}"u8));
     }
 
     [Fact]
@@ -129,7 +130,7 @@ public sealed class ControlTests : IDisposable
         Check(StandInMessage.Levels);
         Check(ContainerState.StatusNames);
 
-        static void Check<T>(EnumNames<T> names)
+        static void Check<T>(NamedValues<T> names)
             where T : struct, Enum
         {
             Assert.Equal(Enum.GetValues<T>(), names.Rows.Select(r => r.Value));

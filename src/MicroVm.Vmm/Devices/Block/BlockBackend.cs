@@ -12,7 +12,6 @@ internal sealed unsafe class BlockBackend : IDisposable
 
     private const int MaxVectors = 130;
     private const int ZeroesLength = 64 * 1024;
-    private const nuint BlkGetSize64 = 0x8008_1272;
     private readonly SafeFd _file;
     private byte* _zeroes;
 
@@ -30,7 +29,7 @@ internal sealed unsafe class BlockBackend : IDisposable
         ulong bytes = status.stx_size;
         if (type == Libc.S_IFBLK)
         {
-            Check.Result(Libc.ioctl(file.Value, BlkGetSize64, &bytes), "ioctl(BLKGETSIZE64)", $"disk {name}");
+            Check.Result(Libc.ioctl(file.Value, Libc.BLKGETSIZE64, &bytes), "ioctl(BLKGETSIZE64)", $"disk {name}");
         }
         else if (type != Libc.S_IFREG)
         {

@@ -5,18 +5,17 @@ using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
-using Process = MicroVm.Oci.Config.Process;
 
 namespace MicroVm.Sandbox.Runtime;
 
-public sealed partial class ContainerRuntime
+/// <summary>Executes further processes in containers.</summary>
+internal sealed class ExecVerb(RuntimeContext runtime)
 {
     /// <summary>Starts one more process in a container, and waits for its end unless it is detached.</summary>
     /// <returns>The process's exit status (128 + signal when one ended it); 0 when detached.</returns>
-    public int Exec(ExecRequest request)
+    internal int Exec(ExecRequest request)
     {
-        ArgumentNullException.ThrowIfNull(request);
-        (ContainerState state, ContainerStatus status) = State(request.Id);
+        (ContainerState state, ContainerStatus status) = runtime.Find(request.Id);
         if (status == ContainerStatus.Stopped)
         {
             throw new SandboxException("cannot exec in a stopped container");
@@ -29,10 +28,10 @@ public sealed partial class ContainerRuntime
         }
 
         HostStreams.Prepare();
-        byte[] configuration = SpecReader.ReadBundleBytes(_store.FolderOf(request.Id));
-        Process process = ExecProcess.Build(request, SpecReader.ParseBundle(configuration).Process!);
+        byte[] configuration = SpecReader.ReadBundleBytes(runtime.Store.FolderOf(request.Id));
+        Oci.Config.Process process = ExecProcess.Build(request, SpecReader.ParseBundle(configuration).Process!);
         CheckTerminal(process.Terminal ?? false, request);
-        StandInRequest standIn = Request(request.Id) with
+        StandInRequest standIn = runtime.Request(request.Id) with
         {
             Process = process,
             Configuration = configuration,
@@ -42,25 +41,25 @@ public sealed partial class ContainerRuntime
         };
         StandInProcess? child = null;
         using SignalRelay signals = new(() => child?.Process.Signal(Libc.SIGTERM));
-        using StandInProcess owned = child = StandInProcess.Start(standIn, _log);
-        Done("the process on the host is started");
+        using StandInProcess owned = child = StandInProcess.Start(standIn, runtime.Log);
+        runtime.LogStep("the process on the host is started");
         ProcessHandles handles = new();
         Terminal? terminal = null;
         try
         {
             _ = child.Expect(StandInMessageKind.Created);
             handles.Tell(child.Process, request.PidFile, request.PidfdSocket, ProcessHandles.OfExec);
-            terminal = process.Terminal == true && !request.Detach ? RawTerminal() : null;
+            terminal = process.Terminal == true && !request.Detach ? ForegroundProcess.RawTerminal() : null;
             if (!request.Detach)
             {
                 // The process runs: what comes from now on is for it.
-                HandOn(child, signals, terminal);
+                ForegroundProcess.HandOn(child, signals, terminal);
             }
 
             child.Proceed();
             _ = child.Expect(StandInMessageKind.Ready);
-            Done("the process runs");
-            return request.Detach ? 0 : Await(child);
+            runtime.LogStep("the process runs");
+            return request.Detach ? 0 : ForegroundProcess.Await(child);
         }
         catch
         {

@@ -4,10 +4,10 @@ using System.Text.Json.Serialization;
 namespace MicroVm.VmmControl;
 
 /// <summary>
-/// Reads and writes an enumeration by its members' names alone. <see cref="JsonStringEnumConverter{TEnum}"/> takes numbers and lists of
-/// names, too: a slip of the pen in one request would be another request.
+/// Reads and writes an enumeration by its members' names alone, as rows do: <see cref="JsonStringEnumConverter{TEnum}"/> takes numbers and
+/// lists of names, too.
 /// </summary>
-public sealed class NamedEnumConverter<TEnum> : JsonConverter<TEnum>
+internal sealed class NamedEnumConverter<TEnum> : JsonConverter<TEnum>
     where TEnum : struct, Enum
 {
     private static readonly string[] Names = Enum.GetNames<TEnum>();
@@ -23,7 +23,6 @@ public sealed class NamedEnumConverter<TEnum> : JsonConverter<TEnum>
     /// <inheritdoc/>
     public override void Write(Utf8JsonWriter writer, TEnum value, JsonSerializerOptions options)
     {
-        ArgumentNullException.ThrowIfNull(writer);
         writer.WriteStringValue(Names[Array.IndexOf(Values, value)]);
     }
 }

@@ -3,7 +3,7 @@ using System.Text.Json.Serialization;
 
 namespace MicroVm.Oci.Config;
 
-/// <summary>Source-generated JSON of the specification. Members that it does not know are ignored, as the specification asks.</summary>
+/// <summary>The specification by the library's serializer: what the rows of its types are compared with.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
@@ -14,4 +14,4 @@ namespace MicroVm.Oci.Config;
 [JsonSerializable(typeof(Spec))]
 [JsonSerializable(typeof(Process))]
 [JsonSerializable(typeof(Resources))]
-public sealed partial class SpecJson : JsonSerializerContext;
+internal sealed partial class SpecJson : JsonSerializerContext;
