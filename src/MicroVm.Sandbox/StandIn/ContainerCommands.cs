@@ -57,7 +57,7 @@ internal sealed class ContainerCommands
                 Kill(call.All);
                 break;
             case ControlVerb.Signal:
-                Call(agent => agent.SignalProcess(new SignalProcessRequest { ContainerId = id, Signal = (uint)call.Signal, All = call.All }));
+                Signal(new SignalProcessRequest { ContainerId = id, Signal = (uint)call.Signal, All = call.All });
                 break;
             case ControlVerb.Pause:
                 Call(agent => agent.PauseContainer(id));
@@ -109,9 +109,9 @@ internal sealed class ContainerCommands
             EndVm();
             return;
         }
-        catch (Exception e) when (e is TtrpcException or ObjectDisposedException or LinuxException)
+        catch (Exception e) when (SignalRefusal.Knows(e))
         {
-            throw Refusal(e);
+            throw SignalRefusal.Of(e);
         }
 
         if (Interlocked.Exchange(ref _killed, 1) == 0)
@@ -125,6 +125,18 @@ internal sealed class ContainerCommands
                 // No thread is left that could give the guest its time.
                 EndVm();
             }
+        }
+    }
+
+    private void Signal(SignalProcessRequest request)
+    {
+        try
+        {
+            _ = _sandbox.Guest.Agent.SignalProcess(request);
+        }
+        catch (Exception e) when (SignalRefusal.Knows(e))
+        {
+            throw SignalRefusal.Of(e);
         }
     }
 

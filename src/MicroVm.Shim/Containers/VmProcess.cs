@@ -108,9 +108,9 @@ internal sealed class VmProcess(ProcessId id, StdioEnds ends, TimeSpan timeout) 
         {
             return call();
         }
-        catch (Exception e) when (e is TtrpcException or LinuxException or ObjectDisposedException)
+        catch (Exception e) when (SignalRefusal.Knows(e))
         {
-            throw new SandboxException(e is TtrpcException { Code: not StatusCode.NotFound } ? e.Message : RuntimeTexts.NotRunning, e);
+            throw SignalRefusal.Of(e);
         }
     }
 }
