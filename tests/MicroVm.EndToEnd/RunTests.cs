@@ -118,7 +118,9 @@ public sealed class VectorStateTests
         Skip.If(Installation.KvmIsOrdinary, "this host's KVM runs ordinary kernels: the other tests boot one");
         using Bundle bundle = Bundle.Create("/bin/vector-torture", "6", "10");
         bundle.AddGuestProgram("vector-torture");
-        CommandResult result = Container.Run(bundle, "--start-timeout", "900", "--kernel", Path.Combine(Installation.Libexec, "vmlinux"));
+        using Container container = Container.Start(bundle, "--start-timeout", "900", "--kernel", Path.Combine(Installation.Libexec, "vmlinux"));
+        container.Process.StandardInput.Close();
+        CommandResult result = container.Wait(TimeSpan.FromMinutes(15));
         Assert.True(result.ExitCode == 0, result.ToString());
         Assert.Contains("6 of 6 processes kept their registers", result.StandardOutput, StringComparison.Ordinal);
     }

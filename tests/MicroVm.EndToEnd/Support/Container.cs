@@ -98,9 +98,10 @@ internal sealed class Container : IDisposable
     }
 
     /// <summary>Waits for the end.</summary>
-    public CommandResult Wait()
+    /// <param name="limit">How long at most; null: what all containers may take.</param>
+    public CommandResult Wait(TimeSpan? limit = null)
     {
-        if (!Process.WaitForExit(Installation.RunDeadline))
+        if (!Process.WaitForExit(limit ?? Installation.RunDeadline))
         {
             throw new TimeoutException($"the container did not end; output so far:\n{OutputSoFar}\n{Console()}");
         }
