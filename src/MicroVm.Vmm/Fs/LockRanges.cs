@@ -45,6 +45,20 @@ internal sealed unsafe class LockRanges : IDisposable
         return None;
     }
 
+    /// <summary>Whether taking these bytes out leaves two parts of one range, so that a slot more is needed.</summary>
+    public bool IsCut(int head, long start, long end)
+    {
+        for (int i = head; i != None && _slots.Entry(i)->Start < start; i = _slots.Entry(i)->Next)
+        {
+            if (_slots.Entry(i)->End > end)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>Frees a whole list.</summary>
     public void Clear(int head)
     {

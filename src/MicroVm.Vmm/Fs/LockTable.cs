@@ -14,8 +14,14 @@ internal sealed unsafe class LockTable : IDisposable
     /// <summary>Most pairs of a file and an owner that hold locks at once; then ENOLCK.</summary>
     public const int MaxOwners = 1024;
 
-    /// <summary>Most locked ranges; then ENOLCK.</summary>
+    /// <summary>Most locked ranges that locks make; then ENOLCK.</summary>
     public const int MaxRanges = 8192;
+
+    /// <summary>
+    /// Most ranges in all. What is above <see cref="MaxRanges"/> is kept for unlocks that cut a range in two: only these need room, and
+    /// only these can answer ENOLCK, as the host's own do where it has no memory.
+    /// </summary>
+    public const int MaxRangesAfterUnlocks = 2 * MaxRanges;
 
     private readonly Lock _gate = new();
     private readonly SafeFd _procSelfFd;
@@ -73,7 +79,8 @@ internal sealed unsafe class LockTable : IDisposable
                 return -(int)Errno.EBADF;
             }
 
-            if (_ranges.Count > MaxRanges - LockRanges.MostAdded)
+            if (unlock ? _ranges.Count >= MaxRangesAfterUnlocks && _ranges.IsCut(_owners.Entry(index)->Ranges, request.Start, request.End)
+                : _ranges.Count > MaxRanges - LockRanges.MostAdded)
             {
                 return -(int)Errno.ENOLCK;
             }

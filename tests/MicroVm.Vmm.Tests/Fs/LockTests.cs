@@ -159,6 +159,42 @@ public sealed class LockTests : IDisposable
     }
 
     [Fact]
+    public void What_is_locked_can_be_unlocked_when_the_table_is_full()
+    {
+        // One range in a file of its own, to be cut; the rest fill the table.
+        Assert.Equal(Errno.OK, Set(_a, _node, _handle, 1, Libc.F_WRLCK));
+        _tree.Write("g", "content");
+        ulong other = _a.Walk("g");
+        ulong otherHandle = _a.Open(other, Libc.O_RDWR);
+        ulong count = 0;
+        Errno error = Errno.OK;
+        for (; error == Errno.OK && count < LockTable.MaxRanges; count++)
+        {
+            error = Set(_a, other, otherHandle, 2, Libc.F_RDLCK, 2 * count, 2 * count);
+        }
+
+        Assert.Equal((Errno.ENOLCK, LockTable.MaxRanges - 1), (error, _a.Counter("fs.locks")));
+
+        // What cuts a range has room of its own, which has an end, too.
+        error = Errno.OK;
+        for (ulong cut = 2 * LockTable.MaxRangesAfterUnlocks; error == Errno.OK && cut > 0; cut -= 2)
+        {
+            error = Set(_a, _node, _handle, 1, Libc.F_UNLCK, cut - 1, cut - 1);
+        }
+
+        Assert.Equal((Errno.ENOLCK, LockTable.MaxRangesAfterUnlocks), (error, _a.Counter("fs.locks")));
+        Assert.Equal(Errno.ENOLCK, Set(_a, other, otherHandle, 2, Libc.F_RDLCK, 1, 1));
+
+        // What cuts nothing needs no room: a whole range, the end of one, all that an owner has.
+        Assert.Equal(Errno.OK, Set(_a, other, otherHandle, 2, Libc.F_UNLCK, 0, 0));
+        Assert.Equal(Errno.OK, Set(_a, _node, _handle, 1, Libc.F_UNLCK, 1));
+        Assert.Equal(Errno.OK, Set(_a, other, otherHandle, 2, Libc.F_UNLCK));
+        Assert.Equal(Errno.OK, Set(_a, _node, _handle, 1, Libc.F_UNLCK));
+        Assert.Equal(0, _a.Counter("fs.locks"));
+        Assert.Equal(Errno.OK, OnHost(0, Libc.F_WRLCK));
+    }
+
+    [Fact]
     public void The_number_of_requests_that_wait_is_bounded()
     {
         ulong reply;
