@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Globalization;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
@@ -160,6 +161,22 @@ public sealed partial class JailTests
             TakenOverThread.WaitUntilFiltered(id, "vcpu0");
             return File.ReadLines($"/proc/{id}/maps").First(l => l.EndsWith("/microvm-vmm", StringComparison.Ordinal)).Split('-')[0];
         }
+    }
+
+    /// <summary>Every executable can lie anywhere in memory, also in the guest, and needs no loader for that.</summary>
+    [SkippableTheory]
+    [InlineData("bin/microvm")]
+    [InlineData("bin/containerd-shim-microvm-v2")]
+    [InlineData("libexec/microvm/microvm-vmm")]
+    [InlineData("libexec/microvm/microvm-agent")]
+    public void EveryExecutableIsPositionIndependent(string name)
+    {
+        Installation.RequireKvm();
+        const int dynamic = 3, interpreter = 3, headerSize = 56;
+        byte[] elf = File.ReadAllBytes(Path.Combine(Installation.Out, name));
+        Assert.Equal(dynamic, BinaryPrimitives.ReadUInt16LittleEndian(elf.AsSpan(16)));
+        int headers = (int)BinaryPrimitives.ReadUInt64LittleEndian(elf.AsSpan(32)), count = BinaryPrimitives.ReadUInt16LittleEndian(elf.AsSpan(56));
+        Assert.DoesNotContain(Enumerable.Range(0, count), i => BinaryPrimitives.ReadUInt32LittleEndian(elf.AsSpan(headers + (i * headerSize))) == interpreter);
     }
 
     /// <summary>What a file of a process's cgroup holds: in version 1 the controller's own, in version 2 the only one's.</summary>

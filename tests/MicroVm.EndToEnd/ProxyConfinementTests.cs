@@ -17,6 +17,10 @@ public sealed class ProxyConfinementTests
         c.Create().EnsureSuccess();
         Check(c.Sandbox, DacOverride | NetAdmin | SysAdmin);
         CheckProxy(c.Pid);
+
+        // Its code is where the kernel puts it: an executable with an address of its own would be far below.
+        string code = File.ReadLines($"/proc/{c.Sandbox}/maps").First(l => l.EndsWith("/microvm", StringComparison.Ordinal)).Split('-')[0];
+        Assert.True(ulong.Parse(code, NumberStyles.HexNumber, CultureInfo.InvariantCulture) > 1UL << 40, code);
         c.Call("start").EnsureSuccess();
         Check(c.Sandbox, DacOverride | NetAdmin | SysAdmin);
         CheckProxy(c.Pid);
