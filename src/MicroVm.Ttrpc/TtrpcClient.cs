@@ -7,13 +7,14 @@ namespace MicroVm.Ttrpc;
 
 /// <summary>
 /// A ttrpc client over a connected stream socket. Calls block; any number of threads may call at once. A thread of its
-/// own, started by the first call, reads the answers. Owns the descriptor.
+/// own, started by the first call, reads and parses the answers: no other meets a byte of the server's. Owns the descriptor.
 /// </summary>
 public sealed unsafe class TtrpcClient : IDisposable
 {
     // A server's message ends up in logs and on terminals: no honest one is longer.
     private const int MaxStatusMessage = 4096;
     private readonly SafeFd _fd;
+    private readonly Action? _readerStarts;
     private readonly EventFd _wake = new();
     private readonly Lock _sendLock = new();
     private readonly object _stateLock = new();
@@ -24,10 +25,12 @@ public sealed unsafe class TtrpcClient : IDisposable
     private bool _disposed;
 
     /// <summary>Takes ownership of a connected stream socket.</summary>
-    public TtrpcClient(SafeFd connection)
+    /// <param name="connection">The socket.</param>
+    /// <param name="readerStarts">Called on the thread that reads the answers before it does; must not throw.</param>
+    public TtrpcClient(SafeFd connection, Action? readerStarts = null)
     {
         ArgumentNullException.ThrowIfNull(connection);
-        _fd = connection;
+        (_fd, _readerStarts) = (connection, readerStarts);
     }
 
     /// <summary>Connects to a Unix socket.</summary>
@@ -62,7 +65,7 @@ public sealed unsafe class TtrpcClient : IDisposable
         ArgumentNullException.ThrowIfNull(parser);
         long deadline = timeout == Timeout.InfiniteTimeSpan ? long.MaxValue : Environment.TickCount64 + (long)timeout.TotalMilliseconds;
         long nanoseconds = timeout == Timeout.InfiniteTimeSpan ? 0 : (long)timeout.TotalMilliseconds * 1_000_000;
-        PendingCall call = new();
+        PendingCall<T> call = new(method, parser);
         Send(service, method, request, nanoseconds, call, deadline);
         lock (_stateLock)
         {
@@ -87,20 +90,7 @@ public sealed unsafe class TtrpcClient : IDisposable
             throw new TtrpcException(call.Failure.Code, call.Failure.Message);
         }
 
-        if (call.Response.Code != StatusCode.Ok)
-        {
-            string message = call.Response.Message;
-            throw new TtrpcException(call.Response.Code, message.Length <= MaxStatusMessage ? message : message[..MaxStatusMessage] + "...");
-        }
-
-        try
-        {
-            return parser.ParseFrom(call.Response.Payload);
-        }
-        catch (InvalidProtocolBufferException e)
-        {
-            throw new TtrpcException(StatusCode.DataLoss, $"{method}: the answer is malformed: {e.Message}", e);
-        }
+        return call.Answer!;
     }
 
     /// <summary>Ends the connection; calls that wait fail with Unavailable.</summary>
@@ -206,6 +196,7 @@ public sealed unsafe class TtrpcClient : IDisposable
 
     private void ReadLoop()
     {
+        _readerStarts?.Invoke();
         FrameDecoder decoder = new();
         Libc.pollfd* fds = stackalloc Libc.pollfd[2];
         fds[0] = new Libc.pollfd { fd = _fd.Value, events = Libc.POLLIN };
@@ -277,15 +268,21 @@ public sealed unsafe class TtrpcClient : IDisposable
                 }
             }
 
+            PendingCall? call;
             lock (_stateLock)
             {
-                if (_pending.Remove(header.StreamId, out PendingCall? call))
+                if (!_pending.Remove(header.StreamId, out call))
                 {
-                    call.Response = response;
-                    call.Failure = failure;
-                    call.Done = true;
-                    Monitor.PulseAll(_stateLock);
+                    continue;
                 }
+            }
+
+            failure ??= call.Take(response);
+            lock (_stateLock)
+            {
+                call.Failure = failure;
+                call.Done = true;
+                Monitor.PulseAll(_stateLock);
             }
         }
     }
@@ -308,11 +305,38 @@ public sealed unsafe class TtrpcClient : IDisposable
         _wake.Signal();
     }
 
-    private sealed class PendingCall
+    private abstract class PendingCall
     {
         internal uint StreamId;
-        internal TtrpcResponse Response;
         internal TtrpcException? Failure;
         internal bool Done;
+
+        /// <summary>Takes the answer; what is wrong with it, or what the server says is.</summary>
+        internal abstract TtrpcException? Take(in TtrpcResponse response);
+    }
+
+    private sealed class PendingCall<T>(string method, MessageParser<T> parser) : PendingCall
+        where T : IMessage<T>
+    {
+        internal T? Answer;
+
+        internal override TtrpcException? Take(in TtrpcResponse response)
+        {
+            if (response.Code != StatusCode.Ok)
+            {
+                string message = response.Message;
+                return new TtrpcException(response.Code, message.Length <= MaxStatusMessage ? message : message[..MaxStatusMessage] + "...");
+            }
+
+            try
+            {
+                Answer = parser.ParseFrom(response.Payload);
+                return null;
+            }
+            catch (InvalidProtocolBufferException e)
+            {
+                return new TtrpcException(StatusCode.DataLoss, $"{method}: the answer is malformed: {e.Message}", e);
+            }
+        }
     }
 }

@@ -34,11 +34,12 @@ public sealed partial class AgentClient : IDisposable
     /// <param name="vsockPath">The socket.</param>
     /// <param name="timeout">How long the agent may take to accept.</param>
     /// <param name="calls">The connection's <see cref="DefaultTimeout"/>; null for the usual one.</param>
+    /// <param name="readerStarts">Called on the thread that reads the agent's answers before it does; must not throw.</param>
     /// <exception cref="Linux.LinuxException">The VMM's socket does not exist or does not listen.</exception>
     /// <exception cref="TtrpcException">The agent does not listen (Unavailable) or answer in time (DeadlineExceeded).</exception>
-    public static AgentClient Connect(string vsockPath, TimeSpan timeout, TimeSpan? calls = null)
+    public static AgentClient Connect(string vsockPath, TimeSpan timeout, TimeSpan? calls = null, Action? readerStarts = null)
     {
-        TtrpcClient client = new(HybridVsock.Connect(vsockPath, ServicePort, timeout, out _));
+        TtrpcClient client = new(HybridVsock.Connect(vsockPath, ServicePort, timeout, out _), readerStarts);
         return calls is null ? new AgentClient(client) : new AgentClient(client) { DefaultTimeout = calls.Value };
     }
 

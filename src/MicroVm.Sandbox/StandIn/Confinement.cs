@@ -61,7 +61,7 @@ internal static unsafe class Confinement
         {
             ProcessCapabilities.Keep(capabilities);
             Check.Result(Libc.prctl(Libc.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)");
-            Filter(SeccompCompiler.Compile(profile));
+            Filter(SeccompCompiler.Compile(profile), (uint)profile.Flags);
         }
         catch (LinuxException e)
         {
@@ -106,15 +106,17 @@ internal static unsafe class Confinement
         }
     }
 
-    private static void Filter(byte[] program)
+    /// <summary>Turns a compiled filter on: for this thread, or, with SECCOMP_FILTER_FLAG_TSYNC, for all or none.</summary>
+    /// <exception cref="LinuxException">The kernel refuses.</exception>
+    internal static void Filter(byte[] program, uint flags)
     {
         fixed (byte* code = program)
         {
-            // struct sock_fprog: a count and, after padding, a pointer. All threads get it, and no_new_privs, or none does.
+            // struct sock_fprog: a count and, after padding, a pointer.
             nint* fprog = stackalloc nint[2];
             fprog[0] = program.Length / BpfInstruction.Size;
             fprog[1] = (nint)code;
-            int result = Libc.seccomp(Libc.SECCOMP_SET_MODE_FILTER, (uint)SeccompAbi.SECCOMP_FILTER_FLAG_TSYNC, fprog);
+            int result = Libc.seccomp(Libc.SECCOMP_SET_MODE_FILTER, flags, fprog);
             Check.Result(result, "seccomp");
             if (result > 0)
             {

@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Sandbox.StandIn;
 
 namespace MicroVm.Sandbox.Streams;
 
@@ -115,6 +116,7 @@ internal sealed unsafe class StreamPump : IDisposable
 
     private void Run()
     {
+        GuestThread.Begin();
         try
         {
             Copy();

@@ -1,6 +1,7 @@
 using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Sandbox.StandIn;
 
 namespace MicroVm.Sandbox.Vm;
 
@@ -111,6 +112,7 @@ internal sealed unsafe class ConsoleTail : IDisposable
 
     private void Pump()
     {
+        GuestThread.Begin();
         byte* buffer = stackalloc byte[1024];
         Libc.pollfd* fds = stackalloc Libc.pollfd[2];
         fds[0] = new Libc.pollfd { fd = _read!.Value, events = Libc.POLLIN };

@@ -31,7 +31,7 @@ internal sealed unsafe class Guest : IDisposable
     {
         try
         {
-            return new Guest(vmm, vsockPath, AgentClient.Connect(vsockPath, timeout, timeout));
+            return new Guest(vmm, vsockPath, AgentClient.Connect(vsockPath, timeout, timeout, GuestThread.Begin));
         }
         catch (Exception e) when (e is TtrpcException or LinuxException)
         {

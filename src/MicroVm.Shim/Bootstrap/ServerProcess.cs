@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Sandbox;
+using MicroVm.Sandbox.StandIn;
 using MicroVm.Sandbox.Streams;
 using MicroVm.Shim.Containers;
 using MicroVm.Shim.Events;
@@ -32,6 +33,7 @@ internal static unsafe class ServerProcess
         OpenLog();
         HostStreams.Prepare();
         IgnoreSignals();
+        GuestThread.Confine();
         using RuntimeLog log = RuntimeLog.Open(null, json: false, arguments.Debug);
         return MainThread.Run(main => Serve(arguments, listener, main, log));
     }
