@@ -111,6 +111,28 @@ public sealed class NameRelayTests
         Assert.False(relay.Serves([Address, 1]));
     }
 
+    [SkippableFact]
+    public void OneQuestionTooManyEndsTheOldest()
+    {
+        Skip.IfNot(Environment.UserName == "root", "NOT ROOT: no network namespace can be made");
+        using NetworkNamespace ns = NetworkNamespace.Create();
+        _ = ns.Netlink(s => s.TryExecute(NetlinkLinks.Change(1, Libc.IFF_UP, Libc.IFF_UP), out _));
+        using Socket silent = ns.Run(() => Bound(new IPEndPoint(new IPAddress(Address), NameFrame.Port), SocketType.Dgram, ProtocolType.Udp));
+        (SafeFd mine, SafeFd its) = UnixSocket.Pair();
+        using SafeFd guest = mine;
+        using NameRelay relay = new(ns, its, [Address]);
+        const int tooMany = 3;
+        for (uint i = 0; i < NameRelay.MaxQueries + tooMany; i++)
+        {
+            Send(guest, new NameFrame(i, 0, NameTransport.Datagram, 1), "x"u8);
+        }
+
+        for (uint i = 0; i < tooMany; i++)
+        {
+            Assert.Equal((new NameFrame(i, 0, NameTransport.Datagram, 0), ""), Receive(guest));
+        }
+    }
+
     private static Socket Bound(IPEndPoint at, SocketType type, ProtocolType protocol)
     {
         Socket socket = new(AddressFamily.InterNetwork, type, protocol);

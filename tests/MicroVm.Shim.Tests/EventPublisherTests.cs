@@ -44,4 +44,20 @@ public sealed class EventPublisherTests
         Assert.Equal(["/tasks/start"], containerd.Topics);
         Assert.Contains("no such topic", Assert.Single(warnings), StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void EventsThatNobodyTakesAreBounded()
+    {
+        using TempFolder folder = new();
+        List<string> warnings = [];
+        using EventPublisher events = new(folder["nobody"], "space", warnings.Add);
+        for (int i = 0; i < EventPublisher.MaxWaiting; i++)
+        {
+            events.Publish(Topics.OutOfMemory, new TaskOOM());
+        }
+
+        Assert.Empty(warnings);
+        events.Publish(Topics.Exit, new TaskExit());
+        Assert.Contains("event /tasks/exit is lost", Assert.Single(warnings), StringComparison.Ordinal);
+    }
 }

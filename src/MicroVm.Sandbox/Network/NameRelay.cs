@@ -12,7 +12,10 @@ namespace MicroVm.Sandbox.Network;
 /// </summary>
 internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisposable
 {
-    private const int MaxQueries = 128, StackSize = 256 << 10;
+    /// <summary>Most questions at once; one more ends the oldest.</summary>
+    internal const int MaxQueries = 128;
+
+    private const int StackSize = 256 << 10;
     private const long QueryMilliseconds = 20_000, SweepMilliseconds = 5_000;
     private readonly uint[] _addresses;
     private readonly EventLoop _loop = new();

@@ -5,14 +5,15 @@ using MicroVm.Ttrpc;
 namespace MicroVm.Sandbox.StandIn;
 
 /// <summary>
-/// Counts a container's processes that the guest's kernel kills for want of memory. The guest is asked by one thread, started with
-/// the first caller, however many callers wait. Any thread.
+/// Counts the moments at which the guest's kernel killed processes of a container for want of memory. The guest is asked by one thread,
+/// started with the first caller, however many callers wait, and at most ten times a second: each answer becomes an event for callers. Any thread.
 /// </summary>
 internal sealed class OutOfMemoryKills(AgentClient agent, string id)
 {
     // Shorter than what callers of the control socket wait for an answer.
     private static readonly TimeSpan LongestWait = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan LastKill = TimeSpan.FromSeconds(2);
+    internal const int PauseMilliseconds = 100;
     private readonly object _lock = new();
     private long _count;
     private bool _started;
@@ -73,6 +74,8 @@ internal sealed class OutOfMemoryKills(AgentClient agent, string id)
                     _count++;
                     Monitor.PulseAll(_lock);
                 }
+
+                Thread.Sleep(PauseMilliseconds);
             }
         }
         catch (Exception e) when (e is TtrpcException or LinuxException or ObjectDisposedException)

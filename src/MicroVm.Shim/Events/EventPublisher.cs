@@ -16,8 +16,8 @@ internal sealed class EventPublisher : IEventSink, IDisposable
     private const string Service = "containerd.services.events.ttrpc.v1.Events";
     private const string Scheme = "unix://";
 
-    // A container that forks and execs without end while containerd is away must not grow the shim without bound.
-    private const int MaxWaiting = 16 * 1024;
+    /// <summary>Most events that wait: what containers do while containerd is away must not grow the shim without bound.</summary>
+    internal const int MaxWaiting = 16 * 1024;
     private const int MaxRefusals = 5;
     private static readonly TimeSpan CallTimeout = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(50);
