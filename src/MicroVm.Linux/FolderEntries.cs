@@ -15,8 +15,12 @@ public static unsafe class FolderEntries
     private const int LengthOffset = 16, NameOffset = 19;
 
     /// <summary>Hands over each entry from the folder's position on, except for "." and "..".</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="handler">Gets each entry.</param>
+    /// <param name="target">The folder's path, for messages.</param>
+    /// <param name="most">How many entries are handed over and read, where others fill the folder.</param>
     /// <exception cref="LinuxException">The folder cannot be read.</exception>
-    public static void Read(SafeFd folder, FolderEntryHandler handler, string? target = null)
+    public static void Read(SafeFd folder, FolderEntryHandler handler, string? target = null, int most = int.MaxValue)
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(handler);
@@ -25,15 +29,16 @@ public static unsafe class FolderEntries
         byte* buffer = (byte*)NativeMemory.Alloc(BufferSize);
         try
         {
-            nint length;
-            while ((length = Libc.getdents64(folder.Value, buffer, BufferSize)) > 0)
+            nint length = 0;
+            while (most > 0 && (length = Libc.getdents64(folder.Value, buffer, BufferSize)) > 0)
             {
-                for (nint at = 0; at < length; at += *(ushort*)(buffer + at + LengthOffset))
+                for (nint at = 0; at < length && most > 0; at += *(ushort*)(buffer + at + LengthOffset))
                 {
                     byte* name = buffer + at + NameOffset;
                     if (!(name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0))))
                     {
                         handler(name);
+                        most--;
                     }
                 }
             }

@@ -226,16 +226,20 @@ public sealed class MountSourceTests : IDisposable
             until [ -S /vol/own.sock ]; do sleep 0.1; done
             echo one | unix-peer connect /vol/sub/first.sock
             echo own | unix-peer connect /vol/own.sock
+            cd /vol; mkdir $(seq 300); sleep 1; rmdir $(seq 300)
             echo ready; read -r line
-            until echo two | unix-peer connect /vol/second.sock 2>/dev/null | grep two; do sleep 0.1; done
+            until echo two | unix-peer connect /vol/later/second.sock 2>/dev/null | grep two; do sleep 0.1; done
             read -r line
-            until echo three | unix-peer connect /vol/second.sock 2>/dev/null | grep three; do sleep 0.1; done
+            until echo three | unix-peer connect /vol/later/second.sock 2>/dev/null | grep three; do sleep 0.1; done
             """);
         bundle.AddGuestProgram("unix-peer");
         bundle.AddMount("/vol", this["vol"], "bind", "rbind", "rw", "rprivate", "host-sockets");
         using Container container = Container.Start(bundle);
         container.WaitForOutput("ready");
-        using (EchoServer second = new(this["vol/second.sock"]))
+
+        // Of all directories that the container made, and removed, none has the place of this one.
+        Directory.CreateDirectory(this["vol/later"]);
+        using (EchoServer second = new(this["vol/later/second.sock"]))
         {
             container.Input.Write("\n"u8);
             container.Input.Flush();
@@ -243,8 +247,8 @@ public sealed class MountSourceTests : IDisposable
         }
 
         // A daemon that starts again has another socket of that name.
-        File.Delete(this["vol/second.sock"]);
-        using EchoServer third = new(this["vol/second.sock"]);
+        File.Delete(this["vol/later/second.sock"]);
+        using EchoServer third = new(this["vol/later/second.sock"]);
         container.Input.Write("\n"u8);
         container.Process.StandardInput.Close();
         CommandResult result = container.Wait();

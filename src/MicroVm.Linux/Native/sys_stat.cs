@@ -19,6 +19,7 @@ public static unsafe partial class Libc
     public const uint S_ISVTX = 0x200;
 
     public const uint STATX_TYPE = 1;
+    public const uint STATX_NLINK = 0x4;
     public const uint STATX_SIZE = 0x200;
     public const uint STATX_MODE = 2;
     public const uint STATX_GID = 0x10;

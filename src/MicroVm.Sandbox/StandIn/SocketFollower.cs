@@ -65,7 +65,7 @@ internal sealed unsafe class SocketFollower : IDisposable
         SocketFollower follower = new(relay, firstPort, guest, exports.Any(e => e.SharesSockets), warn);
         foreach (Export export in exports.Where(e => e.ShowsSockets))
         {
-            follower.Watch(export.File, export.Name, "", 0);
+            _ = follower.Watch(export.File, export.Name, "", 0);
         }
 
         follower.Update(follower._directories.Values.ToArray());
@@ -153,34 +153,35 @@ internal sealed unsafe class SocketFollower : IDisposable
         return true;
     }
 
-    private void Watch(SafeFd directory, string export, string path, int depth)
+    /// <summary>Watches a directory; null when it is watched already, or cannot be.</summary>
+    private Watched? Watch(SafeFd directory, string export, string path, int depth)
     {
         if (_directories.Count == MaxDirectories)
         {
-            return;
+            return null;
         }
 
         string link = string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{directory.Value}");
         const uint mask = Libc.IN_CREATE | Libc.IN_MOVED_TO | Libc.IN_MOVED_FROM | Libc.IN_DELETE | Libc.IN_ONLYDIR;
         int wd = Libc.inotify_add_watch(_inotify.Value, link, mask);
-        if (wd >= 0 && !_directories.ContainsKey(wd))
+        if (wd < 0 || _directories.ContainsKey(wd))
         {
-            _directories.Add(wd, new Watched(export, path, depth, directory.Duplicate()));
+            return null;
         }
+
+        Watched watched = new(export, path, depth, directory.Duplicate());
+        _directories.Add(wd, watched);
+        return watched;
     }
 
     private void Update(IReadOnlyList<Watched> directories)
     {
         ChangeMountsRequest request = new();
-        Queue<Watched> queue = new(directories);
+        ForgetRemoved(request);
+        Queue<Watched> queue = new(directories.Where(d => !d.File.IsClosed));
         while (queue.TryDequeue(out Watched? directory))
         {
-            int before = _directories.Count;
-            Scan(directory, request);
-            foreach (Watched added in _directories.Values.Skip(before))
-            {
-                queue.Enqueue(added);
-            }
+            Scan(directory, request, queue);
         }
 
         if (request.Changes.Count > 0)
@@ -189,17 +190,33 @@ internal sealed unsafe class SocketFollower : IDisposable
         }
     }
 
-    private void Scan(Watched directory, ChangeMountsRequest request)
+    /// <summary>Lets go of directories that were removed: the descriptors would keep them on the disk, and others need their places.</summary>
+    private void ForgetRemoved(ChangeMountsRequest request)
+    {
+        byte empty = 0;
+        foreach ((int watch, Watched directory) in _directories.ToArray())
+        {
+            Libc.statx_t stat;
+            if (directory.Depth > 0 && Libc.statx(directory.File.Value, &empty, Libc.AT_EMPTY_PATH, Libc.STATX_NLINK, &stat) == 0 && stat.stx_nlink == 0)
+            {
+                Hide(directory, directory.Sockets.Keys, request);
+                _directories.Remove(watch);
+                directory.File.Dispose();
+            }
+        }
+    }
+
+    /// <summary>Shows the sockets that are in a directory, and no longer those that were; directories below that are new go to the queue.</summary>
+    private void Scan(Watched directory, ChangeMountsRequest request, Queue<Watched> queue)
     {
         using SafeFd list = new(Libc.openat(directory.File.Value, ".", Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0));
         Dictionary<string, ulong> found = [];
-        int entries = 0;
         if (!list.IsInvalid)
         {
             FolderEntries.Read(list, name =>
             {
                 Libc.statx_t stat;
-                if (++entries > MaxEntries || Libc.statx(list.Value, name, Libc.AT_SYMLINK_NOFOLLOW, Libc.STATX_TYPE | Libc.STATX_INO, &stat) != 0)
+                if (Libc.statx(list.Value, name, Libc.AT_SYMLINK_NOFOLLOW, Libc.STATX_TYPE | Libc.STATX_INO, &stat) != 0)
                 {
                     return;
                 }
@@ -215,29 +232,34 @@ internal sealed unsafe class SocketFollower : IDisposable
                 else if ((stat.stx_mode & Libc.S_IFMT) == Libc.S_IFDIR && directory.Depth < MaxDepth)
                 {
                     using SafeFd below = new(Libc.openat(list.Value, text, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_NOFOLLOW | Libc.O_CLOEXEC, 0));
-                    if (!below.IsInvalid)
+                    if (!below.IsInvalid && Watch(below, directory.Export, $"{directory.Path}/{text}", directory.Depth + 1) is { } added)
                     {
-                        Watch(below, directory.Export, $"{directory.Path}/{text}", directory.Depth + 1);
+                        queue.Enqueue(added);
                     }
                 }
-            });
+            },
+            most: MaxEntries);
         }
 
-        foreach ((string name, Shown shown) in directory.Sockets.Where(s => found.GetValueOrDefault(s.Key) != s.Value.Inode).ToArray())
-        {
-            directory.Sockets.Remove(name);
-            _sockets--;
-            if (shown.Change?.Socket.Port is { } port)
-            {
-                _relay.Remove(port);
-                request.Changes.Add(new MountChange { FsTag = Export.Tag, Export = directory.Export, Path = $"{directory.Path}/{name}" });
-            }
-        }
-
+        Hide(directory, directory.Sockets.Where(s => found.GetValueOrDefault(s.Key) != s.Value.Inode).Select(s => s.Key), request);
         directory.RetryAt = null;
         foreach ((string name, ulong inode) in found)
         {
             Offer(directory, name, inode, request);
+        }
+    }
+
+    private void Hide(Watched directory, IEnumerable<string> names, ChangeMountsRequest request)
+    {
+        foreach (string name in names.ToArray())
+        {
+            _ = directory.Sockets.Remove(name, out Shown? shown);
+            _sockets--;
+            if (shown!.Change?.Socket.Port is { } port)
+            {
+                _relay.Remove(port);
+                request.Changes.Add(new MountChange { FsTag = Export.Tag, Export = directory.Export, Path = $"{directory.Path}/{name}" });
+            }
         }
     }
 
