@@ -131,9 +131,13 @@ public sealed class TemplateStore
 
     /// <summary>Makes a folder for a template that is being made.</summary>
     /// <exception cref="LinuxException">It cannot be made.</exception>
+    /// <exception cref="SandboxException">Others may write to the folder of templates.</exception>
     internal string MakeNewFolder()
     {
         HostFile.MakeFolder(_folder, FolderMode);
+
+        // Whoever may rename in there could put a link in the place of the folder that is made next.
+        OwnFile.OpenFolder(_folder).Dispose();
         string path = NewFolderPath();
         HostFile.MakeFolder(path, FolderMode);
         return path;
