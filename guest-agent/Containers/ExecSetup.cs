@@ -121,9 +121,17 @@ public sealed unsafe class ExecSetup
         }
 
         // The socket ends with the child's exec.
-        if (child.TakeReport() is { } failure)
+        ChildReport? report = child.TakeReport();
+        if (report is { Id: StepId.Exec } exec)
+        {
+            // As with runc: the process says why, and exits with 1.
+            _process.Stdio.FailExec(exec.Describe(_process.Executable, _process.Spec.Cwd));
+        }
+        else if (report is { } failure)
         {
             throw new SetupException(failure.Describe(_process.Executable, _process.Spec.Cwd));
         }
+
+        _process.Stdio.Executed();
     }
 }

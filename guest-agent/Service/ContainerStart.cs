@@ -100,8 +100,15 @@ internal sealed class ContainerStart(AgentState agent)
         agent.Loop.Remove(init.Child.Report);
         _starting.Remove(init);
         init.State = ProcessState.Running;
-        if (failure is null)
+        if (failure is { Id: StepId.Exec } exec)
         {
+            // As with runc, whose start has ended by then: the process says why, and exits with 1.
+            init.Stdio.FailExec(exec.Describe(init.Executable, init.Spec.Cwd));
+            call.Complete(new Empty());
+        }
+        else if (failure is null)
+        {
+            init.Stdio.Executed();
             call.Complete(new Empty());
         }
         else

@@ -1,3 +1,4 @@
+using System.Text;
 using MicroVm.Agent.Rootfs;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
@@ -7,8 +8,8 @@ namespace MicroVm.Agent.Stdio;
 
 /// <summary>
 /// A process's standard streams: the child's ends until it has them, the agent's ends, and the relays to the host's
-/// connections. Owns all of them. Used on the loop's thread except for <see cref="OpenTerminal"/> and <see cref="CloseChildEnds"/>,
-/// which the setup thread calls while the loop leaves the object alone.
+/// connections. Owns all of them. Used on the loop's thread except for <see cref="OpenTerminal"/>, <see cref="CloseChildEnds"/>,
+/// <see cref="Executed"/> and <see cref="FailExec"/>, which the setup thread calls while the loop leaves the object alone.
 /// </summary>
 public sealed unsafe class ProcessStdio : IDisposable
 {
@@ -20,6 +21,7 @@ public sealed unsafe class ProcessStdio : IDisposable
     private readonly bool _terminal;
     private bool _ended;
     private SafeFd? _master;
+    private SafeFd? _errorEnd;
     private Relay? _input;
 
     /// <summary>Takes the host's connections and makes the pipes.</summary>
@@ -116,14 +118,42 @@ public sealed unsafe class ProcessStdio : IDisposable
         }
     }
 
-    /// <summary>Closes the child's ends, once the child has its own copies.</summary>
+    /// <summary>
+    /// Closes the child's ends, once the child has its own copies. Standard error stays open until <see cref="Executed"/> or
+    /// <see cref="FailExec"/>.
+    /// </summary>
     public void CloseChildEnds()
     {
+        _errorEnd ??= Give(_childEnds, _terminal ? 0 : 2);
         for (int i = 0; i < 3; i++)
         {
             _childEnds[i]?.Dispose();
             _childEnds[i] = null;
         }
+    }
+
+    /// <summary>Closes the agent's copy of the process's standard error: the process has exec'd.</summary>
+    public void Executed()
+    {
+        _errorEnd?.Dispose();
+        _errorEnd = null;
+    }
+
+    /// <summary>Writes why execve failed to the process's standard error, as runc's init does, and closes the agent's copy.</summary>
+    /// <param name="message">A sentence without a newline.</param>
+    public void FailExec(string message)
+    {
+        if (_errorEnd is { } end)
+        {
+            byte[] line = Encoding.UTF8.GetBytes(message + "\n");
+            fixed (byte* bytes = line)
+            {
+                // The stream is empty, so the write does not block; a reader that has gone loses nothing that it wants.
+                _ = Libc.write(end.Value, bytes, (nuint)line.Length);
+            }
+        }
+
+        Executed();
     }
 
     /// <summary>Starts to relay; called when the process exists.</summary>
@@ -153,6 +183,7 @@ public sealed unsafe class ProcessStdio : IDisposable
     public void CloseInput()
     {
         _ended = true;
+        Executed();
         _input?.Dispose();
         _master?.Dispose();
         _master = null;
@@ -206,6 +237,7 @@ public sealed unsafe class ProcessStdio : IDisposable
     public void Dispose()
     {
         CloseChildEnds();
+        Executed();
         _input?.Dispose();
         foreach (Relay relay in _relays)
         {

@@ -47,6 +47,37 @@ public sealed class LifecycleTests
         Stopped(c, cgroup);
     }
 
+    /// <summary>What is found in the root, but refused by execve itself: a program of another machine, a script whose interpreter is missing.</summary>
+    [SkippableTheory]
+    [InlineData("/foreign", "no program", "exec /foreign: exec format error")]
+    [InlineData("/script", "#!/no/such/interpreter", "exec /script: no such file or directory")]
+    public void AProcessThatExecveRefusesSaysSoItselfAndExitsWithOne(string path, string content, string message)
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("");
+        bundle.Process["args"] = new JsonArray(path);
+        string file = bundle.Rootfs + path;
+        File.WriteAllText(file, content + "\n");
+        File.SetUnixFileMode(file, (UnixFileMode)0b111_101_101);
+        using (DetachedContainer c = new(bundle))
+        {
+            Assert.Equal(0, c.Create().ExitCode);
+            c.Call("start").EnsureSuccess();
+            Assert.Equal(1, DetachedContainer.Reap(c.Pid));
+            Assert.Equal(message + "\n", File.ReadAllText(c["err"]));
+            Assert.Equal("stopped", c.Status);
+        }
+
+        bundle.Process["args"] = new JsonArray("sleep", "1000");
+        using DetachedContainer running = new(bundle);
+        Assert.Equal(0, running.Create().ExitCode);
+        running.Call("start").EnsureSuccess();
+        CommandResult exec = running.Raw("exec", running.Id, path);
+        Assert.Equal((1, "", message + "\n"), (exec.ExitCode, exec.StandardOutput, exec.StandardError));
+        Assert.Equal(126, running.Raw("exec", running.Id, "sh", "-c", "/bin").ExitCode);
+        Assert.Equal("running", running.Status);
+    }
+
     [SkippableFact]
     public void AFailingHookUndoesEverything()
     {

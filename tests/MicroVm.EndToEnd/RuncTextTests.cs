@@ -90,6 +90,7 @@ public sealed partial class RuncTextTests(RuncTextFixture fixture) : IClassFixtu
     [InlineData("exec -e PATH=bin --cwd / ID echo", 255, "exec failed: unable to start container process: exec: \"echo\": cannot run executable found relative to current directory")]
     [InlineData("exec -e PATH= --cwd /bin ID echo", 255, "exec failed: unable to start container process: exec: \"echo\": executable file not found in $PATH")]
     [InlineData("exec ID /no/such", 255, "exec failed: unable to start container process: exec: \"/no/such\": stat /no/such: no such file or directory")]
+    [InlineData("exec ID /bin", 255, "exec failed: unable to start container process: exec: \"/bin\": permission denied")]
     [InlineData("exec --cwd relative ID true", 255, "exec failed: Cwd must be an absolute path")]
     [InlineData("exec --cwd /no/such ID true", 255, "exec failed: unable to start container process: chdir to cwd (\"/no/such\") set in config.json failed: no such file or directory")]
     [InlineData("exec --user a ID true", 255, "exec failed: parsing a as int for uid failed: strconv.Atoi: parsing \"a\": invalid syntax")]

@@ -36,7 +36,7 @@ internal static class SpecCommand
                 throw new SpecException($"File {SpecReader.FileName} exists. Remove it first");
             }
 
-            HostFile.Replace(path, Encoding.UTF8.GetBytes(DefaultSpec.For(File.Exists("/sys/fs/cgroup/cgroup.controllers")) + "\n"), 0b110_110_110);
+            HostFile.Replace(path, Encoding.UTF8.GetBytes(DefaultSpec.For(File.Exists("/sys/fs/cgroup/cgroup.controllers"))), 0b110_110_110);
             return 0;
         },
     };
