@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using MicroVm.Agent.Rootfs;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
@@ -161,35 +162,16 @@ public sealed unsafe class ContainerCgroup : IDisposable
             return;
         }
 
-        // union bpf_attr: the load command's fields to log_buf, and the attach command's four; the kernel takes zeros beyond.
-        const int attrSize = 48;
-        byte* attr = stackalloc byte[attrSize];
-        fixed (byte* code = instructions)
+        try
         {
-            fixed (byte* license = "Apache-2.0\0"u8)
-            {
-                new Span<byte>(attr, attrSize).Clear();
-                ((uint*)attr)[0] = Libc.BPF_PROG_TYPE_CGROUP_DEVICE;
-                ((uint*)attr)[1] = (uint)(instructions.Length / 8);
-                ((ulong*)attr)[1] = (ulong)code;
-                ((ulong*)attr)[2] = (ulong)license;
-                int loaded = Libc.bpf(Libc.BPF_PROG_LOAD, attr, attrSize);
-                if (loaded < 0)
-                {
-                    throw new SetupException("loading the device filter", new LinuxException(Check.LastErrno, "bpf(BPF_PROG_LOAD)"));
-                }
-
-                using SafeFd program = new(loaded);
-                new Span<byte>(attr, attrSize).Clear();
-                ((uint*)attr)[0] = (uint)Directory.Value;
-                ((uint*)attr)[1] = (uint)program.Value;
-                ((uint*)attr)[2] = Libc.BPF_CGROUP_DEVICE;
-                ((uint*)attr)[3] = Libc.BPF_F_ALLOW_MULTI;
-                if (Libc.bpf(Libc.BPF_PROG_ATTACH, attr, attrSize) < 0)
-                {
-                    throw new SetupException("attaching the device filter", new LinuxException(Check.LastErrno, "bpf(BPF_PROG_ATTACH)"));
-                }
-            }
+            using SafeFd program = BpfProgram.Load(Libc.BPF_PROG_TYPE_CGROUP_DEVICE, 0, MemoryMarshal.Cast<byte, ulong>(instructions));
+            uint* attr = stackalloc uint[4];
+            (attr[0], attr[1], attr[2], attr[3]) = ((uint)Directory.Value, (uint)program.Value, Libc.BPF_CGROUP_DEVICE, Libc.BPF_F_ALLOW_MULTI);
+            Check.Result(Libc.bpf(Libc.BPF_PROG_ATTACH, attr, sizeof(uint) * 4), "bpf(BPF_PROG_ATTACH)");
+        }
+        catch (LinuxException e)
+        {
+            throw new SetupException("giving the container its device filter", e);
         }
     }
 

@@ -55,56 +55,36 @@ internal sealed unsafe class NameRedirect : IDisposable
     /// </summary>
     internal static ulong[] Program(uint address, ushort from, ushort to) =>
     [
-        Instruction(0x61, 2, 1, IpOffset, 0), // r2 = user_ip4
-        Instruction(0x56, 2, 0, 4, address), // if w2 != address goto +4
-        Instruction(0x61, 2, 1, PortOffset, 0), // r2 = user_port
-        Instruction(0x56, 2, 0, 2, BinaryPrimitives.ReverseEndianness(from)), // if w2 != from goto +2
-        Instruction(0xb4, 2, 0, 0, BinaryPrimitives.ReverseEndianness(to)), // w2 = to
-        Instruction(0x63, 1, 2, PortOffset, 0), // user_port = r2
-        Instruction(0xb7, 0, 0, 0, 1), // r0 = 1
-        Instruction(0x95, 0, 0, 0, 0), // exit
+        BpfProgram.Instruction(0x61, 2, 1, IpOffset, 0), // r2 = user_ip4
+        BpfProgram.Instruction(0x56, 2, 0, 4, address), // if w2 != address goto +4
+        BpfProgram.Instruction(0x61, 2, 1, PortOffset, 0), // r2 = user_port
+        BpfProgram.Instruction(0x56, 2, 0, 2, BinaryPrimitives.ReverseEndianness(from)), // if w2 != from goto +2
+        BpfProgram.Instruction(0xb4, 2, 0, 0, BinaryPrimitives.ReverseEndianness(to)), // w2 = to
+        BpfProgram.Instruction(0x63, 1, 2, PortOffset, 0), // user_port = r2
+        BpfProgram.Instruction(0xb7, 0, 0, 0, 1), // r0 = 1
+        BpfProgram.Instruction(0x95, 0, 0, 0, 0), // exit
     ];
-
-    private static ulong Instruction(byte code, int destination, int source, short offset, uint immediate) =>
-        code | ((ulong)destination << 8) | ((ulong)source << 12) | ((ulong)(ushort)offset << 16) | ((ulong)immediate << 32);
 
     private bool TryAttach(int type, uint address, ushort from, ushort to)
     {
-        ulong[] code = Program(address, from, to);
-
-        // union bpf_attr, as far as these two commands use it.
-        const int loadSize = 72, attachSize = 16;
-        byte* attr = stackalloc byte[loadSize];
-        nint loaded;
-        fixed (ulong* instructions = code)
+        const int attachSize = 16;
+        try
         {
-            fixed (byte* license = "Apache-2.0\0"u8)
+            SafeFd program = BpfProgram.Load(Libc.BPF_PROG_TYPE_CGROUP_SOCK_ADDR, type, Program(address, from, to));
+            if (Change(Libc.BPF_PROG_ATTACH, program, type, Libc.BPF_F_ALLOW_MULTI, attachSize))
             {
-                new Span<byte>(attr, loadSize).Clear();
-                ((uint*)attr)[0] = Libc.BPF_PROG_TYPE_CGROUP_SOCK_ADDR;
-                ((uint*)attr)[1] = (uint)code.Length;
-                ((ulong*)attr)[1] = (ulong)instructions;
-                ((ulong*)attr)[2] = (ulong)license;
-                ((uint*)attr)[17] = (uint)type; // expected_attach_type
-                loaded = Libc.bpf(Libc.BPF_PROG_LOAD, attr, loadSize);
+                _attached.Add((program, type));
+                return true;
             }
-        }
 
-        if (loaded < 0)
+            Boot.Log.Warn($"names are answered on port 53 itself: bpf(BPF_PROG_ATTACH): {LinuxException.Text(Check.LastErrno)}");
+            program.Dispose();
+        }
+        catch (LinuxException e)
         {
-            Boot.Log.Warn($"names are answered on port 53 itself: bpf(BPF_PROG_LOAD): {LinuxException.Text(Check.LastErrno)}");
-            return false;
+            Boot.Log.Warn($"names are answered on port 53 itself: {e.Message}");
         }
 
-        SafeFd program = new((int)loaded);
-        if (Change(Libc.BPF_PROG_ATTACH, program, type, Libc.BPF_F_ALLOW_MULTI, attachSize))
-        {
-            _attached.Add((program, type));
-            return true;
-        }
-
-        Boot.Log.Warn($"names are answered on port 53 itself: bpf(BPF_PROG_ATTACH): {LinuxException.Text(Check.LastErrno)}");
-        program.Dispose();
         return false;
     }
 

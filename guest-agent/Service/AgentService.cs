@@ -127,5 +127,8 @@ public sealed class AgentService : AgentServiceBase
     protected override void ConnectSocket(ConnectSocketRequest request, TtrpcCall call) => _connections.Connect(request, call);
 
     /// <inheritdoc/>
+    protected override void ConnectPort(ConnectPortRequest request, TtrpcCall call) => _connections.Connect(request, call);
+
+    /// <inheritdoc/>
     protected override void Shutdown(Empty request, TtrpcCall call) => _guest.Shutdown();
 }

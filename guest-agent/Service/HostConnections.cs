@@ -5,15 +5,15 @@ using MicroVm.Ttrpc;
 
 namespace MicroVm.Agent.Service;
 
-/// <summary>The host's connections to sockets that containers made in shared folders.</summary>
+/// <summary>The host's connections to sockets that containers made in shared folders, and to ports of the guest's localhost.</summary>
 internal sealed class HostConnections(AgentState agent)
 {
     private readonly ContainerSockets _sockets = new(agent.Loop, agent.Setup.FileSystems);
+    private readonly LocalPorts _ports = new(agent.Loop);
 
     internal void Connect(ConnectSocketRequest request, TtrpcCall call)
     {
-        SafeFd stream = agent.Streams.Take(request.Stream)
-            ?? throw new TtrpcException(StatusCode.InvalidArgument, $"no stream was connected from host port {request.Stream}");
+        SafeFd stream = Take(request.Stream);
         Errno errno;
         try
         {
@@ -36,4 +36,22 @@ internal sealed class HostConnections(AgentState agent)
                 throw new TtrpcException(StatusCode.NotFound, $"the socket cannot be connected to: {LinuxException.Text(errno)}");
         }
     }
+
+    internal void Connect(ConnectPortRequest request, TtrpcCall call)
+    {
+        if (request.Port is 0 or > ushort.MaxValue)
+        {
+            throw new TtrpcException(StatusCode.InvalidArgument, $"{request.Port} is no port");
+        }
+
+        if (_ports.Connect(Take(request.Stream), (ushort)request.Port, request.Six) is not Errno.OK and var errno)
+        {
+            throw new TtrpcException(StatusCode.FailedPrecondition, $"port {request.Port} takes no connection: {LinuxException.Text(errno)}");
+        }
+
+        call.Complete(new Empty());
+    }
+
+    private SafeFd Take(uint stream) =>
+        agent.Streams.Take(stream) ?? throw new TtrpcException(StatusCode.InvalidArgument, $"no stream was connected from host port {stream}");
 }

@@ -69,6 +69,34 @@ public sealed class NetworkCallersTests(TwoContainers network) : IClassFixture<T
         }
     }
 
+    [SkippableTheory]
+    [InlineData("127.0.0.1")]
+    [InlineData("::1")]
+    public void LocalhostOfTheNamespaceIsTheContainers(string localhost)
+    {
+        network.Require();
+        string peer = Installation.GuestProgram("net-peer");
+        foreach (string which in (string[])["get", "put"])
+        {
+            Assert.Contains("4194304 bytes, sums equal", network.Lab.In('C', $"{peer} {which} {localhost} {Port} 4194304"), StringComparison.Ordinal);
+        }
+
+        Assert.Equal("200 connections, 0 lost\n", network.Lab.In('C', $"{peer} short {localhost} {Port} 200 8"));
+
+        // Nobody listens.
+        Assert.NotEqual(0, network.Lab.Try('C', $"{peer} get {localhost} 9 1").ExitCode);
+    }
+
+    [SkippableFact]
+    public void LocalhostOfTheNamespaceHasWhatListensThereOnTheHost()
+    {
+        network.Require();
+        string peer = Installation.GuestProgram("net-peer");
+        network.Lab.Start('C', true, peer, "serve", "8");
+        Assert.Contains("4194304 bytes, sums equal", network.Lab.In('C', $"{peer} get 127.0.0.1 8 4194304"), StringComparison.Ordinal);
+        Assert.Contains("4194304 bytes, sums equal", network.Lab.In('C', $"{peer} get 10.77.0.2 8 4194304"), StringComparison.Ordinal);
+    }
+
     [SkippableFact]
     public void RoutesOfTwoInterfacesAreChosenByRuleAndMetric()
     {

@@ -52,6 +52,7 @@ public class LibcAbiTests
         #include <sys/utsname.h>
         #include <net/if.h>
         #include <netinet/in.h>
+        #include <netinet/tcp.h>
         #include <linux/openat2.h>
         #include <linux/vm_sockets.h>
         #include <linux/close_range.h>

@@ -169,7 +169,7 @@ public sealed class NetworkFollowTests
         NetworkTests.Shell(ns, "ip link add eth0 type veth peer name far0");
         int index = int.Parse(NetworkTests.Shell(ns, "ip -o link show eth0 | cut -d: -f1"), System.Globalization.CultureInfo.InvariantCulture);
         ConcurrentQueue<int[]> turns = [];
-        using NetworkWatch watch = new(() => ns.Run(() => new NetlinkMonitor()), removed => turns.Enqueue([.. removed]), _ => Assert.Fail("no failure"));
+        using NetworkWatch watch = new(() => ns.Run(() => new NetlinkMonitor()), removed => turns.Enqueue([.. removed]), [], () => { }, _ => Assert.Fail("no failure"));
         watch.Begin();
         NetworkTests.Shell(ns, "for i in $(seq 1 50); do ip addr add 10.0.0.$i/24 dev eth0; done");
         Eventually(() => !turns.IsEmpty, "the addresses are heard of");
@@ -181,6 +181,25 @@ public sealed class NetworkFollowTests
         Assert.InRange(quiet, 1, 25);
         Thread.Sleep(1200);
         Assert.InRange(turns.Count, quiet, quiet + 1);
+    }
+
+    [SkippableFact]
+    public void A_caller_is_told_of_once_and_is_no_change()
+    {
+        Skip.If(NetworkTests.Missing is not null, NetworkTests.Missing);
+        using NetworkNamespace ns = NetworkNamespace.Create();
+        using EventFd caller = new();
+        int calls = 0, turns = 0;
+        using NetworkWatch watch = new(() => ns.Run(() => new NetlinkMonitor()), _ => turns++, [caller.Fd], () => calls++, _ => Assert.Fail("no failure"));
+        watch.Begin();
+        caller.Signal();
+        Eventually(() => calls == 1, "the caller is told of");
+        Assert.Equal(0, turns);
+
+        // It stays readable, which is the business of the one who was told.
+        NetworkTests.Shell(ns, "ip link set lo up");
+        Eventually(() => turns > 0, "changes are followed as before");
+        Assert.Equal(1, calls);
     }
 
     [SkippableFact]
@@ -217,7 +236,7 @@ public sealed class NetworkFollowTests
             }
         }
 
-        using NetworkWatch watch = new(() => ns.Run(() => new NetlinkMonitor()), Follow, warnings.Enqueue);
+        using NetworkWatch watch = new(() => ns.Run(() => new NetlinkMonitor()), Follow, [], () => { }, warnings.Enqueue);
         watch.Begin();
         NetworkTests.Shell(ns, "ip link del eth0");
         Eventually(() => turns.Count >= 3, "it is tried again without another change");

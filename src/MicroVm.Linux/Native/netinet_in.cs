@@ -6,6 +6,10 @@ public static unsafe partial class Libc
 {
 #pragma warning disable CS1591 // named and documented by netinet/in.h and sys/socket.h
     public const int SO_REUSEADDR = 2;
+    public const int SO_LINGER = 13;
+    public const int IPPROTO_TCP = 6;
+    public const int IPPROTO_IPV6 = 41;
+    public const int IPV6_V6ONLY = 26;
 
     /// <summary>An IPv4 address and port, both in network byte order.</summary>
     public struct sockaddr_in
@@ -14,6 +18,23 @@ public static unsafe partial class Libc
         public ushort sin_port;
         public uint sin_addr;
         public fixed byte sin_zero[8];
+    }
+
+    /// <summary>An IPv6 address; the port in network byte order.</summary>
+    public struct sockaddr_in6
+    {
+        public ushort sin6_family;
+        public ushort sin6_port;
+        public uint sin6_flowinfo;
+        public fixed byte sin6_addr[16];
+        public uint sin6_scope_id;
+    }
+
+    /// <summary>Value of SO_LINGER; seconds.</summary>
+    public struct linger
+    {
+        public int l_onoff;
+        public int l_linger;
     }
 
     [LibraryImport("libc", SetLastError = true)]

@@ -71,6 +71,9 @@ public sealed class NetworkNamespace : IDisposable
         return FileIdentity.Of(own) == FileIdentity.Of(_fd);
     }
 
+    /// <summary>The namespace's descriptor.</summary>
+    public SafeFd Fd => _fd;
+
     /// <summary>Moves the calling thread into the namespace, for good.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     public void Enter() => Enter(_fd);

@@ -143,6 +143,14 @@ internal sealed class ContainerNetwork : IDisposable
     /// <exception cref="LinuxException">No descriptor is free.</exception>
     internal NameRelay RelayNames(SafeFd stream, IReadOnlyList<uint> addresses) => new(_namespace, stream, addresses);
 
+    /// <summary>Sockets that get what is connected to localhost in the namespace.</summary>
+    /// <exception cref="LinuxException">The kernel cannot, or this process may not.</exception>
+    internal LoopbackSockets ListenOnLoopback() => LoopbackSockets.Open(_namespace);
+
+    /// <summary>Carries connections from there to the guest.</summary>
+    /// <exception cref="LinuxException">No descriptor is free.</exception>
+    internal LoopbackRelay RelayLoopback(LoopbackSockets sockets, string vsock, AgentClient agent) => new(_namespace, sockets, vsock, agent);
+
     /// <summary>Gives a joined interface's tap another MTU.</summary>
     /// <exception cref="SandboxException">The kernel refused.</exception>
     internal void SetMtu(HostLink link) => Wrap(socket =>

@@ -18,6 +18,8 @@ internal sealed unsafe class NetworkWatch : IDisposable
     private readonly Func<NetlinkMonitor> _open;
     private readonly Action<IReadOnlySet<int>> _follow;
     private readonly Action<string> _warn;
+    private readonly Action _called;
+    private IReadOnlyList<SafeFd> _callers;
     private readonly EventFd _stop = new();
     private readonly HashSet<int> _removed = [];
     private NetlinkMonitor? _monitor;
@@ -26,11 +28,13 @@ internal sealed unsafe class NetworkWatch : IDisposable
     /// <summary>Listens from now on; what it hears waits for <see cref="Begin"/>.</summary>
     /// <param name="open">Opens a monitor in the namespace.</param>
     /// <param name="follow">Follows changes; gets the indexes of links that went away, which may have come again.</param>
+    /// <param name="callers">Descriptors that are waited for beside it until one is readable.</param>
+    /// <param name="called">Called then, once.</param>
     /// <param name="warn">Is told of failures.</param>
     /// <exception cref="LinuxException">The monitor cannot be opened.</exception>
-    internal NetworkWatch(Func<NetlinkMonitor> open, Action<IReadOnlySet<int>> follow, Action<string> warn)
+    internal NetworkWatch(Func<NetlinkMonitor> open, Action<IReadOnlySet<int>> follow, IReadOnlyList<SafeFd> callers, Action called, Action<string> warn)
     {
-        (_open, _follow, _warn) = (open, follow, warn);
+        (_open, _follow, _callers, _called, _warn) = (open, follow, callers, called, warn);
         _monitor = open();
     }
 
@@ -122,10 +126,30 @@ internal sealed unsafe class NetworkWatch : IDisposable
     /// <returns>Whether there are messages.</returns>
     private bool Wait(int milliseconds)
     {
-        Libc.pollfd* fds = stackalloc Libc.pollfd[2];
+        const int own = 2;
+        Libc.pollfd* fds = stackalloc Libc.pollfd[own + _callers.Count];
         fds[0] = new Libc.pollfd { fd = _stop.Fd.Value, events = Libc.POLLIN };
         fds[1] = new Libc.pollfd { fd = _monitor!.Fd.Value, events = Libc.POLLIN };
-        return Libc.poll(fds, 2, milliseconds) > 0 && fds[0].revents == 0;
+        for (int i = 0; i < _callers.Count; i++)
+        {
+            fds[own + i] = new Libc.pollfd { fd = _callers[i].Value, events = Libc.POLLIN };
+        }
+
+        if (Libc.poll(fds, (nuint)(own + _callers.Count), milliseconds) <= 0 || fds[0].revents != 0)
+        {
+            return false;
+        }
+
+        for (int i = 0; i < _callers.Count; i++)
+        {
+            if (fds[own + i].revents != 0)
+            {
+                _callers = [];
+                _called();
+            }
+        }
+
+        return fds[1].revents != 0;
     }
 
     private void Pause(int milliseconds)

@@ -38,6 +38,8 @@ internal sealed class VmNetwork : IDisposable
     private Window[] _windows = [];
     private long _toldAt;
     private NameRelay? _names;
+    private LoopbackSockets? _localhost;
+    private LoopbackRelay? _loopback;
     private bool _disposed;
 
     private VmNetwork(ContainerNetwork network, NetworkLimits limits, int queuePairs) => (_network, _limits, _queuePairs) = (network, limits, queuePairs);
@@ -156,6 +158,13 @@ internal sealed class VmNetwork : IDisposable
     }
 
     /// <summary>
+    /// Has what is connected to localhost in the namespace reach the guest's, once the network is followed (<see cref="Watch"/>): the first
+    /// connection starts a <see cref="LoopbackRelay"/>. Done while this process may still load eBPF programs.
+    /// </summary>
+    /// <exception cref="LinuxException">The kernel cannot, or this process may not.</exception>
+    internal void ListenOnLoopback() => _localhost = _network.ListenOnLoopback();
+
+    /// <summary>
     /// How many frames the VMM dropped, by interface: what the guest sent and its interface does not know to be lost, and what
     /// had no room in its buffers.
     /// </summary>
@@ -200,6 +209,8 @@ internal sealed class VmNetwork : IDisposable
                 Follow(vmm.Control.Request, agent, removed, Once);
                 FollowResolvers(vsock, agent);
             },
+            _localhost?.Listeners ?? [],
+            () => RelayLoopback(vsock, agent, warn),
             warn);
     }
 
@@ -212,8 +223,32 @@ internal sealed class VmNetwork : IDisposable
             {
                 _disposed = true;
                 _names?.Dispose();
+                if (_loopback is null)
+                {
+                    _localhost?.Dispose();
+                }
+
+                _loopback?.Dispose();
                 _network.Disconnect();
                 _network.Dispose();
+            }
+        }
+    }
+
+    private void RelayLoopback(string vsock, AgentClient agent, Action<string> warn)
+    {
+        lock (_lock)
+        {
+            try
+            {
+                if (!_disposed && _localhost is not null)
+                {
+                    _loopback ??= _network.RelayLoopback(_localhost, vsock, agent);
+                }
+            }
+            catch (LinuxException e)
+            {
+                warn($"connections to localhost of the network namespace do not reach the container: {e.Message}");
             }
         }
     }

@@ -99,6 +99,7 @@ internal sealed class SandboxBoot : IDisposable
     {
         PodSandbox sandbox = _sandbox!;
         NetworkView view = sandbox.Network.Read();
+        ListenOnLoopback(sandbox.Network);
         _log(LogLevel.Debug, "everything but the guest is ready");
         sandbox.Connect(_ready!, _fromTemplate, _vm.StartTimeout);
         _log(LogLevel.Debug, "the agent is ready");
@@ -106,6 +107,19 @@ internal sealed class SandboxBoot : IDisposable
         CreateContainerRequest create = new() { ContainerId = _first.Id, Spec = _first.Plan.Spec };
         container.Create(create, _first.Plan.Exports, _first.Plan.Sources.Sockets, sandbox.TakePorts());
         _log(LogLevel.Debug, "the guest has the container");
+    }
+
+    // A container without it is better than none, and few are asked by localhost of their namespace.
+    private void ListenOnLoopback(VmNetwork network)
+    {
+        try
+        {
+            network.ListenOnLoopback();
+        }
+        catch (LinuxException e)
+        {
+            _log(LogLevel.Debug, $"connections to localhost of the network namespace do not reach the container: {e.Message}");
+        }
     }
 
     public void Dispose()

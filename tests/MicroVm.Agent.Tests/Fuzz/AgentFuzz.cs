@@ -55,6 +55,7 @@ public sealed class AgentFuzz
                     new MountChange { FsTag = "share", Export = "volume", Path = "/s", Socket = new HostSocket { Port = 70000, Mode = 438 } },
                 },
             }),
+            ("ConnectPort", new ConnectPortRequest { Stream = 7, Port = 80 }),
             ("ConnectSocket", new ConnectSocketRequest { Stream = 7, FsTag = "share", Node = 5, Uid = 1000, Gid = 1000 }),
             ("GetOomEvent", new GetOomEventRequest { ContainerId = "c", KnownKills = 1 }),
             ("SetGuestDateTime", new SetGuestDateTimeRequest { Seconds = 1, Nanoseconds = 2 }),

@@ -349,6 +349,29 @@ def attach():
     p.call("RemoveContainer", containerId=p.containers["listener"])
 
 
+@case("port-forward reaches a port of localhost, and says when nobody listens there")
+def port_forward():
+    p = pod()
+    page = "GET / HTTP/1.0\r\n\r\n"
+
+    def forward(port):
+        return stream(p.call("PortForward", podSandboxId=p.id, port=[port])["url"] + f"?port={port}", page)
+    result = forward(8080)
+    true(result.out.startswith("HTTP/1.") and result.out.endswith("\n\nshared-host\n"), f"what came: {result.out!r}")
+    equal(result.err, "", "errors")
+    result = forward(8081)
+    equal(result.out, "", "what came from where nobody listens")
+    true("refused" in result.err or "reset" in result.err, f"what is said of it: {result.err!r}")
+    p.exec("life", "sh", "-c", "exec httpd -p 127.0.0.1:8082 -h /volume")
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(forward(8082).out.endswith("shared-host\n"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    equal(results, [True] * 4, "four at once, of a server on 127.0.0.1 alone")
+
+
 @case("stats have the container's own memory and CPU time")
 def stats():
     p = pod()
