@@ -24,6 +24,8 @@ internal sealed class InstantAgent(Action ended) : AgentServiceBase
 
     protected override void ConnectSocket(ConnectSocketRequest request, TtrpcCall call) => Refuse(request, call);
 
+    protected override void ConnectPort(ConnectPortRequest request, TtrpcCall call) => Refuse(request, call);
+
     protected override void ConfigureNetwork(NetworkPlan request, TtrpcCall call) => call.Complete(new Empty());
 
     protected override void StartContainer(ContainerId request, TtrpcCall call)
