@@ -7,6 +7,13 @@ namespace MicroVm.Linux.Tests;
 /// <summary>Starting processes, whole files, pipes and memory files.</summary>
 public sealed unsafe class SpawnTests
 {
+    [Theory]
+    [InlineData(3, 0, "exit status 3")]
+    [InlineData(0, 9, "signal: killed")]
+    [InlineData(0, 31, "signal: bad system call")]
+    [InlineData(0, 34, "signal: signal 34")]
+    public void AnEndIsToldInGosWords(int status, int signal, string expected) => Assert.Equal(expected, new ExitStatus(status, signal).Reason);
+
     [Fact]
     public void DescriptorsGetTheirNumbersWhateverTheyWereBefore()
     {

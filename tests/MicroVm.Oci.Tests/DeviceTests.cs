@@ -100,10 +100,14 @@ public sealed class DeviceTests
         """;
 
     [Fact]
+    public void OtherLettersOfAnAccessArePassedOverAsByRunc() =>
+        Assert.Equal(DeviceAccess.Read | DeviceAccess.Write, DeviceRules.Resolve([new DeviceRule { Type = "c", Major = 1, Minor = 11, Access = "rwa" }])[0].Access);
+
+    [Fact]
     public void MalformedRulesAreNamed()
     {
         Assert.Contains("type x", Refused(new DeviceRule { Type = "x" }), StringComparison.Ordinal);
-        Assert.Contains("\"rq\"", Refused(new DeviceRule { Access = "rq" }), StringComparison.Ordinal);
+        Assert.Contains("\"xa\"", Refused(new DeviceRule { Access = "xa" }), StringComparison.Ordinal);
         Assert.Contains("major: -2", Refused(new DeviceRule { Major = -2 }), StringComparison.Ordinal);
         Assert.Contains("minor: 4294967296", Refused(new DeviceRule { Minor = 1L << 32 }), StringComparison.Ordinal);
     }

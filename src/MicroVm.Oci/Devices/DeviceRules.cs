@@ -71,10 +71,12 @@ public static class DeviceRules
                 'r' => DeviceAccess.Read,
                 'w' => DeviceAccess.Write,
                 'm' => DeviceAccess.MakeNode,
-                _ => throw new SpecException($"{where}.access: invalid device access \"{access}\", it is made of r, w and m"),
+
+                // As runc: other letters beside one of these are passed over.
+                _ => DeviceAccess.None,
             };
         }
 
-        return mask;
+        return mask != DeviceAccess.None ? mask : throw new SpecException($"{where}.access: invalid device access \"{access}\", it has none of r, w and m");
     }
 }
