@@ -265,7 +265,7 @@ public sealed class MountSourceTests : IDisposable
         Installation.RequireKvm();
         using EchoServer server = new(this["daemon.sock"]);
         Assert.Equal(0, Shell.Run("mkfifo", this["fifo"]).ExitCode);
-        foreach ((string name, string text) in new[] { ("daemon.sock", "is a socket, and a VM reaches sockets of the host only where a mount asks for it: add the mount option \"host-sockets\""), ("fifo", "is a FIFO") })
+        foreach ((string name, string text) in new[] { ("daemon.sock", "is a socket, and a VM reaches sockets of the host only where a mount asks for it: add the mount option \"host-sockets\""), ("fifo", "is a FIFO, and a VM reaches FIFOs of the host only where a mount asks for it") })
         {
             using Bundle bundle = Bundle.Create("true");
             bundle.AddMount("/run/x", this[name], "bind", "bind");

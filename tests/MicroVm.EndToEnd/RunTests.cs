@@ -91,6 +91,18 @@ public sealed class VectorStateTests
     }
 
     [SkippableFact]
+    public void TilesOfOneProcessAreNotFoundInAnother()
+    {
+        Installation.RequireRuntime();
+        using Bundle bundle = Bundle.Create("amx-tiles hold >/tmp/held & until [ -s /tmp/held ]; do sleep 0.1; done; cat /tmp/held; amx-tiles look 2000");
+        bundle.AddGuestProgram("amx-tiles");
+        bundle.Linux["resources"] = JsonNode.Parse("""{"cpu":{"cpus":"0"}}""");
+        CommandResult result = Container.Run(bundle);
+        Assert.True(result.ExitCode == 0, result.ToString());
+        Assert.Matches(@"^(holding\n2000 looks found 0 configurations, 0 tiles|refused\n(refused|2000 looks found 0 configurations, 0 tiles))\n$", result.StandardOutput);
+    }
+
+    [SkippableFact]
     public void TilesOfOneVmAreNotFoundInAnother()
     {
         Installation.RequireRuntime();

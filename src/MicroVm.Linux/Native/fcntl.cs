@@ -120,11 +120,15 @@ public static unsafe partial class Libc
     public const int LOCK_EX = 2;
     public const int LOCK_NB = 4;
     public const int LOCK_UN = 8;
+    public const uint SPLICE_F_NONBLOCK = 2;
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int flock(int fd, int operation);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int fallocate(int fd, int mode, long offset, long len);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint tee(int fd_in, int fd_out, nuint len, uint flags);
 #pragma warning restore CS1591
 }

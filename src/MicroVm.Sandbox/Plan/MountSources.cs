@@ -11,7 +11,7 @@ namespace MicroVm.Sandbox.Plan;
 
 /// <summary>
 /// What of the host bind mounts show to the VM. Directories and regular files become exports; a device node is the guest's own
-/// of that number; a socket is reached through a relay where the bundle allows it; a FIFO is refused.
+/// of that number; a socket is reached through a relay, and a FIFO opened on the host, where the bundle allows it.
 /// </summary>
 internal sealed class MountSources : IDisposable
 {
@@ -77,8 +77,12 @@ internal sealed class MountSources : IDisposable
             case Libc.S_IFSOCK:
                 AddSocket(plan, mount, file, stat, path, what);
                 break;
+            case Libc.S_IFIFO when ShowsSockets(mount):
+                AddExport(plan, mount, options, file, stat, $"{what} {path}");
+                plan.HostSource = path;
+                break;
             default:
-                throw new SandboxException($"{what} {path} is a FIFO: what one side writes into it cannot reach the other through a VM's border; mount a Unix socket (option \"{SocketsOption}\") or a regular file");
+                throw new SandboxException($"{what} {path} is a FIFO, and a VM reaches FIFOs of the host only where a mount asks for it: add the mount option \"{SocketsOption}\" or the annotation {VmAnnotations.HostSockets}=true");
         }
     }
 
@@ -109,7 +113,7 @@ internal sealed class MountSources : IDisposable
         bool readOnly = IsReadOnly(options);
         uint type = stat.stx_mode & Libc.S_IFMT;
         bool follows = type == Libc.S_IFDIR && AsksToFollow(options) && _mounts.Propagates(stat.stx_mnt_id);
-        bool sockets = type == Libc.S_IFDIR && ShowsSockets(mount);
+        bool sockets = (type is Libc.S_IFDIR or Libc.S_IFIFO) && ShowsSockets(mount);
         bool recursive = (options.Flags & Libc.MS_REC) != 0;
         bool anyBelow = type == Libc.S_IFDIR && _mounts.AnyBelow(file);
 
@@ -123,7 +127,7 @@ internal sealed class MountSources : IDisposable
             ShowsSockets = sockets,
         };
         Exports.Add(export);
-        plan.Grows = tree != 0 || sockets;
+        plan.Grows = tree != 0 || export.FollowsSockets;
         for (int i = 0; plan.Grows && i < plan.Propagation.Count; i++)
         {
             // What is added below comes by the guest's own propagation, also where the host's mounts are not to be followed.

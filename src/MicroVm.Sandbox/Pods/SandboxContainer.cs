@@ -79,7 +79,7 @@ internal sealed class SandboxContainer : IDisposable
                 Name = export.Name,
                 ReadOnly = export.ReadOnly,
                 HidesMounts = export.HidesMounts,
-                SharesSockets = export.SharesSockets,
+                SharesSockets = export.ShowsSockets,
                 Cache = export.Name == rootfs ? FsCache.Exclusive : FsCache.Shared,
             };
             _sandbox.Vmm.Control.Request(request, [export.File]);
@@ -117,7 +117,7 @@ internal sealed class SandboxContainer : IDisposable
     internal void Create(CreateContainerRequest request, IReadOnlyList<Export> exports, IReadOnlyList<HostSocket> sockets, uint firstPort)
     {
         Guest guest = _sandbox.Guest;
-        _sockets = HostSocketRelay.Start(_sandbox.Vsock, sockets, more: exports.Any(e => e.ShowsSockets));
+        _sockets = HostSocketRelay.Start(_sandbox.Vsock, sockets, more: exports.Any(e => e.FollowsSockets));
         _sockets?.Introduce(request.Spec.Mounts);
         request.Stdio = guest.Call("create container", _ => _init.Connect(_sandbox.Vsock, request.Spec.Process));
         CreateContainerResponse created = guest.Call("create container", agent => agent.CreateContainer(request, _startTimeout));

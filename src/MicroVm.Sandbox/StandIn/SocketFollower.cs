@@ -57,13 +57,13 @@ internal sealed unsafe class SocketFollower : IDisposable
     /// <exception cref="SandboxException">The agent refused, or is gone.</exception>
     internal static SocketFollower? Start(IReadOnlyList<Export> exports, HostSocketRelay? relay, uint firstPort, Guest guest, Action<string> warn)
     {
-        if (relay is null || !exports.Any(e => e.ShowsSockets))
+        if (relay is null || !exports.Any(e => e.FollowsSockets))
         {
             return null;
         }
 
         SocketFollower follower = new(relay, firstPort, guest, exports.Any(e => e.SharesSockets), warn);
-        foreach (Export export in exports.Where(e => e.ShowsSockets))
+        foreach (Export export in exports.Where(e => e.FollowsSockets))
         {
             _ = follower.Watch(export.File, export.Name, "", 0);
         }

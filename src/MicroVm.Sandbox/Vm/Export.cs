@@ -30,11 +30,17 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
     /// <summary>There are mounts below the directory on the host, and <see cref="File"/> is without them.</summary>
     internal bool HidesMounts { get; init; }
 
-    /// <summary>The container may connect to the host's sockets in this directory, and the host to those that it makes.</summary>
+    /// <summary>
+    /// The container may connect to the host's sockets in this directory, and the host to those that it makes; FIFOs in it, or the
+    /// FIFO that it is, are the host's.
+    /// </summary>
     internal bool ShowsSockets { get; init; }
 
+    /// <summary>Sockets of the host are looked for in it.</summary>
+    internal bool FollowsSockets => ShowsSockets && !IsFile;
+
     /// <summary>The host listens in place of sockets that containers make in this directory.</summary>
-    internal bool SharesSockets => ShowsSockets && !ReadOnly;
+    internal bool SharesSockets => FollowsSockets && !ReadOnly;
 
     /// <summary>The path in the virtio-fs device's root directory of a directory or file that is exported as <paramref name="name"/>.</summary>
     internal static string PathOf(SafeFd file, string name)
@@ -85,7 +91,7 @@ internal sealed record Export(string Name, SafeFd File, bool ReadOnly, bool IsFi
         try
         {
             below = tree != 0 ? DetachedMount.Clone(file, readOnly: false, what, recursive, tree) : null;
-            return new Export(name, DetachedMount.Clone(file, readOnly, what, recursive && tree == 0, Libc.MS_PRIVATE), readOnly, type == Libc.S_IFREG)
+            return new Export(name, DetachedMount.Clone(file, readOnly, what, recursive && tree == 0, Libc.MS_PRIVATE), readOnly, type != Libc.S_IFDIR)
             {
                 Tree = below,
             };

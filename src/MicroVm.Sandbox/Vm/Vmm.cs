@@ -159,7 +159,7 @@ internal sealed unsafe class Vmm : IDisposable
                 Fs = [new FsConfig { Tag = Export.Tag, StripSetId = shape.StripSetId, Sockets = FileReference.FromFd(spawn.Add(socketsOfVmm)), DaxWindowMiB = shape.MapsFiles ? DaxWindowMiB : 0, Exports = [.. exports.Select(e => new FsExport
                 {
                     Name = e.Name, File = FileReference.FromFd(spawn.Add(e.File)), ReadOnly = e.ReadOnly, HidesMounts = e.HidesMounts,
-                    SharesSockets = e.SharesSockets,
+                    SharesSockets = e.ShowsSockets,
                     Cache = e.Name == Export.Rootfs ? FsCache.Exclusive : FsCache.Shared,
                 })] }],
                 Net = network(spawn.Add),

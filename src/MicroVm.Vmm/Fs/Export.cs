@@ -30,7 +30,7 @@ internal sealed class Export
     /// <summary>An O_PATH descriptor of the directory or file, owned by the export.</summary>
     public SafeFd Fd { get; }
 
-    /// <summary>S_IFDIR or S_IFREG.</summary>
+    /// <summary>S_IFDIR, S_IFREG or S_IFIFO.</summary>
     public uint FileType { get; }
 
     /// <summary>What the guest may do below it.</summary>
@@ -39,6 +39,6 @@ internal sealed class Export
     /// <summary>Number of its file system's folder in <see cref="ExportTable"/>.</summary>
     public int Device { get; }
 
-    /// <summary>The host listens in place of sockets that the guest makes below it.</summary>
+    /// <summary>The host listens in place of sockets that the guest makes below it, and FIFOs are the host's.</summary>
     public bool SharesSockets { get; }
 }

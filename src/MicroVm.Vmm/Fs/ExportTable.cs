@@ -68,7 +68,7 @@ internal sealed class ExportTable : IDisposable
         uint type = 0;
         ulong device = 0;
         using SafeFd given = source.Fd;
-        error = CheckName(source.Name, name) ?? TryOpenPath(given, source.Name, out path, out type, out device);
+        error = CheckName(source.Name, name) ?? TryOpenPath(given, source, out path, out type, out device);
         if (error is not null)
         {
             path?.Dispose();
@@ -213,13 +213,13 @@ internal sealed class ExportTable : IDisposable
     /// A descriptor that was opened for I/O would keep a mount writable or a lock held, so that an export keeps an O_PATH
     /// one of the same file.
     /// </summary>
-    private unsafe string? TryOpenPath(SafeFd given, string name, out SafeFd? path, out uint type, out ulong device)
+    private unsafe string? TryOpenPath(SafeFd given, VirtioFsExport source, out SafeFd? path, out uint type, out ulong device)
     {
         type = TypeOf(given, out device);
         path = null;
-        if (type != Libc.S_IFDIR && type != Libc.S_IFREG)
+        if (type is not (Libc.S_IFDIR or Libc.S_IFREG) && !(type == Libc.S_IFIFO && source.SharesSockets))
         {
-            return $"export '{name}' is neither a directory nor a regular file: only those can be shared";
+            return $"export '{source.Name}' is neither a directory nor a regular file: only those can be shared, and FIFOs where sockets are";
         }
 
         byte* link = stackalloc byte[ProcFd.NameLength];
@@ -227,7 +227,7 @@ internal sealed class ExportTable : IDisposable
         int fd = Libc.openat(_procSelfFd.Value, link, Libc.O_PATH | Libc.O_CLOEXEC, 0);
         if (fd < 0)
         {
-            return $"export '{name}' cannot be opened again through /proc/self/fd: {LinuxException.Text(Check.LastErrno)}";
+            return $"export '{source.Name}' cannot be opened again through /proc/self/fd: {LinuxException.Text(Check.LastErrno)}";
         }
 
         path = new SafeFd(fd);

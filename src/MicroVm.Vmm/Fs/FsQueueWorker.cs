@@ -91,10 +91,11 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         {
             _thread.Loop.Add(_lockTimer.Fd, Libc.EPOLLIN, this);
             _thread.Loop.Add(_server.Waiters.Wake.Fd, Libc.EPOLLIN, this);
+            _thread.Loop.Add(_server.Fifos.Fd, Libc.EPOLLIN, this);
+            _thread.Loop.Add(_server.Events.Timer.Fd, Libc.EPOLLIN, this);
             if (_server.Events.Fd is { } events)
             {
                 _thread.Loop.Add(events, Libc.EPOLLIN, this);
-                _thread.Loop.Add(_server.Events.Timer.Fd, Libc.EPOLLIN, this);
             }
         }
 
@@ -111,6 +112,11 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         else if (fd == _server.Events.Fd)
         {
             _server.Events.Collect();
+            TellEvents();
+        }
+        else if (fd == _server.Fifos.Fd)
+        {
+            _server.Fifos.Collect();
             TellEvents();
         }
         else if (fd == _server.Events.Timer.Fd)
@@ -138,10 +144,11 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         {
             _thread.Loop.Remove(_lockTimer.Fd);
             _thread.Loop.Remove(_server.Waiters.Wake.Fd);
+            _thread.Loop.Remove(_server.Fifos.Fd);
+            _thread.Loop.Remove(_server.Events.Timer.Fd);
             if (_server.Events.Fd is { } events)
             {
                 _thread.Loop.Remove(events);
-                _thread.Loop.Remove(_server.Events.Timer.Fd);
             }
         }
     }
@@ -244,7 +251,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
 
     private void TellEvents()
     {
-        if (!_queue.IsBroken && _server.Events.TryFinish(out ushort head, out uint written))
+        if (!_queue.IsBroken && _server.Events.TryFinish(_server.Fifos, out ushort head, out uint written))
         {
             _queue.PushUsed(head, written);
             Publish();

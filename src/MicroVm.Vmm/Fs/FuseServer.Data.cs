@@ -29,7 +29,7 @@ internal sealed unsafe partial class FuseServer
 
         if (!_handles.TryPin(read.fh, r.NodeId, HandleKind.File, out HandlePin handle))
         {
-            return Fail(Errno.EBADF);
+            return ReadFifo(r, read);
         }
 
         using HandlePin pinned = handle;
@@ -77,7 +77,7 @@ internal sealed unsafe partial class FuseServer
 
         if (!_handles.TryPin(write.fh, r.NodeId, HandleKind.File, out HandlePin handle))
         {
-            return Fail(Errno.EBADF);
+            return WriteFifo(r, write);
         }
 
         using HandlePin pinned = handle;
@@ -174,7 +174,7 @@ internal sealed unsafe partial class FuseServer
         int result = 0;
         for (int i = 0; i < _exports.HighWater; i++)
         {
-            if (_exports[i] is { Rules.ReadOnly: false } export && IsIn(export, r.NodeId))
+            if (_exports[i] is { Rules.ReadOnly: false, FileType: not Libc.S_IFIFO } export && IsIn(export, r.NodeId))
             {
                 int fd = _exports.Duplicate(export, out _);
                 if (fd >= 0)

@@ -23,7 +23,15 @@ internal sealed unsafe partial class FuseServer
         LockRequest request = Waiters.At(index, out bool isInterrupted);
         if (isInterrupted)
         {
+            GiveUpFifo(request);
             return Fail(Errno.EINTR);
+        }
+
+        if (request.IsFifo)
+        {
+            int opened = TryOpenFifo(ref request);
+            Waiters.SetHandle(index, request.Handle);
+            return opened;
         }
 
         int error = TryLock(request, out ulong blocker);

@@ -362,6 +362,6 @@ internal sealed unsafe partial class FuseServer
             attr_valid = ExportRules.ValidSeconds,
         };
         FillAttributes(stat, key.Home, out entry.attr);
-        entry.attr.flags |= MappingFlags(_exports.RulesOf(key), stat.stx_mode);
+        entry.attr.flags |= MappingFlags(_exports.RulesOf(key), stat.stx_mode) | FifoFlags(node, stat.stx_mode);
     }
 }

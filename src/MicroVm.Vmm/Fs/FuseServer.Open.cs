@@ -123,7 +123,7 @@ internal sealed unsafe partial class FuseServer
         }
 
         // Its export was removed meanwhile: handles below it have been closed, and this one came too late for that.
-        _ = _handles.Remove(reply.fh, inode.NodeId, kind != HandleKind.File);
+        _ = _handles.Remove(reply.fh, inode.NodeId, kind is HandleKind.Directory or HandleKind.Root);
         return Fail(Errno.ESTALE);
     }
 
@@ -292,6 +292,7 @@ internal sealed unsafe partial class FuseServer
 
         // The handle's descriptor held what flock(2) locked by it.
         _locks.ReleaseHandle(r.NodeId, release.fh);
+        Fifos.Remove(release.fh);
         if ((release.release_flags & Fuse.FUSE_RELEASE_FLOCK_UNLOCK) != 0)
         {
             _locks.NoteRelease();

@@ -89,6 +89,8 @@ internal sealed unsafe partial class FuseServer
         // Other kernels forget in submounts that there are ACLs, and would believe the mode of a file that has one.
         _hasSubmounts = (reply.flags & Fuse.FUSE_SUBMOUNTS) != 0 && extended && (init.flags2 & HostEventsFlag) != 0;
         reply.flags2 = extended ? init.flags2 & (NoFlushLocalLocks | (Events.Fd is null ? 0 : HostEventsFlag)) : 0;
+        reply.flags2 |= extended ? init.flags2 & HostFifosFlag : 0;
+        _opensFifos = (reply.flags2 & HostFifosFlag) != 0;
         _locksStayInGuest = (reply.flags2 & NoFlushLocalLocks) != 0;
         _mapsFiles = _window is not null && extended && (init.flags & Fuse.FUSE_MAP_ALIGNMENT) != 0
             && (init.flags2 & (InodeDax | DaxAtMmap)) == (InodeDax | DaxAtMmap);

@@ -173,6 +173,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
         Waiters.InterruptAll();
         Events.Clear(dropRequest: false);
         _locks.Clear();
+        Fifos.Clear();
         _handles.Clear();
         _inodes.Clear();
     }
@@ -185,6 +186,7 @@ internal sealed unsafe partial class FuseServer : IDisposable
         Events.Dispose();
         _locks.Dispose();
         _handles.Dispose();
+        Fifos.Dispose();
         _inodes.Dispose();
         _exports.Dispose();
         _lentSockets?.Dispose();
@@ -198,7 +200,8 @@ internal sealed unsafe partial class FuseServer : IDisposable
             or FuseOpcode.FUSE_LINK => sizeof(fuse_entry_out),
         FuseOpcode.FUSE_CREATE or FuseOpcode.FUSE_TMPFILE => sizeof(fuse_entry_out) + sizeof(fuse_open_out),
         FuseOpcode.FUSE_GETATTR or FuseOpcode.FUSE_SETATTR => sizeof(fuse_attr_out),
-        FuseOpcode.FUSE_OPEN or FuseOpcode.FUSE_OPENDIR => sizeof(fuse_open_out),
+        FuseOpcode.FUSE_OPEN or FuseOpcode.FUSE_OPENDIR or FuseOpcode.FUSE_OPEN_FIFO => sizeof(fuse_open_out),
+        FuseOpcode.FUSE_POLL => sizeof(fuse_poll_out),
         FuseOpcode.FUSE_WRITE or FuseOpcode.FUSE_COPY_FILE_RANGE => sizeof(fuse_write_out),
         FuseOpcode.FUSE_STATFS => sizeof(fuse_statfs_out),
         FuseOpcode.FUSE_LSEEK => sizeof(fuse_lseek_out),
@@ -262,11 +265,13 @@ internal sealed unsafe partial class FuseServer : IDisposable
         FuseOpcode.FUSE_SETLKW => SetLock(r, wait: true),
         FuseOpcode.FUSE_WATCH => Watch(r),
         FuseOpcode.FUSE_EVENTS => WaitForEvents(r),
+        FuseOpcode.FUSE_OPEN_FIFO => OpenFifo(r),
+        FuseOpcode.FUSE_POLL => Poll(r),
         FuseOpcode.FUSE_SETUPMAPPING => SetUpMapping(r),
         FuseOpcode.FUSE_REMOVEMAPPING => RemoveMapping(r),
 
         // ACCESS: the kernel checks permissions itself.
-        // POLL, BMAP: it falls back. What is unknown is answered the same way, as the protocol wants.
+        // BMAP: it falls back. What is unknown is answered the same way, as the protocol wants.
         _ => Unsupported(opcode),
     };
 

@@ -13,6 +13,9 @@ internal enum HandleKind : byte
 
     /// <summary>The synthesised root directory; it has no descriptor.</summary>
     Root,
+
+    /// <summary>A FIFO of the host, whose descriptor never waits.</summary>
+    Fifo,
 }
 
 /// <summary>The guest's open files. A handle is valid only together with the inode that it was opened on.</summary>
@@ -95,7 +98,7 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
         {
             int index = Slots.Find(handle);
             Entry* e = index < 0 ? null : Slots.Entry(index);
-            if (e is null || e->NodeId != nodeId || e->IsReleased || (e->Kind != HandleKind.File) != directory)
+            if (e is null || e->NodeId != nodeId || e->IsReleased || (e->Kind is HandleKind.Directory or HandleKind.Root) != directory)
             {
                 return false;
             }

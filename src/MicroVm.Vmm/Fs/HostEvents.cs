@@ -12,11 +12,13 @@ namespace MicroVm.Vmm.Fs;
 /// </summary>
 /// <remarks>
 /// Any thread. Bounded: <see cref="HostWatches.Max"/> inodes, and <see cref="PendingEvents.Size"/> bytes of events, beyond which
-/// events are lost and counted.
+/// events are lost, counted, and told as IN_Q_OVERFLOW.
 /// </remarks>
 internal sealed unsafe class HostEvents : IDisposable
 {
     private const int AnswerLength = 4096; // FUSE_EVENTS_SIZE of the guest's kernel
+    private const uint FifoEvent = 1u << 31; // FUSE_EVENT_POLL of the guest's kernel
+    private const int MostFifos = AnswerLength / 2 / 24;
     private const int HeaderLength = 16; // struct fuse_out_header
     private const int MaxSegments = 8;
     private const int MostReads = 64;
@@ -157,33 +159,43 @@ internal sealed unsafe class HostEvents : IDisposable
         }
     }
 
-    /// <summary>Answers the waiting request if there is something to tell, and the last answer was not just now.</summary>
+    /// <summary>
+    /// Answers the waiting request if there is something to tell, and the last answer was not just now. FIFOs that the guest waits for
+    /// are told at once.
+    /// </summary>
+    /// <param name="fifos">The FIFOs that the guest has open.</param>
     /// <param name="head">Its chain's head, for the used ring.</param>
     /// <param name="written">The answer's length.</param>
-    public bool TryFinish(out ushort head, out uint written)
+    public bool TryFinish(HostFifos fifos, out ushort head, out uint written)
     {
         lock (_gate)
         {
             (head, written) = (_head, 0);
-            if (!_isWaiting || !(_isEnding || (!_pending.IsEmpty && !_isPausing)))
+            if (!_isWaiting || !(_isEnding || fifos.HasDue || (!_pending.IsEmpty && !_isPausing)))
             {
                 return false;
             }
 
-            ReadOnlySpan<byte> records = _isEnding ? [] : _pending.First(AnswerLength);
+            int fifoLength = _isEnding ? 0 : ListDue(fifos);
+            ReadOnlySpan<byte> records = _isEnding || _isPausing ? [] : _pending.First(AnswerLength - fifoLength);
             fuse_out_header header = new()
             {
-                len = (uint)(HeaderLength + records.Length),
+                len = (uint)(HeaderLength + fifoLength + records.Length),
                 error = _isEnding ? -(int)Errno.ENOENT : 0,
                 unique = _unique,
             };
             Write(0, new ReadOnlySpan<byte>(&header, HeaderLength));
-            Write(HeaderLength, records);
-            _pending.RemoveFirst(records.Length);
+            Write(HeaderLength, new ReadOnlySpan<byte>(_read, fifoLength));
+            Write(HeaderLength + fifoLength, records);
             _isWaiting = false;
-            _isPausing = true;
             written = header.len;
-            Timer.Set(PauseMilliseconds);
+            if (!records.IsEmpty)
+            {
+                _pending.RemoveFirst(records.Length);
+                _isPausing = true;
+                Timer.Set(PauseMilliseconds);
+            }
+
             return true;
         }
     }
@@ -212,7 +224,7 @@ internal sealed unsafe class HostEvents : IDisposable
     {
         if ((e->mask & Libc.IN_Q_OVERFLOW) != 0)
         {
-            _lost++;
+            Lose();
             return;
         }
 
@@ -222,7 +234,10 @@ internal sealed unsafe class HostEvents : IDisposable
         {
             if ((e->mask & _watches.MaskOf(node)) != 0 && !own.Is(e->mask, node, name, hasNames))
             {
-                _lost += _pending.TryAdd(new fuse_event { nodeid = node, mask = e->mask, cookie = e->cookie, namelen = (uint)name.Length }, name) ? 0 : 1;
+                if (!_pending.TryAdd(new fuse_event { nodeid = node, mask = e->mask, cookie = e->cookie, namelen = (uint)name.Length }, name))
+                {
+                    Lose();
+                }
             }
         }
 
@@ -231,6 +246,32 @@ internal sealed unsafe class HostEvents : IDisposable
             _watches.Forget(e->wd);
             _watched = _watches.Count;
         }
+    }
+
+    /// <summary>An event is lost: all who watch anything are told so, once for what is lost until they have been.</summary>
+    private void Lose()
+    {
+        _lost++;
+        if (_pending.TryBeginLoss())
+        {
+            foreach (ulong node in _watches.Nodes)
+            {
+                _pending.AddLoss(node);
+            }
+        }
+    }
+
+    /// <summary>Puts records of the FIFOs that are due into the buffer for inotify's, which is not in use now; their length.</summary>
+    private int ListDue(HostFifos fifos)
+    {
+        Span<ulong> keys = stackalloc ulong[MostFifos];
+        int count = fifos.HasDue ? fifos.TakeDue(keys) : 0;
+        for (int i = 0; i < count; i++)
+        {
+            ((fuse_event*)_read)[i] = new fuse_event { nodeid = keys[i], mask = FifoEvent };
+        }
+
+        return count * sizeof(fuse_event);
     }
 
     private void Write(int offset, ReadOnlySpan<byte> bytes)

@@ -35,6 +35,9 @@ internal sealed unsafe class HostWatches : IDisposable
     /// <summary>How many inodes are watched.</summary>
     public int Count => _byNode.Count;
 
+    /// <summary>The guest's inodes that are watched.</summary>
+    public Dictionary<ulong, (int Watch, uint Mask)>.KeyCollection Nodes => _byNode.Keys;
+
     /// <summary>Watches an inode for what <paramref name="mask"/> says, instead of what was watched before.</summary>
     /// <param name="node">The guest's id of it.</param>
     /// <param name="fd">Its descriptor; the calling thread's working directory is /proc/self/fd.</param>

@@ -235,12 +235,15 @@ internal sealed unsafe partial class InodeTable : FdTable<InodeEntry>
     public void OnSocketClosed(Action<ulong> notify) => _socketClosed = notify;
 
     /// <summary>Whether an inode lies below the root of an export of which <paramref name="isSuch"/> says so.</summary>
-    public bool IsBelow(in InodePin pin, Func<int, bool> isSuch)
+    public bool IsBelow(in InodePin pin, Func<int, bool> isSuch) => IsBelow(pin.NodeId, isSuch);
+
+    /// <summary>The same of an inode by its node id.</summary>
+    public bool IsBelow(ulong node, Func<int, bool> isSuch)
     {
         lock (Gate)
         {
             int depth = 0;
-            for (int at = pin.Index; at != None && depth < MostDepth; depth++)
+            for (int at = Slots.Find(node); at != None && depth < MostDepth; depth++)
             {
                 InodeEntry* e = Slots.Entry(at);
                 if (e->Export != None && isSuch(e->Export))

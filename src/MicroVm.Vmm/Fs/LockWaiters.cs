@@ -6,7 +6,7 @@ using MicroVm.Vmm.Virtio;
 namespace MicroVm.Vmm.Fs;
 
 /// <summary>
-/// Requests that wait for a lock (SETLKW). Their chains stay with the device, and the queue goes on; the thread of the
+/// Requests that wait for a lock (SETLKW) or for a FIFO's other end (OPEN_FIFO). Their chains stay with the device, and the queue goes on; the thread of the
 /// request queue tries them again when this VM gives a lock up, and by a timer for what is held elsewhere. Used by that
 /// thread, but for <see cref="Interrupt"/>.
 /// </summary>
@@ -18,6 +18,7 @@ internal sealed unsafe class LockWaiters : IDisposable
     // An INTERRUPT goes by the other queue and may be here before the request that it is about.
     private const int EarlyInterrupts = 64;
     private const int HeaderLength = 16; // struct fuse_out_header
+    private const int AnswerLength = HeaderLength + 16; // with struct fuse_open_out
     private readonly Lock _gate = new();
     private readonly ulong[] _early = new ulong[EarlyInterrupts];
     private readonly Waiter* _waiters = (Waiter*)NativeMemory.AllocZeroed(Max, (nuint)sizeof(Waiter));
@@ -68,7 +69,8 @@ internal sealed unsafe class LockWaiters : IDisposable
             waiter->Head = chain.Head;
             waiter->BlockedBy = blocker;
             waiter->IsInterrupted = false;
-            waiter->SegmentCount = chain.SliceWritable(0, HeaderLength, new Span<Libc.iovec>(waiter->Segments, HeaderLength));
+            int length = lockRequest.IsFifo ? AnswerLength : HeaderLength;
+            waiter->SegmentCount = chain.SliceWritable(0, (ulong)length, new Span<Libc.iovec>(waiter->Segments, AnswerLength));
             _count++;
             return 0;
         }
@@ -122,6 +124,15 @@ internal sealed unsafe class LockWaiters : IDisposable
         }
     }
 
+    /// <summary>Waiter <paramref name="index"/> has tried again and has got a handle.</summary>
+    public void SetHandle(int index, ulong handle)
+    {
+        lock (_gate)
+        {
+            _waiters[index].Request = _waiters[index].Request with { Handle = handle };
+        }
+    }
+
     /// <summary>Waiter <paramref name="index"/> has tried again and was in the way of <paramref name="blocker"/>.</summary>
     /// <returns>0, or -EDEADLK.</returns>
     public int StillBlocked(int index, ulong blocker)
@@ -136,25 +147,29 @@ internal sealed unsafe class LockWaiters : IDisposable
     /// <summary>Takes a waiter out and writes its answer.</summary>
     /// <param name="index">Which.</param>
     /// <param name="error">0 or a negative errno.</param>
-    /// <returns>Its chain's head, for the used ring; <see cref="HeaderLength"/> bytes were written.</returns>
+    /// <returns>Its chain's head, for the used ring, and how many bytes were written.</returns>
     public (ushort Head, uint Written) Finish(int index, int error)
     {
         lock (_gate)
         {
             Waiter* waiter = _waiters + index;
-            Protocol.fuse_out_header header = new() { len = HeaderLength, error = error, unique = waiter->Unique };
-            byte* from = (byte*)&header;
+            int length = waiter->Request.IsFifo && error == 0 ? AnswerLength : HeaderLength;
+            byte* answer = stackalloc byte[AnswerLength];
+            *(Protocol.fuse_out_header*)answer = new() { len = (uint)length, error = error, unique = waiter->Unique };
+            *(Protocol.fuse_open_out*)(answer + HeaderLength) = new() { fh = waiter->Request.Handle };
+            byte* from = answer;
             Libc.iovec* segments = (Libc.iovec*)waiter->Segments;
-            for (int i = 0; i < waiter->SegmentCount; i++)
+            for (int i = 0; i < waiter->SegmentCount && from < answer + length; i++)
             {
-                new ReadOnlySpan<byte>(from, (int)segments[i].iov_len).CopyTo(new Span<byte>(segments[i].iov_base, (int)segments[i].iov_len));
-                from += segments[i].iov_len;
+                int count = (int)Math.Min(segments[i].iov_len, (ulong)(answer + length - from));
+                new ReadOnlySpan<byte>(from, count).CopyTo(new Span<byte>(segments[i].iov_base, count));
+                from += count;
             }
 
             ushort head = waiter->Head;
             _count--;
             new ReadOnlySpan<Waiter>(waiter + 1, _count - index).CopyTo(new Span<Waiter>(waiter, _count - index));
-            return (head, HeaderLength);
+            return (head, (uint)length);
         }
     }
 
@@ -194,7 +209,7 @@ internal sealed unsafe class LockWaiters : IDisposable
         public LockRequest Request;
         public ulong Unique;
         public ulong BlockedBy;
-        public fixed ulong Segments[2 * HeaderLength]; // struct iovec, one for each byte at worst
+        public fixed ulong Segments[2 * AnswerLength]; // struct iovec, one for each byte at worst
         public int SegmentCount;
         public ushort Head;
         public bool IsInterrupted;

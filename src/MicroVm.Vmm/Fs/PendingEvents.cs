@@ -18,9 +18,13 @@ internal sealed unsafe class PendingEvents : IDisposable
     private const int Sought = 32 << 10;
 
     private const uint Unordered = Libc.IN_MODIFY | Libc.IN_ATTRIB | Libc.IN_CLOSE_WRITE | Libc.IN_ISDIR;
-    private byte* _records = (byte*)NativeMemory.Alloc(Size);
+
+    // Room that is kept for one record of each watched inode: events of it were lost.
+    private static readonly int LossSize = HostWatches.Max * sizeof(fuse_event);
+    private byte* _records = (byte*)NativeMemory.Alloc((nuint)(Size + LossSize));
     private int _length;
     private int _soughtFrom;
+    private int _lossEnd;
 
     ~PendingEvents() => Free();
 
@@ -56,6 +60,20 @@ internal sealed unsafe class PendingEvents : IDisposable
         return true;
     }
 
+    /// <summary>Whether it is still to be told that events were lost: not while that waits already.</summary>
+    public bool TryBeginLoss() => _lossEnd == 0;
+
+    /// <summary>Adds that events of an inode were lost; for each of at most <see cref="HostWatches.Max"/>, after <see cref="TryBeginLoss"/>.</summary>
+    public void AddLoss(ulong node)
+    {
+        if (_length + sizeof(fuse_event) <= Size + LossSize)
+        {
+            *(fuse_event*)(_records + _length) = new fuse_event { nodeid = node, mask = Libc.IN_Q_OVERFLOW };
+            _length += sizeof(fuse_event);
+            _lossEnd = _length;
+        }
+    }
+
     /// <summary>The first records, as many as are whole in <paramref name="most"/> bytes.</summary>
     public ReadOnlySpan<byte> First(int most)
     {
@@ -79,11 +97,12 @@ internal sealed unsafe class PendingEvents : IDisposable
     {
         _length -= length;
         _soughtFrom = Math.Max(0, _soughtFrom - length);
+        _lossEnd = Math.Max(0, _lossEnd - length);
         new ReadOnlySpan<byte>(_records + length, _length).CopyTo(new Span<byte>(_records, _length));
     }
 
     /// <summary>Forgets all.</summary>
-    public void Clear() => _length = _soughtFrom = 0;
+    public void Clear() => _length = _soughtFrom = _lossEnd = 0;
 
     /// <inheritdoc/>
     public void Dispose()

@@ -9,5 +9,5 @@ namespace MicroVm.Vmm.Fs;
 /// <param name="ReadOnly">Answer every change with EROFS, whatever the guest mounted it as.</param>
 /// <param name="Cache">How long the guest may believe what it was told.</param>
 /// <param name="HidesMounts">The directory is shown without the mounts below it, unlike others that may lead to it.</param>
-/// <param name="SharesSockets">The host listens in place of sockets that the guest makes below it (<see cref="LentSockets"/>).</param>
+/// <param name="SharesSockets">The host listens in place of sockets that the guest makes below it (<see cref="LentSockets"/>), and FIFOs are the host's.</param>
 public sealed record VirtioFsExport(string Name, SafeFd Fd, bool ReadOnly, FsCache Cache = FsCache.Exclusive, bool HidesMounts = false, bool SharesSockets = false);

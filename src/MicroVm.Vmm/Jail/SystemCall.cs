@@ -101,6 +101,7 @@ public enum SystemCall
     faccessat = 269,
     ppoll = 271,
     unshare = 272,
+    tee = 276,
     utimensat = 280,
     epoll_pwait = 281,
     timerfd_create = 283,

@@ -93,6 +93,9 @@ public static class SystemCallSets
         // What others change of the files that the guest watches.
         SystemCall.inotify_add_watch, SystemCall.inotify_rm_watch,
 
+        // Whether a FIFO of the host has a writer.
+        SystemCall.tee,
+
         // A socket that the guest makes where the host is to listen in its place: it is received unbound, and given the name.
         SystemCall.recvmsg, SystemCall.bind,
     ];

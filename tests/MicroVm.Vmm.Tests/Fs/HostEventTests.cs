@@ -79,6 +79,15 @@ public sealed class HostEventTests : IDisposable
         }
 
         Assert.True(SpinWait.SpinUntil(() => _fs.Counter("fs.events_lost") > 0, TimeSpan.FromMinutes(1)), "nothing was lost");
+
+        // After the events that were kept comes, once, that there were more.
+        (uint Mask, string Name)[] last;
+        do
+        {
+            last = Told(_fs.Root);
+        }
+        while (last[^1].Mask == Libc.IN_CREATE);
+        Assert.Equal([(Libc.IN_Q_OVERFLOW, "")], last.Where(e => e.Mask != Libc.IN_CREATE));
     }
 
     [Fact]

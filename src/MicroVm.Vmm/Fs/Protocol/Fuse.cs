@@ -48,6 +48,7 @@ public static class Fuse
     public const uint FUSE_RELEASE_FLOCK_UNLOCK = 2;
     public const uint FUSE_LK_FLOCK = 1;
     public const uint FUSE_GETATTR_FH = 1;
+    public const uint FUSE_POLL_SCHEDULE_NOTIFY = 1;
     public const uint FUSE_WRITE_CACHE = 1;
     public const uint FUSE_WRITE_KILL_SUIDGID = 4;
     public const uint FUSE_FSYNC_FDATASYNC = 1;

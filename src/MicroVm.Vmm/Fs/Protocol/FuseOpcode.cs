@@ -61,4 +61,7 @@ public enum FuseOpcode : uint
 
     /// <summary>Of the same kernel: answered with what others did to watched inodes, when they do.</summary>
     FUSE_EVENTS = 61,
+
+    /// <summary>Of the same kernel: opens a FIFO whose other end may be on the host; may wait for it.</summary>
+    FUSE_OPEN_FIFO = 62,
 }

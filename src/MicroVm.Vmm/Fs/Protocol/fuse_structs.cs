@@ -172,6 +172,22 @@ public struct fuse_open_out
     public uint padding;
 }
 
+/// <summary>POLL.</summary>
+public struct fuse_poll_in
+{
+    public ulong fh;
+    public ulong kh;
+    public uint flags;
+    public uint events;
+}
+
+/// <summary>POLL's answer.</summary>
+public struct fuse_poll_out
+{
+    public uint revents;
+    public uint padding;
+}
+
 /// <summary>RELEASE and RELEASEDIR.</summary>
 public struct fuse_release_in
 {
