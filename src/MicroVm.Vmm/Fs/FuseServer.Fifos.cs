@@ -75,6 +75,8 @@ internal sealed unsafe partial class FuseServer
 
         if (!_handles.TryPin(request.Handle, request.Node, HandleKind.Fifo, out HandlePin pin))
         {
+            GiveUpFifo(request); // its export was removed
+            request = request with { Handle = 0 };
             return Fail(Errno.ESTALE);
         }
 
