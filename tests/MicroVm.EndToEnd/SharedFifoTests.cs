@@ -23,19 +23,23 @@ public sealed class SharedFifoTests : IDisposable
     {
         MakeFifo("vol/in");
         MakeFifo("vol/out");
-        using Bundle bundle = Sharing("cat /vol/in | tr a-j b-k >/vol/out; echo first; echo answer >/vol/out; echo second; cat /vol/in");
+        using Bundle bundle = Sharing("cat /vol/in | tr a-j b-k >/vol/out; echo first; cat /vol/in; echo answer >/vol/out; echo second; cat /vol/in");
         using Container container = Container.Start(bundle);
         string text = string.Concat(Enumerable.Range(0, 300_000).Select(i => "jihgfedcba"[i % 10]));
         File.WriteAllText(this["text"], text);
         string answer = OnHost($"cat {this["text"]} >{this["vol/in"]} & cat {this["vol/out"]}; wait");
         Assert.Equal(string.Concat(text.Select(c => (char)(c + 1))), answer);
         container.WaitForOutput("first");
+
+        // The host's reader of before has gone, so that a writer inside waits for the next.
+        OnHost($"echo go on >{this["vol/in"]}");
+        container.WaitForOutput("go on");
         Assert.Equal("answer\n", OnHost($"cat {this["vol/out"]}"));
         container.WaitForOutput("second");
         OnHost($"echo from the host >{this["vol/in"]}");
         CommandResult result = container.Wait();
         Assert.True(result.ExitCode == 0, result.ToString());
-        Assert.Equal("first\nsecond\nfrom the host\n", result.StandardOutput);
+        Assert.Equal("first\ngo on\nsecond\nfrom the host\n", result.StandardOutput);
     }
 
     [SkippableFact]
