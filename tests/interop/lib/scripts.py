@@ -64,6 +64,10 @@ def storage_driver(folder):
     return "overlay"
 
 
+# What runc says of a folder that is to be executed: 1.1.5, and 1.1.15.
+NO_PROGRAM = ("permission denied", "is a directory")
+
+
 def vm_limit(limit):
     """What an engine reads as the memory limit, in bytes: with a VM, the VM's size and what is beside it (docs/CALLERS.md)."""
     mib = 1 << 20
