@@ -93,6 +93,34 @@ public sealed class SharedEventTests : IDisposable
         Assert.Equal($"{files} d\n{files} m\n{files} n\n{files} y\n", A.Run("tail -n +2 /tmp/told | cut -c 1 | sort | uniq -c | sed 's/^ *//'"));
     }
 
+    /// <summary>A VMM that does not get to its events: the host's queue overflows, and who watches inside is told so, once.</summary>
+    [SkippableFact]
+    public void WhenEventsAreLostThatIsTold()
+    {
+        Installation.RequireKvm();
+        int most = int.Parse(File.ReadAllText("/proc/sys/fs/inotify/max_queued_events"), System.Globalization.CultureInfo.InvariantCulture);
+        Skip.If(most > 50_000, $"this host keeps {most} events: too many files to lose one");
+        Directory.CreateDirectory(Path.Combine(_folder, "flood"));
+        _a = Start();
+        A.Run("watch-probe n /vol/flood >/tmp/told 2>&1 &");
+        WaitForWatch();
+        int vmm = Assert.Single(A.Container.VmmPids());
+        Shell.Run("kill", "-STOP", $"{vmm}").EnsureSuccess();
+        try
+        {
+            for (int i = 0; i <= most; i++)
+            {
+                File.WriteAllText(Path.Combine(_folder, $"flood/{i}"), "");
+            }
+        }
+        finally
+        {
+            Shell.Run("kill", "-CONT", $"{vmm}").EnsureSuccess();
+        }
+
+        Assert.Equal("1 O .\n", A.Run("i=0; until grep -q ^O /tmp/told || [ $i -ge 600 ]; do sleep 0.1; i=$((i+1)); done; grep ^O /tmp/told | uniq -c | sed 's/^ *//'"));
+    }
+
     /// <summary>What a container does is told to its own processes once, and to those of the other container.</summary>
     [SkippableFact]
     public void EveryChangeIsToldOnce()

@@ -15,6 +15,9 @@ internal sealed class GuestShell : IDisposable
 
     private GuestShell(Bundle bundle, Container container) => (_bundle, _container) = (bundle, container);
 
+    /// <summary>The container that the shell is in.</summary>
+    public Container Container => _container;
+
     /// <summary>Starts one; the network's guest programs are in its /bin.</summary>
     /// <param name="path">The network namespace.</param>
     /// <param name="configure">Changes the bundle before.</param>

@@ -1,6 +1,6 @@
 // inotify(7) for a shell: watch-probe EVENTS PATH [COMMAND...] prints a line for each event, its letter and its name, and runs the
 // command. EVENTS are letters: c modified, e attributes, w closed after writing, n made, d removed, m moved away, y moved here,
-// D itself removed, M itself moved. "ready" is the first line.
+// D itself removed, M itself moved; O is printed when events were lost. "ready" is the first line.
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -10,6 +10,7 @@
 static const struct { char letter; unsigned mask; } events[] = {
 	{ 'c', IN_MODIFY }, { 'e', IN_ATTRIB }, { 'w', IN_CLOSE_WRITE }, { 'n', IN_CREATE }, { 'd', IN_DELETE },
 	{ 'm', IN_MOVED_FROM }, { 'y', IN_MOVED_TO }, { 'D', IN_DELETE_SELF }, { 'M', IN_MOVE_SELF },
+	{ 'O', IN_Q_OVERFLOW },
 };
 
 int main(int argc, char **argv)
