@@ -47,7 +47,7 @@ public static class Program
         _ = ChildCode.Executable;
         InheritedLimits.Read();
         AgentPaths paths = new();
-        Log.Level = KernelCommandLine.Parse(SmallFile.TryRead(null, "/proc/cmdline") ?? "").LogLevel;
+        Log.Level = BootArguments.Parse(SmallFile.TryRead(null, "/proc/cmdline") ?? "").LogLevel;
         using EventLoop loop = new();
         SafeFd proc = SafeFd.From(Libc.open(paths.Proc, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", paths.Proc);
         StreamTable streams = new();

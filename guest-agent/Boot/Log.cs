@@ -49,7 +49,7 @@ public static unsafe class Log
 
         try
         {
-            s_kmsg ??= DeviceNodes.Open("/dev/kmsg", 1, 11, Libc.O_WRONLY);
+            s_kmsg ??= GuestDeviceNodes.Open("/dev/kmsg", 1, 11, Libc.O_WRONLY);
             int priority = level switch { LogLevel.Error => 3, LogLevel.Warn => 4, _ => 7 };
             WriteTo(s_kmsg.Value, $"<{priority}>microvm-agent: {message.ReplaceLineEndings(" ")}\n");
         }

@@ -15,7 +15,7 @@ public static unsafe class Machine
     {
         try
         {
-            using SafeFd port = DeviceNodes.Open("/dev/port", 1, 4, Libc.O_WRONLY);
+            using SafeFd port = GuestDeviceNodes.Open("/dev/port", 1, 4, Libc.O_WRONLY);
             byte value = PowerOffValue;
             _ = Libc.pwrite(port.Value, &value, 1, PowerPort);
         }

@@ -251,7 +251,7 @@ public sealed unsafe class ContainerSetup
             rootfs.Root.MakeDirectory(_process.Spec.Cwd).Dispose();
         }
 
-        new HookRunner(_context, _process.Container, child.PidFd).RunCreateContainer(rootfs.Root);
+        new ContainerHooks(_context, _process.Container, child.PidFd).RunCreateContainer(rootfs.Root);
         rootfs.Seal();
         _process.Executable = ExecutableLookup.Find(rootfs.Root, _process.Spec);
         exec->Arguments[0] = child.Program.String(_process.Executable);

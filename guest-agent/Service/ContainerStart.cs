@@ -61,7 +61,7 @@ internal sealed class ContainerStart(AgentState agent)
                 agent.Loop.Post(() => Boot.Log.Warn(unknown.Message));
             }
 
-            Exception? failure = container.Spec.StartContainerHooks.Count == 0 ? null : Background.Attempt(new HookRunner(agent.Setup, container, pidfd).RunStartContainer);
+            Exception? failure = container.Spec.StartContainerHooks.Count == 0 ? null : Background.Attempt(new ContainerHooks(agent.Setup, container, pidfd).RunStartContainer);
             pidfd.Dispose();
             agent.Loop.Post(() =>
             {

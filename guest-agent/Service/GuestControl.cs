@@ -49,7 +49,7 @@ internal sealed class GuestControl(AgentState agent, Action powerOff)
         }
 
         DropDeviceNumbers();
-        using SafeFd random = Boot.DeviceNodes.Open("/dev/urandom", 1, 9, Libc.O_RDWR);
+        using SafeFd random = Boot.GuestDeviceNodes.Open("/dev/urandom", 1, 9, Libc.O_RDWR);
         // struct rand_pool_info: entropy in bits, size in bytes, bytes.
         int* info = stackalloc int[2 + (longest / sizeof(int))];
         info[0] = length * 8;
@@ -71,7 +71,7 @@ internal sealed class GuestControl(AgentState agent, Action powerOff)
         byte* dropped = stackalloc byte[most];
         try
         {
-            using SafeFd device = Boot.DeviceNodes.Open("/dev/hwrng", 10, 183, Libc.O_RDONLY);
+            using SafeFd device = Boot.GuestDeviceNodes.Open("/dev/hwrng", 10, 183, Libc.O_RDONLY);
             for (int count = 0; count < most;)
             {
                 nint n = Libc.read(device.Value, dropped, (nuint)(most - count));

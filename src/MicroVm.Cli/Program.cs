@@ -1,5 +1,5 @@
 using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 
 namespace MicroVm.Cli;
 
@@ -9,7 +9,7 @@ public static class Program
     /// <summary>Runs a command; the exit status is the container's, or 1 for a failure of the runtime's own.</summary>
     public static int Main(string[] args) => args switch
     {
-        _ when StandInMain.IsAsked => StandInMain.Run(),
+        _ when ProxyMain.IsAsked => ProxyMain.Run(),
         [OutOfMemoryVictim.Verb, .. var rest] => OutOfMemoryVictim.Run(rest),
         _ => CommandLine.Run(args),
     };

@@ -54,8 +54,8 @@ public static class Program
     {
         using VirtualMachine machine = MachineBuilder.Build(config);
         _ = new TerminationSignals(machine.Loop, () => machine.End(VmmExitCode.Stopped));
-        using ControlServer? control = config.Control is { } file
-            ? ControlServer.Start(file, machine.Loop, new ControlOperations(machine, () => clock.MicrosecondsTo(machine.FirstRunTimestamp)))
+        using VmmControlServer? control = config.Control is { } file
+            ? VmmControlServer.Start(file, machine.Loop, new ControlOperations(machine, () => clock.MicrosecondsTo(machine.FirstRunTimestamp)))
             : null;
         machine.StartThreads();
         if (config.FilterSystemCalls)

@@ -170,7 +170,7 @@ internal sealed unsafe class ContainerFixture : IDisposable
 
     /// <summary>startContainer hooks, as the service runs them before it lets the init exec.</summary>
     internal void RunStartHooks(ContainerProcess init) =>
-        OnThread(new HookRunner(_context, init.Container, init.Child!.PidFd!).RunStartContainer, before: () => { });
+        OnThread(new ContainerHooks(_context, init.Container, init.Child!.PidFd!).RunStartContainer, before: () => { });
 
     /// <summary>Root of the "virtio-fs" that exports come from.</summary>
     internal string SharePath => Path.GetDirectoryName(RootPath)!;

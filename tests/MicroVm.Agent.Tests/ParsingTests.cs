@@ -17,7 +17,7 @@ public class ParsingTests
     [InlineData("microvm.log=loud xmicrovm.log=debug", LogLevel.Warn)]
     [InlineData("", LogLevel.Warn)]
     public void The_log_level_comes_from_the_command_line(string text, LogLevel expected) =>
-        Assert.Equal(expected, KernelCommandLine.Parse(text).LogLevel);
+        Assert.Equal(expected, BootArguments.Parse(text).LogLevel);
 
     [Fact]
     public void Interfaces_are_read_from_net_dev()
@@ -36,7 +36,7 @@ public class ParsingTests
     public void Any_text_is_read_without_failing() => Prop.ForAll(ArbMap.Default.ArbFor<string>(), text =>
     {
         _ = NetworkStatistics.Parse(text ?? "").ToList();
-        _ = KernelCommandLine.Parse(text ?? "");
+        _ = BootArguments.Parse(text ?? "");
     }).QuickCheckThrowOnFailure();
 
     [Fact]

@@ -110,8 +110,8 @@ public sealed class OutputTests
     [Fact]
     public void PsShowsTheLinesOfTheContainersProcesses()
     {
-        const string Output = "UID   PID PPID CMD\nroot   1   0 init\nroot  42   1 microvm stand-in\n";
-        Assert.Equal("UID   PID PPID CMD\nroot  42   1 microvm stand-in\n", PsCommand.Filter(Output, [42]));
+        const string Output = "UID   PID PPID CMD\nroot   1   0 init\nroot  42   1 microvm proxy process\n";
+        Assert.Equal("UID   PID PPID CMD\nroot  42   1 microvm proxy process\n", PsCommand.Filter(Output, [42]));
         Assert.Equal("couldn't find PID field in ps output", Assert.Throws<SandboxException>(() => PsCommand.Filter("A B\n", [1])).Message);
     }
 

@@ -17,7 +17,7 @@ public sealed class DeathTests
         Command,
 
         /// <summary>The process that stands for the container.</summary>
-        StandIn,
+        Proxy,
 
         /// <summary>The VMM.</summary>
         Vmm,
@@ -25,7 +25,7 @@ public sealed class DeathTests
 
     [SkippableTheory]
     [InlineData(Victim.Command)]
-    [InlineData(Victim.StandIn)]
+    [InlineData(Victim.Proxy)]
     [InlineData(Victim.Vmm)]
     public void KilledWhileItIsCreated(Victim victim)
     {
@@ -53,7 +53,7 @@ public sealed class DeathTests
 
     [SkippableTheory]
     [InlineData(Victim.Command)]
-    [InlineData(Victim.StandIn)]
+    [InlineData(Victim.Proxy)]
     [InlineData(Victim.Vmm)]
     public void KilledWhileItIsStarted(Victim victim)
     {
@@ -109,23 +109,23 @@ public sealed class DeathTests
     private static void Kill(Victim victim, Process command, DetachedContainer c, int milliseconds)
     {
         Thread.Sleep(milliseconds);
-        int[] standIns = StandIns(c);
+        int[] proxies = Proxies(c);
         int[] pids = victim switch
         {
             Victim.Command => [command.Id],
-            Victim.StandIn => standIns,
-            _ => [.. standIns.SelectMany(ProcessTree.Descendants).Where(p => ProcessTree.Name(p) == "microvm-vmm")],
+            Victim.Proxy => proxies,
+            _ => [.. proxies.SelectMany(ProcessTree.Descendants).Where(p => ProcessTree.Name(p) == "microvm-vmm")],
         };
         Array.ForEach(pids, p => _ = Libc.kill(p, Libc.SIGKILL));
     }
 
-    private static int[] StandIns(DetachedContainer c) => [.. Directory.EnumerateDirectories("/proc")
+    private static int[] Proxies(DetachedContainer c) => [.. Directory.EnumerateDirectories("/proc")
         .Select(d => int.TryParse(Path.GetFileName(d), out int pid) ? pid : 0)
         .Where(p => p > 0 && ProcessTree.StandsFor(p, c.Id))];
 
     private static void NothingIsLeft(DetachedContainer c, string cgroup)
     {
-        DetachedContainer.Eventually(() => !StandIns(c).Any(ProcessTree.IsAlive), "a stand-in is left");
+        DetachedContainer.Eventually(() => !Proxies(c).Any(ProcessTree.IsAlive), "a proxy process is left");
         Assert.Empty(DetachedContainer.CgroupFolders(cgroup));
         if (Directory.Exists(c.Root))
         {

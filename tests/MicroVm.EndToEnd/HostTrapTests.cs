@@ -32,14 +32,14 @@ public sealed class HostTrapTests
         string version = Shell.Run(Installation.Runtime, "--version").EnsureSuccess().StandardOutput;
         foreach (string descriptors in (string[])["", "3</dev/zero 4</dev/zero 5</dev/zero", "3<&- 4<&-"])
         {
-            CommandResult result = Shell.Run("sh", "-c", $"MICROVM_STAND_IN=some exec {Installation.Runtime} --version {descriptors}");
+            CommandResult result = Shell.Run("sh", "-c", $"MICROVM_PROXY=some exec {Installation.Runtime} --version {descriptors}");
             Assert.Equal((0, version), (result.ExitCode, result.StandardOutput));
         }
 
         using Bundle bundle = Bundle.Create("echo ran");
         bundle.Save();
         using DetachedContainer c = new(bundle);
-        CommandResult run = Shell.Run("sh", "-c", $"MICROVM_STAND_IN=other exec {Installation.Runtime} --root {c.Root} run --bundle {bundle.Path} {c.Id}");
+        CommandResult run = Shell.Run("sh", "-c", $"MICROVM_PROXY=other exec {Installation.Runtime} --root {c.Root} run --bundle {bundle.Path} {c.Id}");
         Assert.Equal((0, "ran\n"), (run.ExitCode, run.StandardOutput));
     }
 

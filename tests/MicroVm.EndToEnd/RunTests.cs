@@ -121,7 +121,7 @@ public sealed class VectorStateTests
         Assert.True(!held || result.StandardOutput.StartsWith("1000 ", StringComparison.Ordinal), result.ToString());
     }
 
-    // A host that emulates an ordinary kernel boots its own one, unless told otherwise: then the emulation assist completes what
+    // A host that emulates an ordinary kernel boots its own one, unless told otherwise: then the instruction emulator completes what
     // KVM's emulator lacks, XSAVE among it.
     [SkippableFact]
     public void VectorRegistersSurviveUnderAnOrdinaryKernelThatIsEmulated()

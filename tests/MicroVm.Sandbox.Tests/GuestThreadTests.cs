@@ -1,6 +1,6 @@
 using MicroVm.Linux.Native;
 using MicroVm.Oci.Seccomp;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 
 namespace MicroVm.Sandbox.Tests;
 

@@ -1,5 +1,5 @@
 using System.Text;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using Xunit;
 
 namespace MicroVm.Sandbox.Tests;

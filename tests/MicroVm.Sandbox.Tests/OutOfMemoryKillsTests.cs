@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using MicroVm.Linux;
 using MicroVm.Protocol.Agent;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Ttrpc;
 
 namespace MicroVm.Sandbox.Tests;

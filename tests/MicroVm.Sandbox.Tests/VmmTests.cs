@@ -30,7 +30,7 @@ public sealed class VmmTests : IDisposable
         string proc = $"/proc/{vmm.Process.Pid}";
         string number = File.ReadAllText($"{proc}/cmdline").Split('\0')[2];
         VmmConfig config = JsonSerializer.Deserialize(File.ReadAllText($"{proc}/fd/{number}"), VmmJson.Default.VmmConfig)!;
-        Assert.Equal((64, 2, KernelCommandLine.Base + " " + KernelCommandLine.AgentImage + " extra=1"), (config.MemoryMiB, config.Vcpus, config.CommandLine));
+        Assert.Equal((64, 2, VmCommandLine.Base + " " + VmCommandLine.AgentImage + " extra=1"), (config.MemoryMiB, config.Vcpus, config.CommandLine));
         Assert.True(config.DieWithParent);
         Assert.True(config.FilterSystemCalls);
         Assert.Equal("/vsock", config.Vsock!.SocketPath);

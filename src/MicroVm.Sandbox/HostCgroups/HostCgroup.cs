@@ -6,7 +6,7 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Sandbox.HostCgroups;
 
 /// <summary>
-/// The container's cgroup on the host, in every hierarchy: its stand-ins and its VMM are there, and so is what they use.
+/// The container's cgroup on the host, in every hierarchy: its proxy processes and its VMM are there, and so is what they use.
 /// </summary>
 /// <param name="Folders">Folder by controllers: "cpu,cpuacct", "name=systemd"; "" is version 2.</param>
 internal sealed record HostCgroup(SortedDictionary<string, string> Folders)

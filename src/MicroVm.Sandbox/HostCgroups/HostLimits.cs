@@ -11,7 +11,7 @@ namespace MicroVm.Sandbox.HostCgroups;
 /// </summary>
 internal static class HostLimits
 {
-    /// <summary>What VMM, stand-ins and page tables need beside the guest's memory, for a container with a memory limit.</summary>
+    /// <summary>What VMM, proxy processes and page tables need beside the guest's memory, for a container with a memory limit.</summary>
     internal const int OverheadMiB = 128;
 
     /// <summary>
@@ -21,7 +21,7 @@ internal static class HostLimits
     internal const int UnlimitedOverheadMiB = 1024;
 
     /// <summary>
-    /// Most threads in the cgroup: about 40 of stand-in, VMM and vCPUs, and a stand-in of eight threads for each process of `exec`.
+    /// Most threads in the cgroup: about 40 of proxy process, VMM and vCPUs, and a proxy process of eight threads for each process of `exec`.
     /// </summary>
     internal const int MaxThreads = 2048;
 

@@ -22,7 +22,7 @@ internal sealed class MountSources : IDisposable
     private readonly bool _allSockets;
     private readonly string? _rootfsPropagation;
 
-    // A bind mount has its export, what ContainerView shows of it, a copy of each while the VMM is started, and perhaps a tree
+    // A bind mount has its export, what ContainerMountNamespace shows of it, a copy of each while the VMM is started, and perhaps a tree
     // that follows the host's mounts.
     private const ulong DescriptorsPerMount = 5, OtherDescriptors = 512;
 

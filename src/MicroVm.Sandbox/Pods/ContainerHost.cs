@@ -3,7 +3,7 @@ using MicroVm.Linux.Native;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 using MicroVm.Sandbox.Vm;
@@ -16,15 +16,15 @@ namespace MicroVm.Sandbox.Pods;
 /// </summary>
 internal sealed class ContainerHost : IDisposable
 {
-    private readonly StandInRequest _request;
-    private readonly StandInCaller _caller;
+    private readonly ProxyRequest _request;
+    private readonly ProxyCaller _caller;
     private readonly ProxyLink _proxy;
     private readonly GuestProcess _process;
     private readonly Action<LineChannel, int>? _join;
     private PodSandbox? _sandbox;
     private ContainerRecord? _record;
     private SandboxContainer? _container;
-    private ControlServer? _control;
+    private ContainerControlServer? _control;
     private ProcessIdentity? _proxyProcess;
     private bool _terminal;
     private volatile bool _abandoned;
@@ -35,7 +35,7 @@ internal sealed class ContainerHost : IDisposable
     /// <param name="proxy">Its proxy; owned.</param>
     /// <param name="streams">Its streams on the host; owned.</param>
     /// <param name="join">Takes a command that wants to have a container in this one's VM.</param>
-    internal ContainerHost(StandInRequest request, StandInCaller caller, ProxyLink proxy, ProcessStreams streams, Action<LineChannel, int>? join)
+    internal ContainerHost(ProxyRequest request, ProxyCaller caller, ProxyLink proxy, ProcessStreams streams, Action<LineChannel, int>? join)
     {
         (_request, _caller, _proxy, _join) = (request, caller, proxy, join);
         _process = new GuestProcess(request, "", streams, caller.Log, proxy.Control);
@@ -81,8 +81,8 @@ internal sealed class ContainerHost : IDisposable
     /// <exception cref="SandboxException">The state cannot be written.</exception>
     internal bool HandOver(ContainerStore store, Action whileCallerWorks)
     {
-        _control = ControlServer.Start(store.FolderOf(_request.Id), Container.Commands.Answer, _join);
-        if (!_caller.Send(new StandInMessage { Kind = StandInMessageKind.Created, State = _record!.State, Terminal = _terminal }))
+        _control = ContainerControlServer.Start(store.FolderOf(_request.Id), Container.Commands.Answer, _join);
+        if (!_caller.Send(new ProxyMessage { Kind = ProxyMessageKind.Created, State = _record!.State, Terminal = _terminal }))
         {
             return false;
         }
@@ -99,7 +99,7 @@ internal sealed class ContainerHost : IDisposable
         // The terminal's new owner may have set its size before.
         _process.FollowTerminal();
         _caller.Log(LogLevel.Debug, "created");
-        _caller.Send(new StandInMessage { Kind = StandInMessageKind.Ready });
+        _caller.Send(new ProxyMessage { Kind = ProxyMessageKind.Ready });
         if (_request.Foreground)
         {
             _caller.Watch(() =>

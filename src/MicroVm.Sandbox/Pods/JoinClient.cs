@@ -5,7 +5,7 @@ using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.Plan;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 using MicroVm.Sandbox.Vm;
@@ -23,7 +23,7 @@ internal static class JoinClient
     /// <returns>The container, resolved, and its first state without processes.</returns>
     /// <exception cref="SpecException">The bundle is malformed, or asks for what is not supported.</exception>
     /// <exception cref="SandboxException">Something of the host cannot be opened.</exception>
-    internal static (ResolvedContainer Container, ContainerState State) Prepare(StandInRequest request, Spec spec, JoinTarget target, RuntimeLog log)
+    internal static (ResolvedContainer Container, ContainerState State) Prepare(ProxyRequest request, Spec spec, JoinTarget target, RuntimeLog log)
     {
         string rootfs = SpecValidator.Validate(spec, request.Bundle!);
         HookRunner.Check(spec.Hooks);
@@ -40,7 +40,7 @@ internal static class JoinClient
     /// <param name="prepared">Of <see cref="Prepare"/>.</param>
     /// <param name="proxy">The sandbox's end of the proxy's socket.</param>
     /// <exception cref="SandboxException">The VM's process refuses, or is gone.</exception>
-    internal static LineChannel Ask(string control, StandInRequest request, (ResolvedContainer Container, ContainerState State) prepared, SafeFd proxy)
+    internal static LineChannel Ask(string control, ProxyRequest request, (ResolvedContainer Container, ContainerState State) prepared, SafeFd proxy)
     {
         (ResolvedContainer container, ContainerState state) = prepared;
         ContainerPlan plan = container.Plan;

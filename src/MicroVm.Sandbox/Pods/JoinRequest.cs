@@ -1,6 +1,6 @@
 using MicroVm.Json;
 using MicroVm.Linux;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
 
@@ -13,7 +13,7 @@ namespace MicroVm.Sandbox.Pods;
 internal sealed record JoinRequest : IJsonDocument<JoinRequest>
 {
     /// <summary>What the command was asked for.</summary>
-    public required StandInRequest Request { get; set; }
+    public required ProxyRequest Request { get; set; }
 
     /// <summary>The first state: what is the sandbox's to say is filled in there.</summary>
     public required ContainerState State { get; set; }
@@ -34,7 +34,7 @@ internal sealed record JoinRequest : IJsonDocument<JoinRequest>
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
-        Request = members.Object("request"u8, Request, StandInRequest.Empty)!;
+        Request = members.Object("request"u8, Request, ProxyRequest.Empty)!;
         State = members.Object("state"u8, State, ContainerState.Empty)!;
         UnifiedMount = members.Text("unifiedMount"u8, UnifiedMount);
         Sockets = members.Texts("sockets"u8, Sockets)!;

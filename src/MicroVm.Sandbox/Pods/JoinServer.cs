@@ -5,7 +5,7 @@ using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 using MicroVm.Sandbox.Vm;
@@ -39,13 +39,13 @@ internal static class JoinServer
             OpenFileLimit.Need(Interlocked.Add(ref s_descriptors, ((ulong)Math.Clamp(count, 0, JoinFiles.Most) * DescriptorsPerFile) + OtherDescriptors));
             JoinFiles.Receive(socket, count, files);
             JoinRequest request = JsonRecords.Read<JoinRequest>(Read(files[JoinFiles.Document]));
-            StandInRequest standIn = request.Request with { Configuration = Read(files[JoinFiles.Configuration]) };
+            ProxyRequest proxyRequest = request.Request with { Configuration = Read(files[JoinFiles.Configuration]) };
             CreateContainerRequest create = CreateContainerRequest.Parser.ParseFrom(Read(files[JoinFiles.Plan]));
-            using StandInCaller caller = new(socket, standIn);
+            using ProxyCaller caller = new(socket, proxyRequest);
             using ContainerHost host = new(
-                standIn, caller, new ProxyLink(files[JoinFiles.Proxy]),
-                new ProcessStreams(files[JoinFiles.Input], files[JoinFiles.Output], files[JoinFiles.Error], standIn.HasTerminalFd ? files[^1] : null), join);
-            if (Create(host, request, standIn, create, caller, files, sandbox, store, endSandbox))
+                proxyRequest, caller, new ProxyLink(files[JoinFiles.Proxy]),
+                new ProcessStreams(files[JoinFiles.Input], files[JoinFiles.Output], files[JoinFiles.Error], proxyRequest.HasTerminalFd ? files[^1] : null), join);
+            if (Create(host, request, proxyRequest, create, caller, files, sandbox, store, endSandbox))
             {
                 host.WaitForEnd(endSandbox);
             }
@@ -62,7 +62,7 @@ internal static class JoinServer
     }
 
     private static bool Create(
-        ContainerHost host, JoinRequest request, StandInRequest standIn, CreateContainerRequest create, StandInCaller caller, List<SafeFd> files,
+        ContainerHost host, JoinRequest request, ProxyRequest proxyRequest, CreateContainerRequest create, ProxyCaller caller, List<SafeFd> files,
         PodSandbox sandbox, ContainerStore store, Action<bool> endSandbox)
     {
         List<Export> exports = [];
@@ -74,7 +74,7 @@ internal static class JoinServer
             SafeFd next() => at < files.Count ? files[at++] : throw new SandboxException("the command sent too few descriptors");
             request.Exports.ForEach(e => exports.Add(e.ToExport(next)));
             request.Sockets.ForEach(path => sockets.Add(new HostSocket((uint)sockets.Count, next(), path)));
-            Spec spec = SpecReader.ParseBundle(standIn.Configuration);
+            Spec spec = SpecReader.ParseBundle(proxyRequest.Configuration);
             HostCgroup cgroup = new(request.State.Cgroups ?? []) { UnifiedMount = request.UnifiedMount };
             void Warn(string text) => caller.Log(LogLevel.Warning, text);
             ContainerState state = request.State with { VmFolder = sandbox.Folder, VmMemoryMiB = sandbox.MemoryMiB };

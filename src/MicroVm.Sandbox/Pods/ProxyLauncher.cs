@@ -4,13 +4,13 @@ using MicroVm.Linux.Child;
 using MicroVm.Linux.Native;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 
 namespace MicroVm.Sandbox.Pods;
 
 /// <summary>
 /// Starts the process that stands for a container's init on the host (<see cref="ProxyProcess"/>), as a child of this one: in the
-/// namespaces of the host that stand for the container's, and in a view of its files (<see cref="ContainerView"/>). Callers look at
+/// namespaces of the host that stand for the container's, and in a view of its files (<see cref="ContainerMountNamespace"/>). Callers look at
 /// the container by these: its network, files to copy, and which containers share what.
 /// </summary>
 internal sealed class ProxyLauncher : IDisposable
@@ -22,10 +22,10 @@ internal sealed class ProxyLauncher : IDisposable
     ];
 
     private readonly NamespaceThread _thread = new();
-    private readonly ContainerView _view;
+    private readonly ContainerMountNamespace _view;
     private ProcessFiles? _files;
 
-    private ProxyLauncher(ContainerView view) => _view = view;
+    private ProxyLauncher(ContainerMountNamespace view) => _view = view;
 
     /// <summary>The process.</summary>
     internal SpawnedProcess Process { get; private set; } = null!;
@@ -39,14 +39,14 @@ internal sealed class ProxyLauncher : IDisposable
     /// <exception cref="LinuxException">A namespace cannot be entered, or something of the view cannot be opened.</exception>
     internal static ProxyLauncher Start(Spec spec, string bundle, SafeFd socket, IReadOnlyList<string> arguments, string id)
     {
-        ProxyLauncher launcher = new(ContainerView.Open(spec, bundle, Path.GetFullPath(Path.Combine(bundle, spec.Root?.Path ?? ""))));
+        ProxyLauncher launcher = new(ContainerMountNamespace.Open(spec, bundle, Path.GetFullPath(Path.Combine(bundle, spec.Root?.Path ?? ""))));
         try
         {
             launcher._thread.Do(() =>
             {
                 EnterNamespaces(spec.Linux?.Namespaces ?? []);
                 launcher._view.Enter();
-                launcher.Process = ProxyProcess.Start(socket, arguments, [$"{StandInArguments.Marker}={id}"]);
+                launcher.Process = ProxyProcess.Start(socket, arguments, [$"{ProxyArguments.Marker}={id}"]);
             });
             launcher._files = ProcessFiles.Open(launcher.Process.Pid, first: true);
             return launcher;

@@ -3,7 +3,7 @@ using MicroVm.Linux;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 using MicroVm.Sandbox.Vm;
@@ -17,8 +17,8 @@ namespace MicroVm.Sandbox.Pods;
 /// </summary>
 internal sealed class SandboxProcess : IDisposable
 {
-    private readonly StandInRequest _request;
-    private readonly StandInCaller _caller;
+    private readonly ProxyRequest _request;
+    private readonly ProxyCaller _caller;
     private readonly ContainerStore _store;
     private readonly ContainerHost _first;
     private readonly SignalRelay _signals;
@@ -30,14 +30,14 @@ internal sealed class SandboxProcess : IDisposable
     private bool _interrupted;
     private bool _ended;
 
-    internal SandboxProcess(StandInRequest request, StandInCaller caller, SafeFd proxy)
+    internal SandboxProcess(ProxyRequest request, ProxyCaller caller, SafeFd proxy)
     {
         ProcessIdentity own = ProcessIdentity.Current;
         _request = request;
         _caller = caller;
         _store = new ContainerStore(request.Root);
         _vmFolder = string.Create(CultureInfo.InvariantCulture, $"{own.Pid}-{own.StartTime}");
-        _first = new ContainerHost(request, caller, new ProxyLink(proxy), ProcessStreams.OfThisProcess(request.HasTerminalFd ? new SafeFd(StandInHandshake.TerminalFd) : null), Join);
+        _first = new ContainerHost(request, caller, new ProxyLink(proxy), ProcessStreams.OfThisProcess(request.HasTerminalFd ? new SafeFd(ProxyHandshake.TerminalFd) : null), Join);
         _signals = new SignalRelay(Interrupt);
     }
 

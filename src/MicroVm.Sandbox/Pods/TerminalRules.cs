@@ -1,4 +1,4 @@
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.Streams;
 
 namespace MicroVm.Sandbox.Pods;
@@ -8,7 +8,7 @@ internal static class TerminalRules
 {
     /// <summary>Checks; in a process that has the caller's standard streams.</summary>
     /// <exception cref="SandboxException">It does not fit.</exception>
-    internal static void Check(StandInRequest request, bool terminal)
+    internal static void Check(ProxyRequest request, bool terminal)
     {
         if (request.Foreground)
         {

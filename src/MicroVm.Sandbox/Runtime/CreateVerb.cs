@@ -1,6 +1,6 @@
 using MicroVm.Oci;
 using MicroVm.Sandbox.Pods;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 
@@ -12,12 +12,12 @@ internal sealed class CreateVerb(RuntimeContext runtime, DeleteVerb deletion)
     /// <summary>Creates a container that waits for its start.</summary>
     internal void Create(RunRequest request)
     {
-        using StandInProcess process = Launch(request, foreground: false);
+        using ProxyClient process = Launch(request, foreground: false);
         _ = Establish(process, request, new ProcessHandles(), out _);
     }
 
     /// <summary>Starts the process on the host that makes the container.</summary>
-    internal StandInProcess Launch(RunRequest request, bool foreground)
+    internal ProxyClient Launch(RunRequest request, bool foreground)
     {
         Prerequisites.Check();
         HostStreams.Prepare();
@@ -29,7 +29,7 @@ internal sealed class CreateVerb(RuntimeContext runtime, DeleteVerb deletion)
 
         byte[] configuration = SpecReader.ReadBundleBytes(bundle);
         ContainerId.Check(request.Id);
-        StandInRequest standIn = runtime.Request(request.Id) with
+        ProxyRequest proxyRequest = runtime.Request(request.Id) with
         {
             Bundle = bundle,
             Configuration = configuration,
@@ -39,20 +39,20 @@ internal sealed class CreateVerb(RuntimeContext runtime, DeleteVerb deletion)
             ConsoleSocket = request.ConsoleSocket is null ? null : Path.GetFullPath(request.ConsoleSocket),
         };
         Oci.Config.Spec spec = SpecReader.ParseBundle(configuration);
-        StandInProcess process = SandboxFinder.Find(spec, runtime.Store) is { } target
-            ? StandInProcess.Join(standIn, spec, target, runtime.Store.FolderOf(target.Member.Id), runtime.Log)
-            : StandInProcess.Create(standIn, spec, runtime.Log);
+        ProxyClient process = SandboxFinder.Find(spec, runtime.Store) is { } target
+            ? ProxyClient.Join(proxyRequest, spec, target, runtime.Store.FolderOf(target.Member.Id), runtime.Log)
+            : ProxyClient.Create(proxyRequest, spec, runtime.Log);
         runtime.LogStep("the container's process is started");
         return process;
     }
 
     /// <summary>The command's part of a creation: hooks of the runtime's namespace, the pid file and the pidfd.</summary>
-    internal ContainerState Establish(StandInProcess process, RunRequest request, ProcessHandles handles, out bool hasTerminal)
+    internal ContainerState Establish(ProxyClient process, RunRequest request, ProcessHandles handles, out bool hasTerminal)
     {
         ContainerState? state = null;
         try
         {
-            StandInMessage created = process.Expect(StandInMessageKind.Created);
+            ProxyMessage created = process.Expect(ProxyMessageKind.Created);
             (state, hasTerminal) = (created.State!, created.Terminal);
             process.CompleteView();
             OciState document = state.ToOci(ContainerStatus.Creating);
@@ -60,7 +60,7 @@ internal sealed class CreateVerb(RuntimeContext runtime, DeleteVerb deletion)
             HookRunner.Run("createRuntime", state.Hooks?.CreateRuntime, document);
             handles.Tell(process.Process, request.PidFile, request.PidfdSocket, ProcessHandles.OfInit);
             process.Proceed();
-            _ = process.Expect(StandInMessageKind.Ready);
+            _ = process.Expect(ProxyMessageKind.Ready);
             return state with { Status = ContainerStatus.Created };
         }
         catch
@@ -72,7 +72,7 @@ internal sealed class CreateVerb(RuntimeContext runtime, DeleteVerb deletion)
         }
     }
 
-    // The stand-in's working folder is another one.
+    // The proxy process's working folder is another one.
     private static Vm.VmOptions Absolute(Vm.VmOptions options) => options with
     {
         Kernel = options.Kernel is null ? null : Path.GetFullPath(options.Kernel),
@@ -87,10 +87,10 @@ internal sealed class CreateVerb(RuntimeContext runtime, DeleteVerb deletion)
     }
 
     /// <summary>
-    /// What remains to be done for a creation that failed: a stand-in that was killed has left its state, and poststop hooks run
+    /// What remains to be done for a creation that failed: a proxy process that was killed has left its state, and poststop hooks run
     /// for every container that was there (runtime.md, "Lifecycle").
     /// </summary>
-    private void Forget(string id, StandInProcess process, ContainerState? state)
+    private void Forget(string id, ProxyClient process, ContainerState? state)
     {
         if (runtime.Store.Find(id) is { } left && left.Init.Pid == process.Process?.Pid && !left.Init.IsAlive())
         {

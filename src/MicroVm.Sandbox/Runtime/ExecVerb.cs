@@ -2,7 +2,7 @@ using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Oci;
 using MicroVm.Sandbox.HostCgroups;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 
@@ -21,7 +21,7 @@ internal sealed class ExecVerb(RuntimeContext runtime)
             throw new SandboxException("cannot exec in a stopped container");
         }
 
-        // A cgroup that somebody else froze would hold the process's stand-in, too.
+        // A cgroup that somebody else froze would hold the proxy process, too.
         if (!request.IgnorePaused && (status == ContainerStatus.Paused || new HostCgroup(state.Cgroups ?? []).IsFrozen()))
         {
             throw new SandboxException("cannot exec in a paused container (use --ignore-paused to override)");
@@ -31,7 +31,7 @@ internal sealed class ExecVerb(RuntimeContext runtime)
         byte[] configuration = SpecReader.ReadBundleBytes(runtime.Store.FolderOf(request.Id));
         Oci.Config.Process process = ExecProcess.Build(request, SpecReader.ParseBundle(configuration).Process!);
         CheckTerminal(process.Terminal ?? false, request);
-        StandInRequest standIn = runtime.Request(request.Id) with
+        ProxyRequest proxyRequest = runtime.Request(request.Id) with
         {
             Process = process,
             Configuration = configuration,
@@ -39,15 +39,15 @@ internal sealed class ExecVerb(RuntimeContext runtime)
             Foreground = !request.Detach,
             ConsoleSocket = request.ConsoleSocket is null ? null : Path.GetFullPath(request.ConsoleSocket),
         };
-        StandInProcess? child = null;
+        ProxyClient? child = null;
         using SignalRelay signals = new(() => child?.Process.Signal(Libc.SIGTERM));
-        using StandInProcess owned = child = StandInProcess.Start(standIn, runtime.Log);
+        using ProxyClient owned = child = ProxyClient.Start(proxyRequest, runtime.Log);
         runtime.LogStep("the process on the host is started");
         ProcessHandles handles = new();
         Terminal? terminal = null;
         try
         {
-            _ = child.Expect(StandInMessageKind.Created);
+            _ = child.Expect(ProxyMessageKind.Created);
             handles.Tell(child.Process, request.PidFile, request.PidfdSocket, ProcessHandles.OfExec);
             terminal = process.Terminal == true && !request.Detach ? ForegroundProcess.RawTerminal() : null;
             if (!request.Detach)
@@ -57,7 +57,7 @@ internal sealed class ExecVerb(RuntimeContext runtime)
             }
 
             child.Proceed();
-            _ = child.Expect(StandInMessageKind.Ready);
+            _ = child.Expect(ProxyMessageKind.Ready);
             runtime.LogStep("the process runs");
             return request.Detach ? 0 : ForegroundProcess.Await(child);
         }

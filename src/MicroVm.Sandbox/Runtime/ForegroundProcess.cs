@@ -1,6 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.Streams;
 
 namespace MicroVm.Sandbox.Runtime;
@@ -12,7 +12,7 @@ internal static class ForegroundProcess
     internal const int SignalBase = 128;
 
     /// <summary>Hands the caller's signals on to the process on the host.</summary>
-    internal static void HandOn(StandInProcess process, SignalRelay signals, Terminal? terminal) => signals.Start(signal =>
+    internal static void HandOn(ProxyClient process, SignalRelay signals, Terminal? terminal) => signals.Start(signal =>
     {
         if (signal == Libc.SIGCONT)
         {
@@ -24,7 +24,7 @@ internal static class ForegroundProcess
 
     /// <summary>Waits for the end.</summary>
     /// <returns>The exit status as shells have it.</returns>
-    internal static int Await(StandInProcess process)
+    internal static int Await(ProxyClient process)
     {
         (ExitStatus exit, string? failure) = process.WaitForEnd();
         return failure is not null ? throw new SandboxException(failure)

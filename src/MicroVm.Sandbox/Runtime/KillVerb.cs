@@ -1,5 +1,5 @@
 using MicroVm.Linux.Native;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.Runtime;

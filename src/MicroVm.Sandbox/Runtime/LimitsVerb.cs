@@ -1,6 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Oci.Config;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.Runtime;

@@ -1,5 +1,5 @@
 using MicroVm.Linux;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 
 namespace MicroVm.Sandbox.Runtime;
 

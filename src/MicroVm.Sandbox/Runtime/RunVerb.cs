@@ -1,5 +1,5 @@
 using MicroVm.Linux;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
 
@@ -18,7 +18,7 @@ internal sealed class RunVerb(RuntimeContext runtime, CreateVerb creation, Start
         }
 
         using ReadinessRelay? readiness = ReadinessRelay.Open(runtime.Log);
-        using StandInProcess process = creation.Launch(request, foreground: false);
+        using ProxyClient process = creation.Launch(request, foreground: false);
         ProcessHandles handles = new();
         ContainerState state = creation.Establish(process, request, handles, out _);
         try
@@ -38,13 +38,13 @@ internal sealed class RunVerb(RuntimeContext runtime, CreateVerb creation, Start
 
     private int RunForeground(RunRequest request)
     {
-        StandInProcess? process = null;
+        ProxyClient? process = null;
         using SignalRelay signals = new(() => process?.Interrupt());
         ContainerState? state = null;
         try
         {
             process = creation.Launch(request, foreground: true);
-            using StandInProcess owned = process;
+            using ProxyClient owned = process;
             state = creation.Establish(process, request, new ProcessHandles(), out bool hasTerminal);
             using Terminal? terminal = hasTerminal ? ForegroundProcess.RawTerminal() : null;
             using ReadinessRelay? readiness = ReadinessRelay.Open(runtime.Log);

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using MicroVm.Linux;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.Runtime;
@@ -56,7 +56,7 @@ internal sealed class RuntimeContext(RuntimeOptions options, RuntimeLog log)
     internal void LogStep(string step) => log.Write(LogLevel.Debug, RuntimeLog.Stamped(step, _began));
 
     /// <summary>A request to a new process on the host, with what all of them need.</summary>
-    internal StandInRequest Request(string id) => new()
+    internal ProxyRequest Request(string id) => new()
     {
         Root = Path.GetFullPath(options.Root),
         Id = id,

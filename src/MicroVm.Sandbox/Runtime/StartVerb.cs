@@ -1,4 +1,4 @@
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.Runtime;

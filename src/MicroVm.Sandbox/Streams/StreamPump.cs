@@ -1,6 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 
 namespace MicroVm.Sandbox.Streams;
 

@@ -1,7 +1,7 @@
 using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 
 namespace MicroVm.Sandbox.Vm;
 

@@ -150,7 +150,7 @@ internal sealed unsafe class Vmm : IDisposable
                 Initrd = files.Initramfs is null ? null : rootFile,
                 Pmem = files.Initramfs is null ? [rootFile] : [],
                 Serial = FileReference.FromFd(spawn.Add(console.Write)),
-                CommandLine = KernelCommandLine.Build(shape.KernelArguments, files.Initramfs is not null),
+                CommandLine = VmCommandLine.Build(shape.KernelArguments, files.Initramfs is not null),
                 MemoryMiB = shape.MemoryMiB,
                 Vcpus = shape.Vcpus,
                 CpuTemplate = shape.CpuTemplate,

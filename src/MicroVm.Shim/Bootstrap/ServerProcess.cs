@@ -1,7 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Sandbox;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.Streams;
 using MicroVm.Shim.Containers;
 using MicroVm.Shim.Events;

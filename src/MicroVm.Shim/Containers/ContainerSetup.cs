@@ -4,7 +4,7 @@ using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox;
 using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Pods;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Shim.Containers;

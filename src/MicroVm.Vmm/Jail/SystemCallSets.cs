@@ -19,7 +19,7 @@ public enum ThreadKind
     /// <summary>The device loop: sockets, terminals, taps.</summary>
     Device,
 
-    /// <summary>Runs a vCPU and its emulation assist: no file, socket or process can be made or opened.</summary>
+    /// <summary>Runs a vCPU and its instruction emulator: no file, socket or process can be made or opened.</summary>
     Vcpu,
 
     /// <summary>Serves a virtio-fs queue: no sockets but what it is lent to give a name to, no KVM.</summary>

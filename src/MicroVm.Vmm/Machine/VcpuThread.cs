@@ -25,7 +25,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     private const int MaxFaultsInVain = 16;
     private readonly VirtualMachine _machine;
     private readonly KvmVcpu _vcpu;
-    private readonly EmulationAssist _assist;
+    private readonly InstructionEmulator _assist;
     private readonly Thread _thread;
     private readonly long[] _exits = new long[ExitReasons];
     private readonly object _parkLock = new();
@@ -44,7 +44,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     {
         _machine = machine;
         _vcpu = vcpu;
-        _assist = new EmulationAssist(vcpu, machine.Memory);
+        _assist = new InstructionEmulator(vcpu, machine.Memory);
         _thread = new Thread(Main, StackSize)
         {
             IsBackground = true,

@@ -64,7 +64,7 @@ internal static class ProcessTree
     {
         try
         {
-            return File.ReadAllText($"/proc/{pid}/environ").Split('\0').Contains($"MICROVM_STAND_IN={id}");
+            return File.ReadAllText($"/proc/{pid}/environ").Split('\0').Contains($"MICROVM_PROXY={id}");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -5,7 +5,7 @@ using MicroVm.Json;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Plan;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Vm;
 using MicroVm.Tests.Shared.Fuzz;
@@ -90,7 +90,7 @@ public sealed class CallerFuzz : IDisposable
     }
 
     [Fact]
-    public void MessagesBetweenCommandsAndStandIns()
+    public void MessagesBetweenCommandsAndProxies()
     {
         ContainerState state = new()
         {
@@ -103,7 +103,7 @@ public sealed class CallerFuzz : IDisposable
             Init = new ProcessIdentity(int.MaxValue, 1),
             Status = ContainerStatus.Created,
         };
-        StandInRequest request = new()
+        ProxyRequest request = new()
         {
             Root = "/run/microvm",
             Id = "c1",
@@ -113,13 +113,13 @@ public sealed class CallerFuzz : IDisposable
             LogFile = "/log",
             Began = 12345,
         };
-        StandInMessage message = new() { Kind = StandInMessageKind.Created, Level = LogLevel.Warning, Text = "text", State = state };
-        Assert.Equal(request.Vm, JsonRecords.Read<StandInRequest>(JsonRecords.Write(request)).Vm);
+        ProxyMessage message = new() { Kind = ProxyMessageKind.Created, Level = LogLevel.Warning, Text = "text", State = state };
+        Assert.Equal(request.Vm, JsonRecords.Read<ProxyRequest>(JsonRecords.Write(request)).Vm);
         string[] templates = [Encoding.UTF8.GetString(JsonRecords.Write(request)), Encoding.UTF8.GetString(JsonRecords.Write(message))];
-        Fuzzing.Run("stand-in", random =>
+        Fuzzing.Run("proxy", random =>
         {
             byte[] spoilt = Spoiling.Json(templates[random.Next(2)], random);
-            foreach (Action read in (Action[])[() => JsonRecords.Read<StandInRequest>(spoilt), () => JsonRecords.Read<StandInMessage>(spoilt)])
+            foreach (Action read in (Action[])[() => JsonRecords.Read<ProxyRequest>(spoilt), () => JsonRecords.Read<ProxyMessage>(spoilt)])
             {
                 try
                 {

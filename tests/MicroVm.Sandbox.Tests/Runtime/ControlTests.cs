@@ -2,12 +2,12 @@ using System.Text;
 using MicroVm.Json;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Sandbox.StandIn;
+using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.Tests.Runtime;
 
-/// <summary>What commands and stand-ins tell each other.</summary>
+/// <summary>What commands and proxy processes tell each other.</summary>
 public sealed class ControlTests : IDisposable
 {
     private readonly TempFolder _folder = new();
@@ -18,7 +18,7 @@ public sealed class ControlTests : IDisposable
     public void CallsAreAnsweredSideBySide()
     {
         using ManualResetEventSlim released = new();
-        using ControlServer server = ControlServer.Start(_folder.Path, call =>
+        using ContainerControlServer server = ContainerControlServer.Start(_folder.Path, call =>
         {
             if (call.Verb == ControlVerb.Start)
             {
@@ -42,7 +42,7 @@ public sealed class ControlTests : IDisposable
     public void WhoIsBeingAnsweredAtTheEndIsAnswered()
     {
         using ManualResetEventSlim called = new(), released = new();
-        using ControlServer server = ControlServer.Start(_folder.Path, _ =>
+        using ContainerControlServer server = ContainerControlServer.Start(_folder.Path, _ =>
         {
             called.Set();
             Assert.True(released.Wait(TimeSpan.FromSeconds(60)));
@@ -76,18 +76,18 @@ public sealed class ControlTests : IDisposable
                 HostFile.WriteAll(raw, lines.AsSpan(at, Math.Min(777, lines.Length - at)), "test");
             }
         });
-        Assert.Equal(text, channel.Receive<StandInMessage>()!.Text);
-        Assert.Equal(StandInMessageKind.Ready, channel.Receive<StandInMessage>()!.Kind);
-        Assert.Null(channel.Receive<StandInMessage>());
-        Assert.Null(channel.Receive<StandInMessage>(TimeSpan.FromMilliseconds(1)));
+        Assert.Equal(text, channel.Receive<ProxyMessage>()!.Text);
+        Assert.Equal(ProxyMessageKind.Ready, channel.Receive<ProxyMessage>()!.Kind);
+        Assert.Null(channel.Receive<ProxyMessage>());
+        Assert.Null(channel.Receive<ProxyMessage>(TimeSpan.FromMilliseconds(1)));
         raw.Dispose();
-        Assert.False(channel.Send(new StandInMessage { Kind = StandInMessageKind.Ready }));
+        Assert.False(channel.Send(new ProxyMessage { Kind = ProxyMessageKind.Ready }));
     }
 
     [Fact]
     public void EveryMemberOfARequestArrives()
     {
-        StandInRequest full = new()
+        ProxyRequest full = new()
         {
             Root = "/r",
             Id = "i",
@@ -102,9 +102,9 @@ public sealed class ControlTests : IDisposable
             Debug = true,
             Began = long.MaxValue,
         };
-        Assert.Equal(full, JsonRecords.Read<StandInRequest>(JsonRecords.Write(full)) with { Configuration = full.Configuration });
-        StandInRequest exec = new() { Root = "/r", Id = "i", Process = new Oci.Config.Process { Args = ["a"], Cwd = "/" } };
-        StandInRequest read = JsonRecords.Read<StandInRequest>(JsonRecords.Write(exec));
+        Assert.Equal(full, JsonRecords.Read<ProxyRequest>(JsonRecords.Write(full)) with { Configuration = full.Configuration });
+        ProxyRequest exec = new() { Root = "/r", Id = "i", Process = new Oci.Config.Process { Args = ["a"], Cwd = "/" } };
+        ProxyRequest read = JsonRecords.Read<ProxyRequest>(JsonRecords.Write(exec));
         Assert.Equal(["a"], read.Process!.Args!);
         Assert.Equal(exec with { Process = null }, read with { Process = null, Configuration = exec.Configuration });
 
@@ -126,8 +126,8 @@ public sealed class ControlTests : IDisposable
     public void EveryValueOfAnEnumerationHasAName()
     {
         Check(ControlVerbs.Names);
-        Check(StandInMessage.Kinds);
-        Check(StandInMessage.Levels);
+        Check(ProxyMessage.Kinds);
+        Check(ProxyMessage.Levels);
         Check(ContainerState.StatusNames);
 
         static void Check<T>(NamedValues<T> names)
@@ -141,7 +141,7 @@ public sealed class ControlTests : IDisposable
     [Fact]
     public void AnotherVersionOfTheProtocolIsRefused()
     {
-        using ControlServer server = ControlServer.Start(_folder.Path, _ => new ControlReply());
+        using ContainerControlServer server = ContainerControlServer.Start(_folder.Path, _ => new ControlReply());
         ControlCall call = new() { Verb = ControlVerb.Stats, Version = 2 };
         Assert.Contains("speaks version 1 of the control protocol, this command version 2", Assert.Throws<SandboxException>(() => ControlClient.Call(_folder.Path, call)).Message, StringComparison.Ordinal);
     }

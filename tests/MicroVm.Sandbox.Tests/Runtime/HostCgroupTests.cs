@@ -43,7 +43,7 @@ public sealed class HostCgroupTests : IDisposable
     }
 
     [Fact]
-    public void VmmAndStandInArePutThere()
+    public void VmmAndProxyArePutThere()
     {
         using MicroVm.Linux.SafeFd? forVmm = _cgroup.JoinThread();
         Assert.Equal(_folder["pod/container"], File.ResolveLinkTarget($"/proc/self/fd/{forVmm!.Value}", returnFinalTarget: false)!.FullName);

@@ -1,6 +1,6 @@
 using MicroVm.Tests.Shared.Fuzz;
 using MicroVm.Vmm.Emulation;
-using MicroVm.Vmm.Tests.EmulationAssist;
+using MicroVm.Vmm.Tests.Emulation;
 
 namespace MicroVm.Vmm.Tests.Fuzz;
 

@@ -38,7 +38,7 @@ public sealed class ControlFuzz
         TestMachines.RequireKvm();
         string path = Path.Combine(Path.GetTempPath(), $"vmm-control-{Environment.ProcessId}-{Guid.NewGuid():N}");
         using VirtualMachine machine = MachineBuilder.Build(TestMachines.Config(ElfBuilder.Kernel(TestMachines.Spin)));
-        using ControlServer server = ControlServer.Start(FileReference.FromPath(path), machine.Loop, new ControlOperations(machine, () => 7));
+        using VmmControlServer server = VmmControlServer.Start(FileReference.FromPath(path), machine.Loop, new ControlOperations(machine, () => 7));
         Thread thread = new(() => machine.Run());
         thread.Start();
         try

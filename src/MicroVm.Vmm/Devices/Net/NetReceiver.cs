@@ -19,7 +19,7 @@ internal sealed unsafe class NetReceiver : IDisposable
     private readonly bool _segments;
     private readonly RateLimiter? _limiter;
     private readonly NetCounters _counters;
-    private readonly ReceiveWindow _window;
+    private readonly ReceiveBuffers _window;
 
     // A frame that was read before there were buffers for all of it: its length, and where its rest begins.
     private ulong _held;
@@ -34,7 +34,7 @@ internal sealed unsafe class NetReceiver : IDisposable
         _segments = (features & (NetFeature.GuestOffloads & ~NetFeature.GuestCsum)) != 0;
         _limiter = limiter;
         _counters = counters;
-        _window = new ReceiveWindow(queue);
+        _window = new ReceiveBuffers(queue);
     }
 
     /// <summary>Milliseconds until the limit lets a frame pass, after <see cref="TurnEnd.Throttled"/>.</summary>
