@@ -38,6 +38,7 @@ public enum StepId
     Exec,
     WorkingDirectoryOutside,
     Launch,
+    FileSize,
 
     // As child.S has it.
     Forked = 1000,

@@ -17,6 +17,8 @@ namespace MicroVm.Agent.Containers;
 /// </summary>
 public sealed unsafe class ContainerSetup
 {
+    // Far more than engines mount of their own; each is a request to the host.
+    private const int MostLooks = 32;
     private readonly SetupContext _context;
     private readonly ContainerProcess _process;
     private readonly ContainerSpec _spec;
@@ -185,7 +187,19 @@ public sealed unsafe class ContainerSetup
 
         child.AddReport(StepId.Created);
         child.AddWait();
+        AddLooks(program);
         return ProcessSteps.AddExec(program, _process.Spec);
+    }
+
+    // Engines write files that they mount, such as /etc/hosts, until the start, and what the guest saw of one at its mount holds for a second.
+    private void AddLooks(ChildProgram program)
+    {
+        nint answer = program.Address(program.Allocate((nuint)sizeof(Libc.statx_t)));
+        foreach (Mount mount in _spec.Mounts.Where(m => m is { Kind: Mount.Types.Kind.Export, SourceIsFile: true }).Take(MostLooks))
+        {
+            program.Add(
+                StepId.FileSize, StepMode.Ignore, Libc.SYS_statx, Libc.AT_FDCWD, program.String(mount.Destination), Libc.AT_STATX_FORCE_SYNC, (nint)Libc.STATX_SIZE, answer);
+        }
     }
 
     private void Prepare(ClonedChild child, int[] contexts, ChildStep* exec)

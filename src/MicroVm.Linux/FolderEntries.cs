@@ -14,7 +14,7 @@ public static unsafe class FolderEntries
     // struct linux_dirent64: ino, off (u64 each), reclen (u16), type (u8), name.
     private const int LengthOffset = 16, NameOffset = 19;
 
-    /// <summary>Hands over each entry from the folder's position on, except for "." and "..".</summary>
+    /// <summary>Hands over each entry from the folder's position on, except for "." and ".."; one that has been removed has none.</summary>
     /// <param name="folder">The folder.</param>
     /// <param name="handler">Gets each entry.</param>
     /// <param name="target">The folder's path, for messages.</param>
@@ -43,7 +43,11 @@ public static unsafe class FolderEntries
                 }
             }
 
-            Check.Result(length, "getdents64", target);
+            // ENOENT: the folder has been removed.
+            if (length >= 0 || Check.LastErrno != Errno.ENOENT)
+            {
+                Check.Result(length, "getdents64", target);
+            }
         }
         finally
         {

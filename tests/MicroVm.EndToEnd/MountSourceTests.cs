@@ -260,6 +260,21 @@ public sealed class MountSourceTests : IDisposable
     }
 
     [SkippableFact]
+    public void AFileThatIsWrittenBeforeTheStartIsReadWhole()
+    {
+        Installation.RequireRuntime();
+        File.WriteAllText(this["hosts"], "");
+        using Bundle bundle = Bundle.Create("cat /etc/hosts; echo end; sleep 1000");
+        bundle.AddMount("/etc/hosts", this["hosts"], "bind", "rbind");
+        using DetachedContainer c = new(bundle);
+        Assert.Equal(0, c.Create().ExitCode);
+        File.WriteAllText(this["hosts"], "127.0.0.1 localhost\n");
+        c.Call("start").EnsureSuccess();
+        c.WaitForOutput("end\n");
+        Assert.Equal("127.0.0.1 localhost\nend\n", c.Output);
+    }
+
+    [SkippableFact]
     public void OtherwiseSocketsAndFifosOfTheHostAreRefusedByName()
     {
         Installation.RequireKvm();

@@ -33,5 +33,14 @@ public sealed unsafe class FolderEntriesTests : IDisposable
         Assert.All(names, n => Assert.True(File.Exists(Path.Combine(_folder, n)), n));
     }
 
+    [Fact]
+    public void A_folder_that_has_been_removed_has_no_entries()
+    {
+        string path = Directory.CreateTempSubdirectory("microvm-entries-").FullName;
+        using SafeFd folder = SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", path);
+        Directory.Delete(path);
+        FolderEntries.Read(folder, _ => Assert.Fail("an entry"), path);
+    }
+
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 }

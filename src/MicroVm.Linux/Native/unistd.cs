@@ -18,6 +18,7 @@ public static unsafe partial class Libc
     public const long SYS_mount = 165;
     public const long SYS_umount2 = 166;
     public const long SYS_execveat = 322;
+    public const long SYS_statx = 332;
     public const long SYS_write = 1;
     public const long SYS_rt_sigaction = 13;
     public const long SYS_ioctl = 16;
