@@ -57,7 +57,7 @@ internal sealed class ContainerCommands
                 Kill(call.All);
                 break;
             case ControlVerb.Signal:
-                Signal(new SignalProcessRequest { ContainerId = id, Signal = (uint)call.Signal, All = call.All });
+                _ = SignalRefusal.Call(() => _sandbox.Guest.Agent.SignalProcess(new SignalProcessRequest { ContainerId = id, Signal = (uint)call.Signal, All = call.All }));
                 break;
             case ControlVerb.Pause:
                 Call(agent => agent.PauseContainer(id));
@@ -125,18 +125,6 @@ internal sealed class ContainerCommands
                 // No thread is left that could give the guest its time.
                 EndVm();
             }
-        }
-    }
-
-    private void Signal(SignalProcessRequest request)
-    {
-        try
-        {
-            _ = _sandbox.Guest.Agent.SignalProcess(request);
-        }
-        catch (Exception e) when (SignalRefusal.Knows(e))
-        {
-            throw SignalRefusal.Of(e);
         }
     }
 

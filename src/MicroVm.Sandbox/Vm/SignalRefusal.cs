@@ -10,6 +10,20 @@ namespace MicroVm.Sandbox.Vm;
 /// </summary>
 internal static class SignalRefusal
 {
+    /// <summary>Makes a call about a process.</summary>
+    /// <exception cref="SandboxException">It failed.</exception>
+    internal static T Call<T>(Func<T> call)
+    {
+        try
+        {
+            return call();
+        }
+        catch (Exception e) when (Knows(e))
+        {
+            throw Of(e);
+        }
+    }
+
     /// <summary>Whether <see cref="Of"/> knows a call's failure.</summary>
     internal static bool Knows(Exception failure) => failure is TtrpcException or LinuxException or ObjectDisposedException;
 

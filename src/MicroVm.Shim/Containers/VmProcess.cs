@@ -68,12 +68,12 @@ internal sealed class VmProcess(ProcessId id, StdioEnds ends, TimeSpan timeout) 
     public void Signal(int signal)
     {
         TimeSpan patience = signal == Libc.SIGKILL ? GuestPatience.Kill : GuestPatience.Call;
-        _ = Call(() => Agent.SignalProcess(
+        _ = SignalRefusal.Call(() => Agent.SignalProcess(
             new SignalProcessRequest { ContainerId = id.ContainerId, ExecId = id.ExecId, Signal = (uint)signal }, patience));
     }
 
     /// <inheritdoc/>
-    public void Resize(uint width, uint height) => _ = Call(() => Agent.TtyWinResize(
+    public void Resize(uint width, uint height) => _ = SignalRefusal.Call(() => Agent.TtyWinResize(
         new TtyWinResizeRequest { ContainerId = id.ContainerId, ExecId = id.ExecId, Width = width, Height = height }, GuestPatience.Call));
 
     /// <inheritdoc/>
@@ -100,17 +100,5 @@ internal sealed class VmProcess(ProcessId id, StdioEnds ends, TimeSpan timeout) 
     {
         _stdio?.Dispose();
         ends.Dispose();
-    }
-
-    private static T Call<T>(Func<T> call)
-    {
-        try
-        {
-            return call();
-        }
-        catch (Exception e) when (SignalRefusal.Knows(e))
-        {
-            throw SignalRefusal.Of(e);
-        }
     }
 }
