@@ -14,7 +14,7 @@ internal sealed unsafe class ContainerSockets(EventLoop loop, FileSystems fileSy
     // The host's side has a bound of its own.
     private const int MaxConnections = 1024;
     private const uint Unchanged = uint.MaxValue;
-    private int _connections;
+    private readonly SocketBridges _bridges = new(loop, MaxConnections);
 
     /// <summary>Connects a stream to a socket, as a process of this user and group; takes the stream over, also when this throws.</summary>
     /// <returns>0; ECONNREFUSED or EAGAIN when nobody takes the connection now, ESTALE when the inode is gone.</returns>
@@ -23,7 +23,7 @@ internal sealed unsafe class ContainerSockets(EventLoop loop, FileSystems fileSy
     {
         SafeFd? socket = null;
         Errno errno = Errno.EAGAIN;
-        if (_connections < MaxConnections)
+        if (!_bridges.IsFull)
         {
             using SafeFd? file = fileSystems.OpenNode(tag, node);
             errno = Errno.ESTALE;
@@ -39,16 +39,7 @@ internal sealed unsafe class ContainerSockets(EventLoop loop, FileSystems fileSy
             return errno;
         }
 
-        try
-        {
-            _connections++;
-            _ = new SocketBridge(loop, stream, socket, () => _connections--);
-            return Errno.OK;
-        }
-        catch (LinuxException e)
-        {
-            return e.Errno;
-        }
+        return _bridges.Join(stream, socket);
     }
 
     // The listener asks who its peer is (SO_PEERCRED): the host's process, which the host's kernel has let connect. Capabilities stay, since

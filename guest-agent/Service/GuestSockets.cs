@@ -17,7 +17,7 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
     private readonly Dictionary<int, (SafeFd Listener, uint Port, byte[] Token)> _listeners = [];
     private readonly HashSet<uint> _ports = [];
     private readonly Dictionary<(string Tag, string Export, string Path), uint> _shown = [];
-    private int _connections;
+    private readonly SocketBridges _bridges = new(loop, MaxConnections);
 
     /// <summary>Makes the socket for a port unless there is one.</summary>
     /// <exception cref="SetupException">It cannot be made.</exception>
@@ -99,7 +99,7 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
         SafeFd? client;
         while ((client = UnixSocket.TryAccept(fd, out _)) is not null)
         {
-            if (_connections == MaxConnections)
+            if (_bridges.IsFull)
             {
                 client.Dispose();
                 continue;
@@ -108,9 +108,10 @@ internal sealed unsafe class GuestSockets(EventLoop loop, FileSystems fileSystem
             try
             {
                 (_, uint port, byte[] token) = _listeners[fd.Value];
-                SafeFd host = VsockSocket.StartConnect(HostCid, port);
-                _connections++;
-                _ = new SocketBridge(loop, client, host, () => _connections--, token);
+                if (_bridges.Join(client, VsockSocket.StartConnect(HostCid, port), token) is not Errno.OK and var errno)
+                {
+                    Boot.Log.Warn($"a connection to a socket of the host is not carried: {LinuxException.Text(errno)}");
+                }
             }
             catch (LinuxException e)
             {

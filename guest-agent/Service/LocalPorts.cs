@@ -10,7 +10,7 @@ internal sealed unsafe class LocalPorts(EventLoop loop)
     // The host's side has a bound of its own.
     private const int MaxConnections = 1024;
     private const uint Localhost = 0x0100007f;
-    private int _connections;
+    private readonly SocketBridges _bridges = new(loop, MaxConnections);
 
     /// <summary>Connects a stream to a port; takes the stream over.</summary>
     /// <param name="stream">The stream, non-blocking.</param>
@@ -21,22 +21,13 @@ internal sealed unsafe class LocalPorts(EventLoop loop)
     {
         SafeFd? socket = null;
         Errno errno = Errno.EAGAIN;
-        if (_connections == MaxConnections || (socket = TryConnect(port, six, out errno)) is null)
+        if (_bridges.IsFull || (socket = TryConnect(port, six, out errno)) is null)
         {
             stream.Dispose();
             return errno;
         }
 
-        try
-        {
-            _connections++;
-            _ = new SocketBridge(loop, stream, socket, () => _connections--);
-            return Errno.OK;
-        }
-        catch (LinuxException e)
-        {
-            return e.Errno;
-        }
+        return _bridges.Join(stream, socket);
     }
 
     private static SafeFd? TryConnect(ushort port, bool six, out Errno errno)

@@ -14,18 +14,16 @@ namespace MicroVm.Sandbox.Network;
 /// </summary>
 internal sealed unsafe class LoopbackRelay : IEventHandler, IDisposable
 {
-    private const int MaxConnections = 256, StackSize = 256 << 10;
+    private const int MaxConnections = 256;
 
     // A listener whose backlog is full does not answer.
     private const int OwnMilliseconds = 1000;
     private const uint Localhost = 0x0100007f;
-    private readonly EventLoop _loop = new();
-    private readonly HashSet<SocketBridge> _bridges = [];
+    private readonly NamespaceLoop _thread = new();
+    private readonly SocketBridges _bridges;
     private readonly LoopbackSockets _sockets;
     private readonly string _vsockPath;
     private readonly AgentClient _agent;
-    private readonly Lock _ending = new();
-    private bool _ended;
 
     /// <summary>Starts to carry.</summary>
     /// <param name="network">The container's network namespace.</param>
@@ -36,12 +34,17 @@ internal sealed unsafe class LoopbackRelay : IEventHandler, IDisposable
     internal LoopbackRelay(NetworkNamespace network, LoopbackSockets sockets, string vsockPath, AgentClient agent)
     {
         (_sockets, _vsockPath, _agent) = (sockets, vsockPath, agent);
+        _bridges = new SocketBridges(_thread.Loop, MaxConnections);
         foreach (SafeFd listener in sockets.Listeners)
         {
-            _loop.Add(listener, Libc.EPOLLIN, this);
+            _thread.Loop.Add(listener, Libc.EPOLLIN, this);
         }
 
-        new Thread(() => Run(network), StackSize) { IsBackground = true, Name = "loopback" }.Start();
+        _thread.Start(network, "loopback", () =>
+        {
+            _bridges.Dispose();
+            _sockets.Dispose();
+        });
     }
 
     /// <inheritdoc/>
@@ -50,62 +53,19 @@ internal sealed unsafe class LoopbackRelay : IEventHandler, IDisposable
         while (LoopbackSockets.TryAccept(fd, out ushort port, out bool six) is { } client)
         {
             NoDelay(client);
-            SafeFd? other = _bridges.Count == MaxConnections ? null : (six ? null : ConnectOwn(port)) ?? ConnectGuest(port, six);
+            SafeFd? other = _bridges.IsFull ? null : (six ? null : ConnectOwn(port)) ?? ConnectGuest(port, six);
             if (other is null)
             {
                 Refuse(client);
                 continue;
             }
 
-            try
-            {
-                SocketBridge? bridge = null;
-                bridge = new SocketBridge(_loop, client, other, () => _bridges.Remove(bridge!));
-                _bridges.Add(bridge);
-            }
-            catch (LinuxException)
-            {
-                // Both are closed.
-            }
+            _ = _bridges.Join(client, other);
         }
     }
 
     /// <summary>Carries no more; the thread is not waited for, since a call to the guest may be under way.</summary>
-    public void Dispose()
-    {
-        lock (_ending)
-        {
-            if (!_ended)
-            {
-                _loop.Stop();
-            }
-        }
-    }
-
-    private void Run(NetworkNamespace network)
-    {
-        try
-        {
-            network.Enter();
-            _loop.Run();
-        }
-        catch (Exception e) when (e is LinuxException or ObjectDisposedException)
-        {
-            // The namespace is gone, and with it whoever could connect.
-        }
-
-        lock (_ending)
-        {
-            _ended = true;
-            foreach (SocketBridge bridge in _bridges.ToArray())
-            {
-                bridge.Dispose();
-            }
-
-            _sockets.Dispose();
-            _loop.Dispose();
-        }
-    }
+    public void Dispose() => _thread.Dispose();
 
     // A socket of the namespace itself; on the loopback interface the answer comes at once.
     private static SafeFd? ConnectOwn(ushort port)
@@ -136,17 +96,12 @@ internal sealed unsafe class LoopbackRelay : IEventHandler, IDisposable
 
     private SafeFd? ConnectGuest(ushort port, bool six)
     {
-        SafeFd? stream = null;
         try
         {
-            stream = HybridVsock.Connect(_vsockPath, AgentClient.StreamPort, GuestPatience.Call, out uint number);
-            _agent.ConnectPort(new ConnectPortRequest { Stream = number, Port = port, Six = six });
-            Check.Result(Libc.fcntl(stream.Value, Libc.F_SETFL, Libc.O_RDWR | Libc.O_NONBLOCK), "fcntl(F_SETFL)");
-            return stream;
+            return GuestStream.Open(_vsockPath, number => _agent.ConnectPort(new ConnectPortRequest { Stream = number, Port = port, Six = six }));
         }
         catch (Exception e) when (e is LinuxException or TtrpcException)
         {
-            stream?.Dispose();
             return null;
         }
     }

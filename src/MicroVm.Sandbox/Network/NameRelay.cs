@@ -15,16 +15,13 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
     /// <summary>Most questions at once; one more ends the oldest.</summary>
     internal const int MaxQueries = 128;
 
-    private const int StackSize = 256 << 10;
     private const long QueryMilliseconds = 20_000, SweepMilliseconds = 5_000;
     private readonly uint[] _addresses;
-    private readonly EventLoop _loop = new();
+    private readonly NamespaceLoop _thread = new();
     private readonly TimerFd _timer = new();
     private readonly List<NameQuery> _queries = [];
     private readonly NameChannel _channel;
-    private readonly Lock _ending = new();
     private volatile bool _over;
-    private bool _ended;
 
     /// <summary>Starts to answer, on a thread of its own in the namespace.</summary>
     /// <param name="network">The container's network namespace.</param>
@@ -35,9 +32,9 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
     {
         _addresses = [.. addresses];
         Check.Result(Libc.fcntl(stream.Value, Libc.F_SETFL, Libc.O_RDWR | Libc.O_NONBLOCK), "fcntl(F_SETFL)");
-        _channel = new NameChannel(_loop, stream, this);
-        _loop.Add(_timer.Fd, Libc.EPOLLIN, this);
-        new Thread(() => Run(network), StackSize) { IsBackground = true, Name = "names" }.Start();
+        _channel = new NameChannel(_thread.Loop, stream, this);
+        _thread.Loop.Add(_timer.Fd, Libc.EPOLLIN, this);
+        _thread.Start(network, "names", Close);
     }
 
     /// <summary>Whether it is for these addresses, and the guest's side is there.</summary>
@@ -63,7 +60,7 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
         }
 
         _queries.Add(query);
-        _loop.Add(query.Socket, query.Wanted, this);
+        _thread.Loop.Add(query.Socket, query.Wanted, this);
         if (_queries.Count == 1)
         {
             _timer.Set(SweepMilliseconds);
@@ -74,7 +71,7 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
     public void OnClosed()
     {
         _over = true;
-        _loop.Stop();
+        _thread.Loop.Stop();
     }
 
     /// <inheritdoc/>
@@ -94,7 +91,7 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
         switch (query.Step(out ReadOnlySpan<byte> answer))
         {
             case NameQueryStep.Waits:
-                _loop.Modify(query.Socket, query.Wanted);
+                _thread.Loop.Modify(query.Socket, query.Wanted);
                 break;
             case NameQueryStep.Answered:
                 End(query, answer);
@@ -106,38 +103,15 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
     }
 
     /// <summary>Answers no more; the thread is not waited for.</summary>
-    public void Dispose()
-    {
-        lock (_ending)
-        {
-            if (!_ended)
-            {
-                _loop.Stop();
-            }
-        }
-    }
+    public void Dispose() => _thread.Dispose();
 
-    private void Run(NetworkNamespace network)
+    // Where the namespace is gone, the guest sees its side of the stream end.
+    private void Close()
     {
-        try
-        {
-            network.Enter();
-            _loop.Run();
-        }
-        catch (Exception e) when (e is LinuxException or ObjectDisposedException)
-        {
-            // The namespace is gone: the guest sees its side of the stream end.
-        }
-
         _over = true;
-        lock (_ending)
-        {
-            _ended = true;
-            _queries.ForEach(q => q.Dispose());
-            _channel.Dispose();
-            _timer.Dispose();
-            _loop.Dispose();
-        }
+        _queries.ForEach(q => q.Dispose());
+        _channel.Dispose();
+        _timer.Dispose();
     }
 
     private void Sweep()
@@ -157,7 +131,7 @@ internal sealed unsafe class NameRelay : INameChannelOwner, IEventHandler, IDisp
 
     private void End(NameQuery query, ReadOnlySpan<byte> answer)
     {
-        _loop.Remove(query.Socket);
+        _thread.Loop.Remove(query.Socket);
         _ = _channel.TrySend(query.Frame with { Length = (ushort)answer.Length }, answer);
         _queries.Remove(query);
         query.Dispose();

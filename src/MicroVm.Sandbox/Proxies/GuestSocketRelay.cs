@@ -25,7 +25,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
     private readonly Slot?[] _slots = new Slot?[SocketNotice.MaxSlots];
     private readonly Dictionary<int, int> _listeners = [];
     private readonly ConcurrentDictionary<FileIdentity, int> _inodes = [];
-    private readonly HashSet<SocketBridge> _bridges = [];
+    private readonly SocketBridges _bridges;
     private readonly List<Waiting> _waiting = [];
     private readonly SafeFd _channel;
     private readonly string _vsockPath;
@@ -41,6 +41,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
     internal GuestSocketRelay(SafeFd channel, string vsockPath, AgentClient agent)
     {
         (_channel, _vsockPath, _agent) = (channel, vsockPath, agent);
+        _bridges = new SocketBridges(_loop, MaxConnections);
         _loop.Add(channel, Libc.EPOLLIN, this);
         Lend();
         _thread = new Thread(Run, 512 << 10) { IsBackground = true, Name = "guest sockets" };
@@ -97,11 +98,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
             return;
         }
 
-        foreach (SocketBridge bridge in _bridges.ToArray())
-        {
-            bridge.Dispose();
-        }
-
+        _bridges.Dispose();
         _waiting.ForEach(w => w.Client.Dispose());
         foreach (Slot? slot in _slots)
         {
@@ -214,19 +211,21 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
 
     private void Connect(Waiting waiting)
     {
-        SafeFd? stream = null;
+        SafeFd stream;
         try
         {
             Libc.ucred peer;
             uint length = (uint)sizeof(Libc.ucred);
             Check.Result(Libc.getsockopt(waiting.Client.Value, Libc.SOL_SOCKET, Libc.SO_PEERCRED, &peer, &length), "getsockopt(SO_PEERCRED)");
-            stream = HybridVsock.Connect(_vsockPath, AgentClient.StreamPort, GuestPatience.Call, out uint port);
-            _agent.ConnectSocket(new ConnectSocketRequest { Stream = port, FsTag = Export.Tag, Node = waiting.Slot.Node, Uid = peer.uid, Gid = peer.gid });
-            Check.Result(Libc.fcntl(stream.Value, Libc.F_SETFL, Libc.O_RDWR | Libc.O_NONBLOCK), "fcntl(F_SETFL)");
+            ConnectSocketRequest request = new() { FsTag = Export.Tag, Node = waiting.Slot.Node, Uid = peer.uid, Gid = peer.gid };
+            stream = GuestStream.Open(_vsockPath, number =>
+            {
+                request.Stream = number;
+                _ = _agent.ConnectSocket(request);
+            });
         }
         catch (Exception e) when (e is LinuxException or TtrpcException)
         {
-            stream?.Dispose();
             if (e is TtrpcException { Code: StatusCode.FailedPrecondition } && waiting.Tries < MaxTries)
             {
                 _waiting.Add(waiting with { Tries = waiting.Tries + 1, At = Environment.TickCount64 + RetryMilliseconds });
@@ -240,16 +239,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
             return;
         }
 
-        try
-        {
-            SocketBridge? bridge = null;
-            bridge = new SocketBridge(_loop, waiting.Client, stream, () => _bridges.Remove(bridge!));
-            _bridges.Add(bridge);
-        }
-        catch (LinuxException)
-        {
-            // Both are closed.
-        }
+        _ = _bridges.Join(waiting.Client, stream);
     }
 
     /// <summary>A socket that the VMM has, or has given a name to.</summary>

@@ -21,7 +21,7 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
     internal const int TokenBytes = 16;
     private readonly EventLoop _loop = new();
     private readonly Dictionary<int, (SafeFd Listener, HostSocket Socket)> _listeners = [];
-    private readonly HashSet<SocketBridge> _bridges = [];
+    private readonly SocketBridges _bridges;
     private readonly List<SocketStranger> _strangers = [];
     private readonly byte[] _token = RandomBytes.Get(TokenBytes);
     private readonly string _vsockPath;
@@ -30,6 +30,7 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
     private HostSocketRelay(string vsockPath)
     {
         _vsockPath = vsockPath;
+        _bridges = new SocketBridges(_loop, MaxConnections);
         _thread = new Thread(_loop.Run, 256 << 10) { IsBackground = true, Name = "host sockets" };
     }
 
@@ -130,7 +131,7 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
 
     private void Bridge(uint port, SafeFd guest)
     {
-        SafeFd? host = _bridges.Count < MaxConnections && _listeners.Values.FirstOrDefault(l => l.Socket.Port == port).Socket is { } socket ? Connect(socket.File) : null;
+        SafeFd? host = !_bridges.IsFull && _listeners.Values.FirstOrDefault(l => l.Socket.Port == port).Socket is { } socket ? Connect(socket.File) : null;
         if (host is null)
         {
             // The guest's program sees its connection end at once, as from a daemon that is not there.
@@ -138,16 +139,7 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
             return;
         }
 
-        try
-        {
-            SocketBridge? bridge = null;
-            bridge = new SocketBridge(_loop, host, guest, () => _bridges.Remove(bridge!));
-            _bridges.Add(bridge);
-        }
-        catch (LinuxException)
-        {
-            // Both are closed.
-        }
+        _ = _bridges.Join(host, guest);
     }
 
     private string PathOf(uint port) => string.Create(CultureInfo.InvariantCulture, $"{_vsockPath}_{port}");
@@ -176,10 +168,7 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
             stranger.Dispose();
         }
 
-        foreach (SocketBridge bridge in _bridges.ToArray())
-        {
-            bridge.Dispose();
-        }
+        _bridges.Dispose();
 
         foreach ((SafeFd listener, HostSocket socket) in _listeners.Values)
         {
