@@ -3,7 +3,7 @@ namespace MicroVm.Linux;
 /// <summary>The bridges of one owner on an <see cref="EventLoop"/>, up to a bound. On the loop's thread, or after its end.</summary>
 /// <param name="loop">The loop.</param>
 /// <param name="most">Most bridges at once.</param>
-public sealed class SocketBridges(EventLoop loop, int most) : IDisposable
+public sealed class SocketBridges(EventLoop loop, int most)
 {
     private readonly HashSet<SocketBridge> _bridges = [];
 
@@ -34,7 +34,7 @@ public sealed class SocketBridges(EventLoop loop, int most) : IDisposable
     }
 
     /// <summary>Closes all.</summary>
-    public void Dispose()
+    public void CloseAll()
     {
         foreach (SocketBridge bridge in _bridges.ToArray())
         {

@@ -13,7 +13,7 @@ public sealed unsafe class SocketBridgesTests : IDisposable
 
     public void Dispose()
     {
-        _bridges.Dispose();
+        _bridges.CloseAll();
         _ends.ForEach(e => e.Dispose());
         _loop.Dispose();
     }
@@ -48,7 +48,7 @@ public sealed unsafe class SocketBridgesTests : IDisposable
     public void All_are_closed_with_their_owner()
     {
         Assert.Equal(Errno.OK, _bridges.Join(End(), End()));
-        _bridges.Dispose();
+        _bridges.CloseAll();
         Assert.Equal(0, _bridges.Count);
         Assert.All(_ends, e => Assert.True(IsAtItsEnd(e)));
     }

@@ -42,7 +42,7 @@ internal sealed unsafe class LoopbackRelay : IEventHandler, IDisposable
 
         _thread.Start(network, "loopback", () =>
         {
-            _bridges.Dispose();
+            _bridges.CloseAll();
             _sockets.Dispose();
         });
     }

@@ -98,7 +98,7 @@ internal sealed unsafe class GuestSocketRelay : IEventHandler, IDisposable
             return;
         }
 
-        _bridges.Dispose();
+        _bridges.CloseAll();
         _waiting.ForEach(w => w.Client.Dispose());
         foreach (Slot? slot in _slots)
         {

@@ -168,7 +168,7 @@ internal sealed unsafe class HostSocketRelay : IEventHandler, IDisposable
             stranger.Dispose();
         }
 
-        _bridges.Dispose();
+        _bridges.CloseAll();
 
         foreach ((SafeFd listener, HostSocket socket) in _listeners.Values)
         {
