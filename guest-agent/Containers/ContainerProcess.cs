@@ -1,3 +1,4 @@
+using MicroVm.Agent.Child;
 using MicroVm.Agent.Stdio;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
@@ -54,7 +55,7 @@ public sealed class ContainerProcess : IDisposable
     public ProcessStdio Stdio { get; }
 
     /// <summary>The child, from clone to the end.</summary>
-    public Child.ClonedChild? Child { get; set; }
+    public ClonedChild? Child { get; set; }
 
     /// <summary>Where it is in its life.</summary>
     public ProcessState State { get; set; }
@@ -73,6 +74,32 @@ public sealed class ContainerProcess : IDisposable
 
     /// <summary>The signal that a caller sent to end a process that had not exec'd yet, and which is its exit's reason.</summary>
     public uint EndedBySignal { get; set; }
+
+    /// <summary>
+    /// Notes what came of the exec. One that execve(2) refused is the process's own to tell, as with runc: it writes why to its standard
+    /// error, and exits with 1.
+    /// </summary>
+    /// <param name="report">What the child reported; null when it exec'd, or was killed.</param>
+    /// <returns>Why a step before execve(2) failed, in a sentence; else null.</returns>
+    public string? NoteExec(ChildReport? report)
+    {
+        string? why = report?.Describe(Executable, Spec.Cwd);
+        if (report is { Id: not StepId.Exec })
+        {
+            return why;
+        }
+
+        if (why is null)
+        {
+            Stdio.Executed();
+        }
+        else
+        {
+            Stdio.FailExec(why);
+        }
+
+        return null;
+    }
 
     /// <summary>Records the end and answers who waits.</summary>
     /// <param name="status">wait(2)'s status.</param>

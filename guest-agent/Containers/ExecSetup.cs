@@ -121,17 +121,9 @@ public sealed unsafe class ExecSetup
         }
 
         // The socket ends with the child's exec.
-        ChildReport? report = child.TakeReport();
-        if (report is { Id: StepId.Exec } exec)
+        if (_process.NoteExec(child.TakeReport()) is { } failure)
         {
-            // As with runc: the process says why, and exits with 1.
-            _process.Stdio.FailExec(exec.Describe(_process.Executable, _process.Spec.Cwd));
+            throw new SetupException(failure);
         }
-        else if (report is { } failure)
-        {
-            throw new SetupException(failure.Describe(_process.Executable, _process.Spec.Cwd));
-        }
-
-        _process.Stdio.Executed();
     }
 }

@@ -96,26 +96,17 @@ internal sealed class ContainerStart(AgentState agent)
     private void Finish(ContainerProcess init, TtrpcCall call)
     {
         // The pipe ends when exec closes the child's end, and when the child is killed: which is an exit like any other.
-        ChildReport? failure = init.Child!.TakeReport();
+        string? failure = init.NoteExec(init.Child!.TakeReport());
         agent.Loop.Remove(init.Child.Report);
         _starting.Remove(init);
         init.State = ProcessState.Running;
-        if (failure is { Id: StepId.Exec } exec)
+        if (failure is null)
         {
-            // As with runc, whose start has ended by then: the process says why, and exits with 1.
-            init.Stdio.FailExec(exec.Describe(init.Executable, init.Spec.Cwd));
-            call.Complete(new Empty());
-        }
-        else if (failure is null)
-        {
-            init.Stdio.Executed();
             call.Complete(new Empty());
         }
         else
         {
-            call.Fail(
-                StatusCode.Internal,
-                $"unable to start container process: {failure.Value.Describe(init.Executable, init.Spec.Cwd)}");
+            call.Fail(StatusCode.Internal, $"unable to start container process: {failure}");
         }
     }
 
