@@ -196,12 +196,9 @@ internal sealed class ContainerCommands
         }
         catch (Exception e) when (e is TtrpcException or ObjectDisposedException or LinuxException)
         {
-            throw Refusal(e);
+            throw _sandbox.Guest.Refusal(e);
         }
     }
-
-    private static SandboxException Refusal(Exception e) =>
-        new(e is TtrpcException { Code: not StatusCode.NotFound } ? e.Message : RuntimeTexts.NotRunning, e);
 
     private static ControlReply StatsReply(ContainerStats stats, IReadOnlyDictionary<string, (ulong Received, ulong Sent)> dropped) => new()
     {

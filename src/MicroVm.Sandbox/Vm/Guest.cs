@@ -2,12 +2,13 @@ using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.Proxies;
+using MicroVm.Sandbox.Runtime;
 using MicroVm.Ttrpc;
 
 namespace MicroVm.Sandbox.Vm;
 
 /// <summary>The agent of a running VM. A call that the VM's end cuts short says how the VM ended.</summary>
-internal sealed unsafe class Guest : IDisposable
+internal sealed class Guest : IDisposable
 {
     // How long a VMM that closed its sockets may take to end.
     private const int EndMilliseconds = 2000;
@@ -53,6 +54,18 @@ internal sealed unsafe class Guest : IDisposable
         }
     }
 
+    /// <summary>
+    /// Why a call about a container failed, for the command's user: a VM that has been killed has no container that runs, one that
+    /// ended otherwise says how, and an agent that refuses says why.
+    /// </summary>
+    internal SandboxException Refusal(Exception failure) => failure switch
+    {
+        TtrpcException { Code: StatusCode.Unavailable } when HasEnded(_vmm) => new SandboxException(
+            _vmm.Process.TryWait() is { Signal: Libc.SIGKILL } ? RuntimeTexts.NotRunning : _vmm.Describe(RuntimeTexts.NotRunning), failure),
+        TtrpcException { Code: not StatusCode.NotFound } => new SandboxException(failure.Message, failure),
+        _ => new SandboxException(RuntimeTexts.NotRunning, failure),
+    };
+
     /// <summary>Waits for a container's init, as long as it takes.</summary>
     /// <exception cref="SandboxException">The VM ended.</exception>
     internal WaitProcessResponse WaitProcess(string containerId) =>
@@ -97,9 +110,14 @@ internal sealed unsafe class Guest : IDisposable
             return new SandboxException(e is TtrpcException { Code: StatusCode.DeadlineExceeded } ? $"{doing}: {e.Message}" : e.Message, e);
         }
 
-        Libc.pollfd pfd = new() { fd = vmm.Process.Fd.Value, events = Libc.POLLIN };
-        return Libc.poll(&pfd, 1, EndMilliseconds) > 0
+        return HasEnded(vmm)
             ? new SandboxException(vmm.Describe(doing), e)
             : new SandboxException($"{doing}: {e.Message}", e);
+    }
+
+    private static unsafe bool HasEnded(Vmm vmm)
+    {
+        Libc.pollfd pfd = new() { fd = vmm.Process.Fd.Value, events = Libc.POLLIN };
+        return Libc.poll(&pfd, 1, EndMilliseconds) > 0;
     }
 }

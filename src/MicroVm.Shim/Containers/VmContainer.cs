@@ -89,12 +89,12 @@ internal sealed class VmContainer : ITaskContainer
         catch (Exception e)
         {
             started.Close();
-            throw e switch
+            if (e is TtrpcException or ObjectDisposedException or LinuxException)
             {
-                TtrpcException { Code: StatusCode.NotFound } or ObjectDisposedException => new SandboxException(RuntimeTexts.NotRunning, e),
-                TtrpcException or LinuxException => new SandboxException(e.Message, e),
-                _ => e,
-            };
+                throw _sandbox.Pod.Guest.Refusal(e);
+            }
+
+            throw;
         }
     }
 
