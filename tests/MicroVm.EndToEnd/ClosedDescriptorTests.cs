@@ -9,6 +9,7 @@ public sealed unsafe class ClosedDescriptorTests
 {
     [SkippableTheory]
     [InlineData("bin/microvm", "--version")]
+    [InlineData("bin/containerd-shim-microvm-v2", "-v")]
     [InlineData("libexec/microvm/microvm-vmm", "--no-such-flag")]
     [InlineData("libexec/microvm/microvm-agent", "")]
     public void AreFilledBeforeAnythingElse(string executable, string argument)
