@@ -1,11 +1,11 @@
 using System.Text;
+using MicroVm.Bus.Counters;
+using MicroVm.Jail;
 using MicroVm.Kvm;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Vmm.Boot;
 using MicroVm.Vmm.Control;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Jail;
 using MicroVm.Vmm.Machine;
 using MicroVm.Vmm.Startup;
 using MicroVm.VmmControl;

@@ -1,7 +1,7 @@
 using BenchmarkDotNet.Attributes;
 using MicroVm.Tests.Shared.Virtio;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Devices.Entropy;
-using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Benchmarks.Devices;
 

@@ -1,4 +1,4 @@
-using MicroVm.Vmm.Memory;
+using MicroVm.Memory;
 
 namespace MicroVm.Vmm.Boot;
 

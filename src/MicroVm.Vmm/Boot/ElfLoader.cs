@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using MicroVm.Vmm.Memory;
+using MicroVm.Memory;
 
 namespace MicroVm.Vmm.Boot;
 

@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text;
-using MicroVm.Vmm.Bus;
-using MicroVm.Vmm.Memory;
+using MicroVm.Bus;
+using MicroVm.Memory;
 
 namespace MicroVm.Vmm.Boot;
 

@@ -1,5 +1,5 @@
 using System.Buffers.Binary;
-using MicroVm.Vmm.Memory;
+using MicroVm.Memory;
 
 namespace MicroVm.Vmm.Boot;
 

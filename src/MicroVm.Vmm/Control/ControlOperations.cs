@@ -1,8 +1,8 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Machine;
-using MicroVm.Vmm.Virtio.Mmio;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Control;

@@ -1,7 +1,7 @@
 using MicroVm.Linux;
+using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Machine;
-using MicroVm.Vmm.Virtio.Mmio;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Control;

@@ -1,8 +1,8 @@
 using MicroVm.Linux;
+using MicroVm.Virtio;
+using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Machine;
-using MicroVm.Vmm.Virtio;
-using MicroVm.Vmm.Virtio.Mmio;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Control;

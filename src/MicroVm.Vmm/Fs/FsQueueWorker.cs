@@ -1,6 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Fs;
 

@@ -1,9 +1,9 @@
 using System.Runtime.CompilerServices;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Fs.Protocol;
-using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Fs;
 

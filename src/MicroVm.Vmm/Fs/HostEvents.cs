@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Fs.Protocol;
-using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Fs;
 

@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Fs;
 

@@ -1,10 +1,10 @@
 using System.Buffers.Binary;
 using System.Text;
+using MicroVm.Bus.Counters;
+using MicroVm.Jail;
 using MicroVm.Linux;
-using MicroVm.Vmm.Counters;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Fs.Dax;
-using MicroVm.Vmm.Jail;
-using MicroVm.Vmm.Virtio;
 using MicroVm.VmmControl;
 using MicroVm.VmmControl.Snapshots;
 

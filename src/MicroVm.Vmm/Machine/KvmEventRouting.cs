@@ -1,6 +1,6 @@
 using MicroVm.Kvm;
 using MicroVm.Linux;
-using MicroVm.Vmm.Virtio.Mmio;
+using MicroVm.Virtio.Mmio;
 
 namespace MicroVm.Vmm.Machine;
 

@@ -1,16 +1,17 @@
+using MicroVm.Bus;
+using MicroVm.InstructionEmulator;
 using MicroVm.Kvm;
 using MicroVm.Kvm.Native;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Memory;
+using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Bus;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Machine.Cpu;
-using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Serial;
 using MicroVm.Vmm.Tables;
 using MicroVm.Vmm.Tables.Acpi;
-using MicroVm.Vmm.Virtio.Mmio;
 using MicroVm.VmmControl;
 using MicroVm.VmmControl.Snapshots;
 

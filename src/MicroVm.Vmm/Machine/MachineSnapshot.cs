@@ -1,8 +1,9 @@
 using System.Globalization;
+using MicroVm.InstructionEmulator;
 using MicroVm.Linux;
+using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Serial;
 using MicroVm.Vmm.Snapshot;
-using MicroVm.Vmm.Virtio.Mmio;
 using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Vmm.Machine;

@@ -1,12 +1,12 @@
 using System.Globalization;
 using System.Text;
+using MicroVm.Bus;
+using MicroVm.Bus.Counters;
+using MicroVm.InstructionEmulator;
+using MicroVm.Jail;
 using MicroVm.Kvm;
 using MicroVm.Kvm.Native;
 using MicroVm.Linux;
-using MicroVm.Vmm.Bus;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Emulation;
-using MicroVm.Vmm.Jail;
 using MicroVm.VmmControl;
 using static MicroVm.Kvm.Native.KvmAbi;
 
@@ -25,7 +25,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     private const int MaxFaultsInVain = 16;
     private readonly VirtualMachine _machine;
     private readonly KvmVcpu _vcpu;
-    private readonly InstructionEmulator _assist;
+    private readonly Emulator _assist;
     private readonly Thread _thread;
     private readonly long[] _exits = new long[ExitReasons];
     private readonly object _parkLock = new();
@@ -44,7 +44,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     {
         _machine = machine;
         _vcpu = vcpu;
-        _assist = new InstructionEmulator(vcpu, machine.Memory);
+        _assist = new Emulator(vcpu, machine.Memory);
         _thread = new Thread(Main, StackSize)
         {
             IsBackground = true,

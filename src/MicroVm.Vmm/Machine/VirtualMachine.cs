@@ -1,16 +1,17 @@
 using System.Diagnostics;
 using System.Runtime.Intrinsics.X86;
+using MicroVm.Bus;
+using MicroVm.Bus.Counters;
+using MicroVm.InstructionEmulator;
+using MicroVm.Jail;
 using MicroVm.Kvm;
 using MicroVm.Kvm.Native;
 using MicroVm.Linux;
+using MicroVm.Memory;
+using MicroVm.Virtio;
+using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Bus;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Jail;
-using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Serial;
-using MicroVm.Vmm.Virtio;
-using MicroVm.Vmm.Virtio.Mmio;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Machine;

@@ -1,6 +1,6 @@
+using MicroVm.Bus.Counters;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Counters;
 
 namespace MicroVm.Vmm.Serial;
 

@@ -1,7 +1,7 @@
+using MicroVm.Bus;
+using MicroVm.Bus.Counters;
 using MicroVm.Linux;
-using MicroVm.Vmm.Bus;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Virtio.Mmio;
+using MicroVm.Virtio.Mmio;
 
 namespace MicroVm.Vmm.Serial;
 

@@ -1,6 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Memory;
+using MicroVm.Memory;
 using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Vmm.Snapshot;

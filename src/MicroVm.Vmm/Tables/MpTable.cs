@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
+using MicroVm.Memory;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Memory;
 
 namespace MicroVm.Vmm.Tables;
 

@@ -1,8 +1,8 @@
 using System.Buffers.Binary;
 using FsCheck;
 using FsCheck.Fluent;
+using MicroVm.Memory;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Memory;
 
 namespace MicroVm.Vmm.Tests.Boot;
 

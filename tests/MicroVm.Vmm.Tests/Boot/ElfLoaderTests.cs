@@ -2,8 +2,8 @@ using System.Runtime.InteropServices;
 using FsCheck;
 using FsCheck.Fluent;
 using MicroVm.Linux;
+using MicroVm.Memory;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Memory;
 
 namespace MicroVm.Vmm.Tests.Boot;
 

@@ -1,9 +1,9 @@
 using System.Buffers.Binary;
 using System.Reflection;
 using System.Text;
+using MicroVm.Memory;
 using MicroVm.Tests.Shared;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Memory;
 
 namespace MicroVm.Vmm.Tests.Boot;
 

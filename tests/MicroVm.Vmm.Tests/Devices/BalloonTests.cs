@@ -2,9 +2,9 @@ using System.Buffers.Binary;
 using FsCheck;
 using FsCheck.Fluent;
 using MicroVm.Linux.Native;
+using MicroVm.Memory;
 using MicroVm.Tests.Shared.Virtio;
 using MicroVm.Vmm.Devices.Balloon;
-using MicroVm.Vmm.Memory;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Devices;

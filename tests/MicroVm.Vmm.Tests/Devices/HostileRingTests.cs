@@ -2,7 +2,10 @@ using FsCheck;
 using FsCheck.Fluent;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Memory;
+using MicroVm.Tests.Shared;
 using MicroVm.Tests.Shared.Virtio;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
@@ -11,10 +14,7 @@ using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
-using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Tests.Boot;
-using MicroVm.Vmm.Tests.Virtio;
-using MicroVm.Vmm.Virtio;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Devices;
@@ -135,7 +135,7 @@ public sealed class HostileRingTests
         using EventLoop loop = new();
         using GuestDriver guest = new(make(loop), loop, queueSize: 16);
         int resets = 0;
-        Prop.ForAll(VirtqueueProperties.Rings.ToArbitrary(), rings =>
+        Prop.ForAll(RandomRings.All.ToArbitrary(), rings =>
         {
             guest.Activate();
             foreach (DriverQueue queue in guest.Queues)

@@ -2,10 +2,10 @@ using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using FsCheck;
 using FsCheck.Fluent;
+using MicroVm.Memory;
 using MicroVm.Tests.Shared.Virtio;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Devices.Mem;
-using MicroVm.Vmm.Memory;
-using MicroVm.Vmm.Virtio;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Devices;

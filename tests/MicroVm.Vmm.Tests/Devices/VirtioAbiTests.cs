@@ -1,5 +1,7 @@
 using System.Runtime.InteropServices;
+using MicroVm.Memory;
 using MicroVm.Tests.Shared;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
@@ -7,8 +9,6 @@ using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
-using MicroVm.Vmm.Memory;
-using MicroVm.Vmm.Virtio;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Devices;

@@ -1,10 +1,10 @@
 using System.Buffers.Binary;
 using System.Collections.Concurrent;
 using MicroVm.Linux;
+using MicroVm.Memory;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Fs.Dax;
-using MicroVm.Vmm.Memory;
-using MicroVm.Vmm.Virtio;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Fs;

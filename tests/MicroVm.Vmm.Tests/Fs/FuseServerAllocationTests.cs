@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
 using MicroVm.Linux.Native;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Fs.Protocol;
-using MicroVm.Vmm.Virtio;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Fs;

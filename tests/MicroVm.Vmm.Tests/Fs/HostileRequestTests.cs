@@ -1,7 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Fs.Protocol;
-using MicroVm.Vmm.Virtio;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Fs;

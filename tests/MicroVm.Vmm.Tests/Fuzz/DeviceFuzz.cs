@@ -1,7 +1,9 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Memory;
 using MicroVm.Tests.Shared.Fuzz;
 using MicroVm.Tests.Shared.Virtio;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
@@ -10,10 +12,8 @@ using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
-using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Tests.Devices;
 using MicroVm.Vmm.Tests.Fs;
-using MicroVm.Vmm.Virtio;
 
 namespace MicroVm.Vmm.Tests.Fuzz;
 

@@ -1,9 +1,9 @@
 using System.Buffers.Binary;
 using MicroVm.Linux;
-using MicroVm.Vmm.Memory;
-using MicroVm.Vmm.Tests.Virtio.Mmio;
-using MicroVm.Vmm.Virtio;
-using MicroVm.Vmm.Virtio.Mmio;
+using MicroVm.Memory;
+using MicroVm.Tests.Shared;
+using MicroVm.Virtio;
+using MicroVm.Virtio.Mmio;
 
 namespace MicroVm.Vmm.Tests.Fuzz;
 

@@ -1,6 +1,6 @@
+using MicroVm.Memory;
 using MicroVm.Tests.Shared.Fuzz;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Tests.Boot;
 
 namespace MicroVm.Vmm.Tests.Fuzz;

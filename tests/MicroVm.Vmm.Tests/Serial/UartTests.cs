@@ -1,8 +1,8 @@
+using MicroVm.Bus;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Bus;
+using MicroVm.Tests.Shared;
 using MicroVm.Vmm.Serial;
-using MicroVm.Vmm.Tests.Virtio.Mmio;
 
 namespace MicroVm.Vmm.Tests.Serial;
 

@@ -1,8 +1,8 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Text;
+using MicroVm.Memory;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Memory;
 using MicroVm.Vmm.Tables;
 using MicroVm.Vmm.Tables.Acpi;
 

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 using MicroVm.Linux;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Tests.Shared.Virtio;
 

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using MicroVm.Linux;
-using MicroVm.Vmm.Memory;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Memory;
+using MicroVm.Virtio;
 
 namespace MicroVm.Tests.Shared.Virtio;
 

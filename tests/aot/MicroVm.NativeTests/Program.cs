@@ -1,11 +1,16 @@
 using System.Diagnostics;
 using System.Reflection;
+using MicroVm.Bus.Tests;
 using MicroVm.EndToEnd.Runner;
+using MicroVm.InstructionEmulator.Tests;
+using MicroVm.Jail.Tests;
 using MicroVm.Json.Tests;
 using MicroVm.Linux.Tests;
+using MicroVm.Memory.Tests;
 using MicroVm.NativeTests;
 using MicroVm.Oci.Tests;
 using MicroVm.Ttrpc.Tests;
+using MicroVm.Virtio.Tests;
 using MicroVm.VmmControl.Tests;
 
 // usage: native-tests RESULTS.trx : runs every test of the assemblies that are compiled into this program.
@@ -18,7 +23,8 @@ if (args.Length != 1)
 Assembly[] assemblies =
 [
     typeof(MembersTests).Assembly, typeof(LibcAbiTests).Assembly, typeof(SpecDocumentTests).Assembly, typeof(FrameDecoderTests).Assembly,
-    typeof(ConfigDocumentTests).Assembly,
+    typeof(ConfigDocumentTests).Assembly, typeof(GuestMemoryTests).Assembly, typeof(SystemCallFilterTests).Assembly, typeof(AddressBusTests).Assembly,
+    typeof(VirtqueueTests).Assembly, typeof(AtomicMemoryTests).Assembly,
 ];
 Stopwatch watch = Stopwatch.StartNew();
 List<Outcome> outcomes = [.. assemblies.SelectMany(Discovery.Cases).Select(c => c.Run())];

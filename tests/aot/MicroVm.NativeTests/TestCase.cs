@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Reflection;
 using MicroVm.EndToEnd.Runner;
 using Xunit;
+using Xunit.Abstractions;
 
 namespace MicroVm.NativeTests;
 
@@ -30,7 +31,7 @@ internal sealed class TestCase(MethodInfo method, object?[] arguments, string? s
         Stopwatch watch = Stopwatch.StartNew();
         try
         {
-            object? instance = method.IsStatic ? null : Activator.CreateInstance(method.DeclaringType!);
+            object? instance = method.IsStatic ? null : Make(method.DeclaringType!);
             try
             {
                 _ = method.Invoke(instance, Converted());
@@ -50,6 +51,10 @@ internal sealed class TestCase(MethodInfo method, object?[] arguments, string? s
                 : new Outcome(Name, OutcomeKind.Failed, watch.Elapsed, $"{cause.GetType().FullName}: {cause.Message}", cause.ToString());
         }
     }
+
+    // A class may ask for a place for its output.
+    private static object? Make(Type type) =>
+        type.GetConstructor([typeof(ITestOutputHelper)]) is { } constructor ? constructor.Invoke([new ConsoleOutput()]) : Activator.CreateInstance(type);
 
     // xunit's assertions on collections and FsCheck's generators are made for each type by reflection; what the compiler did not foresee is not there.
     private static bool IsOfTheFramework(Exception cause) => cause.GetBaseException() is var last

@@ -1,8 +1,8 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Jail;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Bus.Counters;
+using MicroVm.Jail;
+using MicroVm.Virtio;
 using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Vmm.Devices.Balloon;

@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Memory;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Memory;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Balloon;
 

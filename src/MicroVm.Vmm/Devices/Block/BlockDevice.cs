@@ -1,9 +1,9 @@
 using System.Runtime.InteropServices;
 using System.Text;
+using MicroVm.Bus.Counters;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Block;
 

@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Block;
 

@@ -1,5 +1,5 @@
-using MicroVm.Vmm.Jail;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Jail;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Block;
 

@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Jail;
-using MicroVm.Vmm.Memory;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Bus.Counters;
+using MicroVm.Jail;
+using MicroVm.Memory;
+using MicroVm.Virtio;
 using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Vmm.Devices.Mem;

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
-using MicroVm.Vmm.Memory;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Memory;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Mem;
 

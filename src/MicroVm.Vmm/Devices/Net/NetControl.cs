@@ -1,5 +1,5 @@
 using System.Buffers.Binary;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Net;
 

@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
+using MicroVm.Bus.Counters;
+using MicroVm.Jail;
 using MicroVm.Linux;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Jail;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Net;
 

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Net;
 

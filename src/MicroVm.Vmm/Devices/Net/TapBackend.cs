@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
+using MicroVm.Bus.Counters;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Counters;
 
 namespace MicroVm.Vmm.Devices.Net;
 

@@ -1,8 +1,8 @@
 using System.Buffers.Binary;
+using MicroVm.Bus.Counters;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Pmem;
 

@@ -1,10 +1,10 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Text;
+using MicroVm.Bus.Counters;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Counters;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Vsock;
 

@@ -1,6 +1,6 @@
 using System.Buffers.Text;
 using MicroVm.Linux;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Vsock;
 

@@ -1,5 +1,5 @@
 using MicroVm.Linux;
-using MicroVm.Vmm.Virtio;
+using MicroVm.Virtio;
 
 namespace MicroVm.Vmm.Devices.Vsock;
 

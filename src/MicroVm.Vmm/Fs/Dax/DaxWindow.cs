@@ -1,6 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Memory;
+using MicroVm.Memory;
 
 namespace MicroVm.Vmm.Fs.Dax;
 

@@ -1,9 +1,9 @@
 using System.Buffers.Binary;
 using System.Globalization;
+using MicroVm.Bus;
+using MicroVm.Memory;
+using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Bus;
-using MicroVm.Vmm.Memory;
-using MicroVm.Vmm.Virtio.Mmio;
 
 namespace MicroVm.Vmm.Tables.Acpi;
 

@@ -1,10 +1,10 @@
 using System.Diagnostics;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Virtio;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Fs.Protocol;
-using MicroVm.Vmm.Virtio;
 using MicroVm.VmmControl;
 using Xunit;
 
