@@ -324,7 +324,7 @@ public sealed unsafe class TtrpcClient : IDisposable
         {
             if (response.Code != StatusCode.Ok)
             {
-                string message = response.Message;
+                string message = response.Message.Length > 0 ? response.Message : $"{method}: the server answered {response.Code}, without a reason";
                 return new TtrpcException(response.Code, message.Length <= MaxStatusMessage ? message : message[..MaxStatusMessage] + "...");
             }
 

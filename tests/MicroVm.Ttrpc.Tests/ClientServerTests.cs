@@ -70,6 +70,15 @@ public sealed class ClientServerTests : IDisposable
     public void Garbage_for_an_answer_is_malformed() => Assert.Equal(StatusCode.DataLoss, AnsweredBy(1, FrameType.Response, [0x0a, 0xff]).Code);
 
     [Fact]
+    public void AStatusWithoutAMessageIsNamed()
+    {
+        // Response.status (1) with a code (1) of 5, NotFound.
+        TtrpcException e = AnsweredBy(1, FrameType.Response, [0x0a, 2, 0x08, 5]);
+        Assert.Equal(StatusCode.NotFound, e.Code);
+        Assert.Contains("the server answered NotFound, without a reason", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_status_of_a_megabyte_is_cut()
     {
         byte[] frame = TtrpcResponse.EncodeError(1, StatusCode.Internal, new string('x', 1 << 20));
