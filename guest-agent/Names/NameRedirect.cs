@@ -68,24 +68,24 @@ internal sealed unsafe class NameRedirect : IDisposable
     private bool TryAttach(int type, uint address, ushort from, ushort to)
     {
         const int attachSize = 16;
+        SafeFd? program = null;
         try
         {
-            SafeFd program = BpfProgram.Load(Libc.BPF_PROG_TYPE_CGROUP_SOCK_ADDR, type, Program(address, from, to));
-            if (Change(Libc.BPF_PROG_ATTACH, program, type, Libc.BPF_F_ALLOW_MULTI, attachSize))
+            program = BpfProgram.Load(Libc.BPF_PROG_TYPE_CGROUP_SOCK_ADDR, type, Program(address, from, to));
+            if (!Change(Libc.BPF_PROG_ATTACH, program, type, Libc.BPF_F_ALLOW_MULTI, attachSize))
             {
-                _attached.Add((program, type));
-                return true;
+                Check.Throw("bpf(BPF_PROG_ATTACH)");
             }
 
-            Boot.Log.Warn($"names are answered on port 53 itself: bpf(BPF_PROG_ATTACH): {LinuxException.Text(Check.LastErrno)}");
-            program.Dispose();
+            _attached.Add((program, type));
+            return true;
         }
         catch (LinuxException e)
         {
             Boot.Log.Warn($"names are answered on port 53 itself: {e.Message}");
+            program?.Dispose();
+            return false;
         }
-
-        return false;
     }
 
     private void DetachLast()

@@ -39,7 +39,9 @@ public sealed partial class WallTests
     private static readonly string[][] Folders =
     [
         ["Memory"], ["Jail"], ["Bus.Counters"], ["Bus"], ["Virtio"], ["Virtio.Mmio"], ["InstructionEmulator", "InstructionEmulator.Handlers"],
-        ["Vmm.Snapshot"], ["Vmm.Boot"], ["Vmm.Tables", "Vmm.Tables.Acpi"], ["Vmm.Serial"], ["Vmm.Fs", "Vmm.Fs.Protocol", "Vmm.Fs.Dax"],
+        ["Vmm.Snapshot"], ["Vmm.Boot"], ["Vmm.Tables", "Vmm.Tables.Acpi"], ["Vmm.Serial"],
+        ["Vmm.Fs.Protocol"], ["Vmm.Fs.HostFiles"], ["Vmm.Fs.Descriptors"], ["Vmm.Fs.Inodes"], ["Vmm.Fs.Exports"], ["Vmm.Fs.Handles"], ["Vmm.Fs.Dax"],
+        ["Vmm.Fs.Locks"], ["Vmm.Fs.Fifos"], ["Vmm.Fs.Events"], ["Vmm.Fs.Sockets"], ["Vmm.Fs.Waiting"], ["Vmm.Fs.Requests"], ["Vmm.Fs.Operations"], ["Vmm.Fs"],
         ["Vmm.Devices.Balloon"], ["Vmm.Devices.Block"], ["Vmm.Devices.Console"], ["Vmm.Devices.Entropy"], ["Vmm.Devices.Mem"], ["Vmm.Devices.Net"],
         ["Vmm.Devices.Pmem"], ["Vmm.Devices.Vsock"],
         ["Vmm.Machine", "Vmm.Machine.Cpu"], ["Vmm.Control"], ["Vmm.Startup"], ["Vmm.Program"],

@@ -5,6 +5,7 @@ using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Tests.Shared.Virtio;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Exports;
 using MicroVm.Vmm.Fs.Protocol;
 
 namespace MicroVm.Benchmarks.Devices;

@@ -2,6 +2,7 @@ using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Exports;
 using MicroVm.Vmm.Machine;
 using MicroVm.VmmControl;
 

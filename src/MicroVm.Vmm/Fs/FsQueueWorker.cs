@@ -1,6 +1,8 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Virtio;
+using MicroVm.Vmm.Fs.Requests;
+using MicroVm.Vmm.Fs.Waiting;
 
 namespace MicroVm.Vmm.Fs;
 

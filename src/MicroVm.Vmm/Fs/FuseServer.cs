@@ -1,9 +1,16 @@
-using System.Runtime.CompilerServices;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Virtio;
 using MicroVm.Vmm.Fs.Dax;
+using MicroVm.Vmm.Fs.Descriptors;
+using MicroVm.Vmm.Fs.Events;
+using MicroVm.Vmm.Fs.Exports;
+using MicroVm.Vmm.Fs.Fifos;
+using MicroVm.Vmm.Fs.Locks;
+using MicroVm.Vmm.Fs.Operations;
 using MicroVm.Vmm.Fs.Protocol;
+using MicroVm.Vmm.Fs.Requests;
+using MicroVm.Vmm.Fs.Waiting;
 
 namespace MicroVm.Vmm.Fs;
 
@@ -12,124 +19,123 @@ namespace MicroVm.Vmm.Fs;
 /// exports' descriptors, one path component at a time, never through a symbolic link.
 /// </summary>
 /// <remarks>
-/// A handler returns the length of the payload that it has put into the answer, or a negative errno. Handlers check the
-/// answer's room before they change anything, by <see cref="PayloadLength"/>. Nothing here allocates for a request.
+/// An operation returns the length of the payload that it has put into the answer, or a negative errno. The answer's room is
+/// checked before anything is changed, by <see cref="FuseReply.LengthOf"/>. Nothing here allocates for a request.
 /// </remarks>
-internal sealed unsafe partial class FuseServer : IDisposable
+internal sealed unsafe class FuseServer : IDisposable
 {
-    /// <summary>What <see cref="Process"/> gives for a request whose answer comes later.</summary>
+    /// <summary>What <see cref="Process"/> returns for a request whose answer comes later.</summary>
     public const uint Deferred = uint.MaxValue;
 
-    private const int WaitForRequestsMilliseconds = 5000;
-
     /// <summary>Longest request and longest answer: the largest WRITE or READ and what belongs to it.</summary>
-    private const ulong LongestRequest = MaxWrite + 4096;
+    private const ulong LongestRequest = FsSession.MaxWrite + 4096;
 
-    /// <summary>
-    /// Inodes that are known at once: 140 bytes each and their names, together at most 110 MB. A guest that remembers more gets
-    /// ESTALE for files that nothing has open, which has its kernel look them up again.
-    /// </summary>
-    private const int MostInodes = 1 << 18;
-
-    private readonly SafeFd _procSelfFd = ProcFd.Open();
-    private readonly FdBudget _budget;
-    private readonly ExportTable _exports;
-    private readonly InodeTable _inodes;
-    private readonly HandleTable _handles;
-    private readonly LockTable _locks;
-    private readonly LentSockets? _lentSockets;
-    private readonly Func<int, bool> _sharesSockets;
-    private readonly bool _stripSetId;
-    private volatile bool _initialised;
+    private readonly FsContext _fs;
+    private readonly ExportOperations _exports;
+    private readonly LookupOperations _lookup;
+    private readonly AttributeOperations _attributes;
+    private readonly AttributeChangeOperations _attributeChanges;
+    private readonly LinkOperations _links;
+    private readonly RenameOperations _renames;
+    private readonly NodeOperations _nodes;
+    private readonly OpenOperations _opens;
+    private readonly CreateOperations _creates;
+    private readonly DataOperations _data;
+    private readonly AllocationOperations _allocations;
+    private readonly SyncOperations _syncs;
+    private readonly DirectoryOperations _directories;
+    private readonly XattrOperations _xattrs;
+    private readonly IoctlOperations _ioctls;
+    private readonly LockOperations _locks;
+    private readonly FifoOperations _fifos;
+    private readonly WaitOperations _waits;
+    private readonly EventOperations _events;
+    private readonly MappingOperations _mappings;
+    private readonly ForgetOperations _forgets;
+    private readonly SessionOperations _session;
 
     /// <summary>Makes a server without exports.</summary>
     /// <param name="budget">How many descriptors its guest may make it hold.</param>
-    /// <exception cref="LinuxException">/proc/self/fd cannot be opened.</exception>
-    /// <param name="stripSetId">Set-user-id and set-group-id bits of files, and capabilities of files, are not to be had.</param>
+    /// <param name="stripSetId">Files get no set-user-id and set-group-id bits, and no capabilities.</param>
     /// <param name="window">Where the guest may map files; borrowed.</param>
     /// <param name="sockets">The channel on which sockets are lent; taken over.</param>
+    /// <exception cref="LinuxException">/proc/self/fd cannot be opened.</exception>
     public FuseServer(FdBudget budget, bool stripSetId = false, DaxWindow? window = null, SafeFd? sockets = null)
     {
-        _window = window;
-        _stripSetId = stripSetId;
-        _budget = budget;
-        _exports = new ExportTable(_procSelfFd);
-        _inodes = new InodeTable(budget, MostInodes);
-        _handles = new HandleTable(budget, _inodes);
-        _locks = new LockTable(_procSelfFd, budget);
-        _lentSockets = sockets is null ? null : new LentSockets(sockets);
-        _sharesSockets = index => _exports[index] is { SharesSockets: true };
-        if (_lentSockets is not null)
-        {
-            _inodes.OnSocketClosed(_lentSockets.Release);
-        }
+        FsContext fs = _fs = new(budget, stripSetId, window, sockets);
+        SetIdBits setId = new(fs);
+        GuestAttributes attributes = new(fs);
+        EntryLookup entries = new(fs, attributes);
+        HandleOpener opener = new(fs, setId);
+        FileMaker maker = new(fs, setId);
+        _exports = new ExportOperations(fs, entries);
+        _lookup = new LookupOperations(fs, entries, _exports);
+        _attributes = new AttributeOperations(fs, attributes);
+        _attributeChanges = new AttributeChangeOperations(fs, _attributes, setId);
+        _links = new LinkOperations(fs, entries);
+        _renames = new RenameOperations(fs);
+        _nodes = new NodeOperations(fs, entries, maker, setId);
+        _opens = new OpenOperations(fs, opener);
+        _creates = new CreateOperations(fs, entries, maker, opener);
+        _fifos = new FifoOperations(fs, opener);
+        _data = new DataOperations(fs, setId, _fifos);
+        _allocations = new AllocationOperations(fs, setId);
+        _syncs = new SyncOperations(fs);
+        _directories = new DirectoryOperations(fs, entries, attributes, opener, new RootListing(fs));
+        _xattrs = new XattrOperations(fs);
+        _ioctls = new IoctlOperations(fs);
+        _locks = new LockOperations(fs);
+        _waits = new WaitOperations(fs, _locks, _fifos);
+        _events = new EventOperations(fs);
+        _mappings = new MappingOperations(fs);
+        _forgets = new ForgetOperations(fs);
+        _session = new SessionOperations(fs);
+        Upkeep = new Upkeep(fs, _mappings);
     }
 
     /// <summary>The guest has the file system mounted.</summary>
-    public bool HasSession => _initialised;
+    public bool HasSession => _fs.Session.IsOpen;
 
     /// <summary>What was done.</summary>
-    public FsCounters Counters { get; } = new();
+    public FsCounters Counters => _fs.Counters;
+
+    /// <summary>What is done between requests.</summary>
+    public Upkeep Upkeep { get; }
+
+    /// <summary>Requests that wait.</summary>
+    public LockWaiters Waiters => _fs.Waiters;
+
+    /// <summary>What others change.</summary>
+    public HostEvents Events => _fs.Events;
+
+    /// <summary>FIFOs of the host that the guest has open.</summary>
+    public HostFifos Fifos => _fs.Fifos;
 
     /// <summary>Inodes that the guest holds references to.</summary>
-    public int InodeCount => _inodes.Count;
+    public int InodeCount => _fs.Inodes.Count;
 
     /// <summary>Files that the guest has open.</summary>
-    public int HandleCount => _handles.Count;
+    public int HandleCount => _fs.Handles.Count;
 
-    /// <summary>
-    /// Closes files' descriptors that were not used since the last call, so that the host's removed files are freed.
-    /// </summary>
-    /// <returns>There are some left for the next call; otherwise <see cref="OnIdleFiles"/> tells of the next.</returns>
-    public bool CloseIdleFiles()
-    {
-        bool left = _inodes.CloseIdleFiles();
-        if (_window is { MappedCount: > 0 })
-        {
-            _window.UnmapRemoved(node => !_inodes.IsOpen(node));
-        }
+    /// <summary>How many ranges the guest has locked.</summary>
+    public int LockCount => _fs.Locks.Count;
 
-        return left;
-    }
-
-    /// <summary>Has <paramref name="notify"/> called when files have descriptors that <see cref="CloseIdleFiles"/> may close.</summary>
-    public void OnIdleFiles(Action? notify)
-    {
-        _onMapped = notify;
-        _inodes.OnIdleFiles(notify);
-    }
-
-    /// <summary>Inodes that have a descriptor although the guest has no handle on them.</summary>
-    public int IdleCount => _inodes.IdleCount;
+    /// <summary>See <see cref="LockTable.Releases"/>.</summary>
+    public int LockReleases => _fs.Locks.Releases;
 
     /// <summary>Makes the calling thread able to call <see cref="Process"/>; the caller disposes of the result.</summary>
     /// <param name="mayWait">The thread goes on with <see cref="Waiters"/>.</param>
     /// <exception cref="LinuxException">The thread's credentials cannot be set up.</exception>
-    public FuseRequest PrepareThread(bool mayWait = false) => new(_procSelfFd, mayWait);
+    public FuseRequest PrepareThread(bool mayWait = false) => new(_fs.ProcSelfFd, mayWait);
 
-    /// <summary>Adds an export; see <see cref="ExportTable.TryAdd"/>.</summary>
-    public bool TryAddExport(VirtioFsExport export, out string? error) => _exports.TryAdd(export, out error);
+    /// <inheritdoc cref="ExportTable.TryAdd"/>
+    public bool TryAddExport(VirtioFsExport export, out string? error) => _fs.Exports.TryAdd(export, out error);
 
-    /// <summary>Removes an export and closes every descriptor below it that no other export leads to.</summary>
-    /// <param name="name">Its name.</param>
-    /// <param name="found">There was one.</param>
-    /// <returns>False when a request that uses it went on for seconds; its descriptors are closed when that ends.</returns>
-    public bool RemoveExport(string name, out bool found)
-    {
-        Export? export = _exports.Remove(name);
-        found = export is not null;
-        if (export is null)
-        {
-            return true;
-        }
+    /// <inheritdoc cref="ExportOperations.Remove"/>
+    public bool RemoveExport(string name, out bool found) => _exports.Remove(name, out found);
 
-        export.Fd.Dispose();
-        _inodes.RemoveExport(export.Index, FindExportOf);
-        _locks.CloseUnreachable(_inodes);
-        _window?.UnmapWhere(node => !_inodes.IsReachable(node));
-        bool inodes = _inodes.CloseUnreachable(WaitForRequestsMilliseconds);
-        return _handles.CloseUnreachable(WaitForRequestsMilliseconds) && inodes;
-    }
+    /// <inheritdoc cref="WaitOperations.Retry"/>
+    public int RetryWaiter(int index) => _waits.Retry(index);
 
     /// <summary>Carries out the request in <paramref name="chain"/>.</summary>
     /// <param name="request">The calling thread's own.</param>
@@ -142,201 +148,115 @@ internal sealed unsafe partial class FuseServer : IDisposable
         Counters.Request(opcode);
         if (opcode is FuseOpcode.FUSE_FORGET or FuseOpcode.FUSE_BATCH_FORGET or FuseOpcode.FUSE_INTERRUPT && wellFormed)
         {
-            return request.Finish(WithoutReply(request, opcode));
+            return request.Finish(DispatchWithoutReply(request, opcode));
         }
 
-        if (!wellFormed || chain.WritableLength < (ulong)sizeof(fuse_out_header) || request.Room < (ulong)PayloadLength(opcode))
+        if (!wellFormed || chain.WritableLength < (ulong)sizeof(fuse_out_header) || request.Room < (ulong)FuseReply.LengthOf(opcode))
         {
             Counters.Malformed();
             return request.Finish(-(int)Errno.EINVAL);
         }
 
-        if (!_initialised && opcode != FuseOpcode.FUSE_INIT)
+        if (!HasSession && opcode != FuseOpcode.FUSE_INIT)
         {
             return request.Finish(-(int)Errno.EIO);
         }
 
         int result = Events.Watched == 0 ? Dispatch(request, opcode) : DispatchWatched(request, opcode);
-        if (_window is { HasZeroPages: true })
+        if (_fs.Window is { HasZeroPages: true } window)
         {
-            _window.RestoreGrown();
+            window.RestoreGrown();
         }
 
         return result == FuseRequest.Deferred ? Deferred : request.Finish(result);
     }
 
-    /// <summary>Ends the guest's session: drops its inodes and files. No request may be running.</summary>
-    public void EndSession()
-    {
-        _initialised = false;
-        _window?.Clear();
-        Waiters.InterruptAll();
-        Events.Clear(dropRequest: false);
-        _locks.Clear();
-        Fifos.Clear();
-        _handles.Clear();
-        _inodes.Clear();
-    }
+    /// <inheritdoc cref="FsContext.EndSession"/>
+    public void EndSession() => _fs.EndSession();
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        EndSession();
-        Waiters.Dispose();
-        Events.Dispose();
-        _locks.Dispose();
-        _handles.Dispose();
-        Fifos.Dispose();
-        _inodes.Dispose();
-        _exports.Dispose();
-        _lentSockets?.Dispose();
-        _procSelfFd.Dispose();
-    }
-
-    /// <summary>Length of the struct that an operation answers with, when it has a fixed one.</summary>
-    private static int PayloadLength(FuseOpcode opcode) => opcode switch
-    {
-        FuseOpcode.FUSE_LOOKUP or FuseOpcode.FUSE_SYMLINK or FuseOpcode.FUSE_MKNOD or FuseOpcode.FUSE_MKDIR
-            or FuseOpcode.FUSE_LINK => sizeof(fuse_entry_out),
-        FuseOpcode.FUSE_CREATE or FuseOpcode.FUSE_TMPFILE => sizeof(fuse_entry_out) + sizeof(fuse_open_out),
-        FuseOpcode.FUSE_GETATTR or FuseOpcode.FUSE_SETATTR => sizeof(fuse_attr_out),
-        FuseOpcode.FUSE_OPEN or FuseOpcode.FUSE_OPENDIR or FuseOpcode.FUSE_OPEN_FIFO => sizeof(fuse_open_out),
-        FuseOpcode.FUSE_POLL => sizeof(fuse_poll_out),
-        FuseOpcode.FUSE_WRITE or FuseOpcode.FUSE_COPY_FILE_RANGE => sizeof(fuse_write_out),
-        FuseOpcode.FUSE_STATFS => sizeof(fuse_statfs_out),
-        FuseOpcode.FUSE_LSEEK => sizeof(fuse_lseek_out),
-        FuseOpcode.FUSE_STATX => sizeof(fuse_statx_out),
-        FuseOpcode.FUSE_GETLK => sizeof(fuse_lk_out),
-        FuseOpcode.FUSE_IOCTL => sizeof(fuse_ioctl_out),
-        FuseOpcode.FUSE_INIT => Fuse.FUSE_COMPAT_INIT_OUT_SIZE,
-        _ => 0,
-    };
-
-    private static int Fail(Errno errno) => -(int)errno;
-
-    /// <summary>The last system call's error, to be answered with.</summary>
-    private static int Failed() => -(int)Check.LastErrno;
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int Result(nint result) => result < 0 ? Failed() : 0;
+    public void Dispose() => _fs.Dispose();
 
     private int Dispatch(FuseRequest r, FuseOpcode opcode) => opcode switch
     {
-        FuseOpcode.FUSE_LOOKUP => Lookup(r),
-        FuseOpcode.FUSE_GETATTR => GetAttributes(r),
-        FuseOpcode.FUSE_SETATTR => SetAttributes(r),
-        FuseOpcode.FUSE_READLINK => ReadLink(r),
-        FuseOpcode.FUSE_SYMLINK => Symlink(r),
-        FuseOpcode.FUSE_MKNOD => MakeNode(r),
-        FuseOpcode.FUSE_MKDIR => MakeDirectory(r),
-        FuseOpcode.FUSE_UNLINK => Unlink(r, 0),
-        FuseOpcode.FUSE_RMDIR => Unlink(r, Libc.AT_REMOVEDIR),
-        FuseOpcode.FUSE_RENAME => Rename(r),
-        FuseOpcode.FUSE_RENAME2 => RenameWithFlags(r),
-        FuseOpcode.FUSE_LINK => Link(r),
-        FuseOpcode.FUSE_OPEN => Open(r),
-        FuseOpcode.FUSE_READ => Read(r),
-        FuseOpcode.FUSE_WRITE => Write(r),
-        FuseOpcode.FUSE_STATFS => StatFs(r),
-        FuseOpcode.FUSE_RELEASE => Release(r, directory: false),
-        FuseOpcode.FUSE_FSYNC => Sync(r, directory: false),
-        FuseOpcode.FUSE_SETXATTR => SetXattr(r),
-        FuseOpcode.FUSE_GETXATTR => GetXattr(r),
-        FuseOpcode.FUSE_LISTXATTR => ListXattr(r),
-        FuseOpcode.FUSE_REMOVEXATTR => RemoveXattr(r),
-        FuseOpcode.FUSE_FLUSH => Flush(r),
-        FuseOpcode.FUSE_INIT => Initialise(r),
-        FuseOpcode.FUSE_OPENDIR => OpenDirectory(r),
-        FuseOpcode.FUSE_READDIR => ReadDirectory(r, plus: false),
-        FuseOpcode.FUSE_READDIRPLUS => ReadDirectory(r, plus: true),
-        FuseOpcode.FUSE_RELEASEDIR => Release(r, directory: true),
-        FuseOpcode.FUSE_FSYNCDIR => Sync(r, directory: true),
-        FuseOpcode.FUSE_CREATE => Create(r),
-        FuseOpcode.FUSE_TMPFILE => CreateUnnamed(r),
-        FuseOpcode.FUSE_DESTROY => Destroy(),
-        FuseOpcode.FUSE_FALLOCATE => Allocate(r),
-        FuseOpcode.FUSE_LSEEK => Seek(r),
-        FuseOpcode.FUSE_COPY_FILE_RANGE => CopyRange(r),
-        FuseOpcode.FUSE_SYNCFS => SyncFs(r),
-        FuseOpcode.FUSE_STATX => Statx(r),
-        FuseOpcode.FUSE_IOCTL => Ioctl(r),
-        FuseOpcode.FUSE_GETLK => GetLock(r),
-        FuseOpcode.FUSE_SETLK => SetLock(r, wait: false),
-        FuseOpcode.FUSE_SETLKW => SetLock(r, wait: true),
-        FuseOpcode.FUSE_WATCH => Watch(r),
-        FuseOpcode.FUSE_EVENTS => WaitForEvents(r),
-        FuseOpcode.FUSE_OPEN_FIFO => OpenFifo(r),
-        FuseOpcode.FUSE_POLL => Poll(r),
-        FuseOpcode.FUSE_SETUPMAPPING => SetUpMapping(r),
-        FuseOpcode.FUSE_REMOVEMAPPING => RemoveMapping(r),
+        FuseOpcode.FUSE_LOOKUP => _lookup.Lookup(r),
+        FuseOpcode.FUSE_GETATTR => _attributes.Get(r),
+        FuseOpcode.FUSE_SETATTR => _attributeChanges.Set(r),
+        FuseOpcode.FUSE_READLINK => _links.ReadLink(r),
+        FuseOpcode.FUSE_SYMLINK => _nodes.Symlink(r),
+        FuseOpcode.FUSE_MKNOD => _nodes.MakeNode(r),
+        FuseOpcode.FUSE_MKDIR => _nodes.MakeDirectory(r),
+        FuseOpcode.FUSE_UNLINK => _links.Unlink(r, 0),
+        FuseOpcode.FUSE_RMDIR => _links.Unlink(r, Libc.AT_REMOVEDIR),
+        FuseOpcode.FUSE_RENAME => _renames.Rename(r),
+        FuseOpcode.FUSE_RENAME2 => _renames.RenameWithFlags(r),
+        FuseOpcode.FUSE_LINK => _links.Link(r),
+        FuseOpcode.FUSE_OPEN => _opens.Open(r),
+        FuseOpcode.FUSE_READ => _data.Read(r),
+        FuseOpcode.FUSE_WRITE => _data.Write(r),
+        FuseOpcode.FUSE_STATFS => _attributes.StatFs(r),
+        FuseOpcode.FUSE_RELEASE => _opens.Release(r, directory: false),
+        FuseOpcode.FUSE_FSYNC => _syncs.Sync(r, directory: false),
+        FuseOpcode.FUSE_SETXATTR => _xattrs.Set(r),
+        FuseOpcode.FUSE_GETXATTR => _xattrs.Get(r),
+        FuseOpcode.FUSE_LISTXATTR => _xattrs.List(r),
+        FuseOpcode.FUSE_REMOVEXATTR => _xattrs.Remove(r),
+        FuseOpcode.FUSE_FLUSH => _opens.Flush(r),
+        FuseOpcode.FUSE_INIT => _session.Initialise(r),
+        FuseOpcode.FUSE_OPENDIR => _directories.OpenDirectory(r),
+        FuseOpcode.FUSE_READDIR => _directories.ReadDirectory(r, plus: false),
+        FuseOpcode.FUSE_READDIRPLUS => _directories.ReadDirectory(r, plus: true),
+        FuseOpcode.FUSE_RELEASEDIR => _opens.Release(r, directory: true),
+        FuseOpcode.FUSE_FSYNCDIR => _syncs.Sync(r, directory: true),
+        FuseOpcode.FUSE_CREATE => _creates.Create(r),
+        FuseOpcode.FUSE_TMPFILE => _creates.CreateUnnamed(r),
+        FuseOpcode.FUSE_DESTROY => _session.Destroy(),
+        FuseOpcode.FUSE_FALLOCATE => _allocations.Allocate(r),
+        FuseOpcode.FUSE_LSEEK => _allocations.Seek(r),
+        FuseOpcode.FUSE_COPY_FILE_RANGE => _allocations.CopyRange(r),
+        FuseOpcode.FUSE_SYNCFS => _syncs.SyncFs(r),
+        FuseOpcode.FUSE_STATX => _attributes.Statx(r),
+        FuseOpcode.FUSE_IOCTL => _ioctls.Ioctl(r),
+        FuseOpcode.FUSE_GETLK => _locks.Get(r),
+        FuseOpcode.FUSE_SETLK => _locks.Set(r, wait: false),
+        FuseOpcode.FUSE_SETLKW => _locks.Set(r, wait: true),
+        FuseOpcode.FUSE_WATCH => _events.Watch(r),
+        FuseOpcode.FUSE_EVENTS => _events.Wait(r),
+        FuseOpcode.FUSE_OPEN_FIFO => _fifos.Open(r),
+        FuseOpcode.FUSE_POLL => _fifos.Poll(r),
+        FuseOpcode.FUSE_SETUPMAPPING => _mappings.SetUp(r),
+        FuseOpcode.FUSE_REMOVEMAPPING => _mappings.Remove(r),
 
         // ACCESS: the kernel checks permissions itself.
         // BMAP: it falls back. What is unknown is answered the same way, as the protocol wants.
-        _ => Unsupported(opcode),
+        _ => _fs.Unsupported(opcode),
     };
 
-    private int Unsupported(FuseOpcode opcode)
+    private int DispatchWithoutReply(FuseRequest r, FuseOpcode opcode) => opcode switch
     {
-        Counters.Unsupported(opcode);
-        return Fail(Errno.ENOSYS);
-    }
+        FuseOpcode.FUSE_FORGET => _forgets.Forget(r),
+        FuseOpcode.FUSE_BATCH_FORGET => _forgets.ForgetBatch(r),
+        _ => _forgets.Interrupt(r),
+    };
 
-    private int WithoutReply(FuseRequest r, FuseOpcode opcode)
+    /// <summary>Carries out a request while something is watched: the events that it causes are not reported.</summary>
+    private int DispatchWatched(FuseRequest r, FuseOpcode opcode)
     {
-        if (opcode == FuseOpcode.FUSE_FORGET)
+        uint mask = OwnChange.EventsOf(opcode);
+        if (mask == 0)
         {
-            if (r.TryRead(0, out fuse_forget_in forget))
-            {
-                _inodes.Forget(r.NodeId, forget.nlookup);
-            }
-        }
-        else if (opcode == FuseOpcode.FUSE_BATCH_FORGET && r.TryRead(0, out fuse_batch_forget_in batch))
-        {
-            ForgetBatch(r, batch.count);
+            return Dispatch(r, opcode);
         }
 
-        else if (opcode == FuseOpcode.FUSE_INTERRUPT && r.TryRead(0, out fuse_interrupt_in interrupt))
-        {
-            Waiters.Interrupt(interrupt.unique);
-        }
-
-        return FuseRequest.NoReply;
+        _fs.Events.Collect();
+        ulong node = opcode == FuseOpcode.FUSE_COPY_FILE_RANGE && r.TryRead(0, out fuse_copy_file_range_in copy) ? copy.nodeid_out : r.NodeId;
+        bool hasNames = OwnChange.HasNames(opcode);
+        byte* name = stackalloc byte[FuseNames.MaxLength + 1];
+        int length = hasNames ? 0 : _fs.Inodes.CopyNameOf(node, name);
+        int result = Dispatch(r, opcode);
+        bool two = opcode is FuseOpcode.FUSE_RENAME or FuseOpcode.FUSE_RENAME2;
+        ReadOnlySpan<byte> first = hasNames ? r.NameAt(0) : new(name, length);
+        _fs.Events.Collect(new OwnChange(node, mask, first, two ? r.NameAt(1) : []), hasNames);
+        return result;
     }
-
-    /// <summary>The count is the guest's word; the request's length is what there is. Read in blocks: each looks for its place anew.</summary>
-    private void ForgetBatch(FuseRequest r, uint count)
-    {
-        ulong offset = (ulong)sizeof(fuse_batch_forget_in);
-        while (count > 0 && !r.IsStopping)
-        {
-            const int Block = FuseRequest.ScratchLength / 16;
-            int length = r.Read(offset, r.Scratch, (int)Math.Min(count, Block) * sizeof(fuse_forget_one));
-            fuse_forget_one* records = (fuse_forget_one*)r.Scratch;
-            int complete = length / sizeof(fuse_forget_one);
-            if (complete == 0)
-            {
-                return;
-            }
-
-            for (int i = 0; i < complete; i++)
-            {
-                _inodes.Forget(records[i].nodeid, records[i].nlookup);
-            }
-
-            count -= (uint)complete;
-            offset += (ulong)length;
-        }
-    }
-
-    private int Destroy()
-    {
-        EndSession();
-        return 0;
-    }
-
-    /// <summary>The mode that a file may have here.</summary>
-    /// <param name="mode">What the guest asks for.</param>
-    /// <param name="type">S_IF*: set-group-id of a directory gives its files a group, and nobody a right.</param>
-    private uint AllowedMode(uint mode, uint type) =>
-        _stripSetId && type == Libc.S_IFREG ? mode & ~(Libc.S_ISUID | Libc.S_ISGID) : mode;
 }

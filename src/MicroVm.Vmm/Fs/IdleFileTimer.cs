@@ -1,4 +1,5 @@
 using MicroVm.Linux;
+using MicroVm.Vmm.Fs.Operations;
 
 namespace MicroVm.Vmm.Fs;
 
@@ -14,16 +15,16 @@ internal sealed class IdleFileTimer : IEventHandler, IDisposable
     /// <summary>How long a process may stand still that touches a page which its mapped file has lost.</summary>
     private const long MappedPeriodMilliseconds = 500;
 
-    private readonly FuseServer _server;
+    private readonly Upkeep _upkeep;
     private readonly TimerFd _timer = new();
     private long _sinceClosing;
     private bool _left;
 
     /// <summary>Makes the timer, which starts when the server has something to close.</summary>
-    public IdleFileTimer(FuseServer server)
+    public IdleFileTimer(Upkeep upkeep)
     {
-        _server = server;
-        server.OnIdleFiles(Start);
+        _upkeep = upkeep;
+        upkeep.OnIdleFiles(Start);
     }
 
     /// <summary>To be watched by the loop of a thread that may call the server; its events go to this object.</summary>
@@ -32,12 +33,12 @@ internal sealed class IdleFileTimer : IEventHandler, IDisposable
     void IEventHandler.OnReady(SafeFd fd, uint events)
     {
         _timer.Drain();
-        bool mapped = _server.LookAfterMappings();
+        bool mapped = _upkeep.LookAfterMappings();
         _sinceClosing += mapped ? MappedPeriodMilliseconds : PeriodMilliseconds;
         if (_sinceClosing >= PeriodMilliseconds)
         {
             _sinceClosing = 0;
-            _left = _server.CloseIdleFiles();
+            _left = _upkeep.CloseIdleFiles();
         }
 
         if (mapped || _left)
@@ -49,9 +50,9 @@ internal sealed class IdleFileTimer : IEventHandler, IDisposable
     /// <summary>Stops it; the loop must not watch it any more.</summary>
     public void Dispose()
     {
-        _server.OnIdleFiles(null);
+        _upkeep.OnIdleFiles(null);
         _timer.Dispose();
     }
 
-    private void Start() => _timer.Set(_server.MappingCount > 0 ? MappedPeriodMilliseconds : PeriodMilliseconds);
+    private void Start() => _timer.Set(_upkeep.MappingCount > 0 ? MappedPeriodMilliseconds : PeriodMilliseconds);
 }

@@ -5,6 +5,8 @@ using MicroVm.Jail;
 using MicroVm.Linux;
 using MicroVm.Virtio;
 using MicroVm.Vmm.Fs.Dax;
+using MicroVm.Vmm.Fs.Descriptors;
+using MicroVm.Vmm.Fs.Exports;
 using MicroVm.VmmControl;
 using MicroVm.VmmControl.Snapshots;
 
@@ -162,7 +164,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
     public override void Activate(VirtioActivation activation)
     {
         ArgumentNullException.ThrowIfNull(activation);
-        IdleFileTimer? timer = _timer = new IdleFileTimer(_server);
+        IdleFileTimer? timer = _timer = new IdleFileTimer(_server.Upkeep);
         for (int i = 0; i < activation.Queues.Length; i++)
         {
             if (activation.Queues[i] is { } queue)
@@ -206,11 +208,11 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         _server.Counters.Collect(Name, add);
         add(Name + ".inodes", _server.InodeCount);
         add(Name + ".handles", _server.HandleCount);
-        add(Name + ".idle_descriptors", _server.IdleCount);
+        add(Name + ".idle_descriptors", _server.Upkeep.IdleCount);
         add(Name + ".locks", _server.LockCount);
         add(Name + ".watched", _server.Events.Watched);
         add(Name + ".events_lost", _server.Events.Lost);
-        add(Name + ".mappings", _server.MappingCount);
+        add(Name + ".mappings", _server.Upkeep.MappingCount);
     }
 
     /// <inheritdoc/>

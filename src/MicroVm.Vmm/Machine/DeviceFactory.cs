@@ -9,6 +9,7 @@ using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Fs.Dax;
+using MicroVm.Vmm.Fs.Exports;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Machine;

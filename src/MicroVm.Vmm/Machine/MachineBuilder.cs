@@ -7,7 +7,7 @@ using MicroVm.Linux.Native;
 using MicroVm.Memory;
 using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.HostFiles;
 using MicroVm.Vmm.Machine.Cpu;
 using MicroVm.Vmm.Serial;
 using MicroVm.Vmm.Tables;

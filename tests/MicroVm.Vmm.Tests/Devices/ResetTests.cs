@@ -14,6 +14,7 @@ using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Exports;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Devices;

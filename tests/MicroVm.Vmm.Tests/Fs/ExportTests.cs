@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Exports;
 using MicroVm.Vmm.Fs.Protocol;
 using MicroVm.VmmControl;
 using Xunit;

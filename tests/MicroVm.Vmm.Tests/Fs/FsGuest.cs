@@ -5,6 +5,8 @@ using MicroVm.Memory;
 using MicroVm.Virtio;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Fs.Dax;
+using MicroVm.Vmm.Fs.Descriptors;
+using MicroVm.Vmm.Fs.Exports;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Fs;

@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 using MicroVm.Linux.Native;
 using MicroVm.Virtio;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Descriptors;
 using MicroVm.Vmm.Fs.Protocol;
+using MicroVm.Vmm.Fs.Requests;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Fs;
@@ -100,7 +102,7 @@ public sealed class FuseServerAllocationTests : IDisposable
             nodes[$"{folder}/f{i}"] = direct.Lookup(nodes[folder], $"f{i}").Node;
         }
 
-        Assert.InRange(server.IdleCount, 1, 10);
+        Assert.InRange(server.Upkeep.IdleCount, 1, 10);
         foreach ((string path, ulong node) in nodes)
         {
             direct.Put(FuseOpcode.FUSE_GETATTR, node, new byte[16], 200);
@@ -128,7 +130,7 @@ public sealed class FuseServerAllocationTests : IDisposable
         using Direct direct = new(server, request);
         direct.Init();
         int notified = 0;
-        server.OnIdleFiles(() => notified++);
+        server.Upkeep.OnIdleFiles(() => notified++);
         Directory.CreateDirectory(_tree.At("d"));
         _tree.Write("d/a", "");
         _tree.Write("d/b", "");
@@ -137,22 +139,22 @@ public sealed class FuseServerAllocationTests : IDisposable
         ulong a = direct.Lookup(d, "a").Node;
         ulong b = direct.Lookup(d, "b").Node;
         ulong handle = direct.Open(FuseOpcode.FUSE_OPEN, b, Libc.O_RDONLY);
-        Assert.Equal((1, 2), (notified, server.IdleCount));
-        Assert.True(server.CloseIdleFiles());
-        Assert.False(server.CloseIdleFiles());
-        Assert.Equal(1, server.IdleCount);
+        Assert.Equal((1, 2), (notified, server.Upkeep.IdleCount));
+        Assert.True(server.Upkeep.CloseIdleFiles());
+        Assert.False(server.Upkeep.CloseIdleFiles());
+        Assert.Equal(1, server.Upkeep.IdleCount);
         Assert.True(direct.Attributes(a) >= 0);
-        Assert.Equal((2, 2), (notified, server.IdleCount));
+        Assert.Equal((2, 2), (notified, server.Upkeep.IdleCount));
 
         // An open file keeps its inode's descriptor, whatever becomes of its name.
         File.Delete(_tree.At("d/b"));
-        server.CloseIdleFiles();
-        server.CloseIdleFiles();
+        server.Upkeep.CloseIdleFiles();
+        server.Upkeep.CloseIdleFiles();
         Assert.Equal(0, direct.Attributes(b));
         direct.Put(FuseOpcode.FUSE_RELEASE, b, FuseClient.Bytes(new fuse_release_in { fh = handle }), 0);
         direct.Run();
-        server.CloseIdleFiles();
-        server.CloseIdleFiles();
+        server.Upkeep.CloseIdleFiles();
+        server.Upkeep.CloseIdleFiles();
         Assert.Equal(-(int)Linux.Errno.ESTALE, direct.Attributes(b));
     });
 

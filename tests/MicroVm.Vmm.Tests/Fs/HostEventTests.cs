@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Events;
 using MicroVm.Vmm.Fs.Protocol;
 using Xunit;
 

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Fifos;
 using MicroVm.Vmm.Fs.Protocol;
 using Xunit;
 
@@ -20,7 +20,7 @@ public sealed unsafe class HostFifoTests : IDisposable
         using Process made = Process.Start("mkfifo", _tree.At("f"));
         made.WaitForExit();
         _fs = new FuseClient(FuseClient.Export("shared", _tree.Share) with { SharesSockets = true });
-        _fs.Init(flags2: FuseClient.OfThisKernel | FuseServer.HostFifosFlag);
+        _fs.Init(flags2: FuseClient.OfThisKernel | GuestKernelFlags.HostFifos);
         _fifo = Fifo().nodeid;
     }
 
@@ -35,18 +35,18 @@ public sealed unsafe class HostFifoTests : IDisposable
     {
         _tree.Write("file", "x");
         fuse_entry_out file = _fs.Lookup(_fs.Lookup(1, "shared").nodeid, "file");
-        Assert.Equal((FuseServer.FifoOfHost, 0u), (Fifo().attr.flags & FuseServer.FifoOfHost, file.attr.flags & FuseServer.FifoOfHost));
+        Assert.Equal((GuestKernelFlags.FifoOfHost, 0u), (Fifo().attr.flags & GuestKernelFlags.FifoOfHost, file.attr.flags & GuestKernelFlags.FifoOfHost));
         Assert.Equal(Errno.EINVAL, OpenError(file.nodeid, Libc.O_RDWR));
 
         using FuseClient plain = new(_tree.Share);
-        plain.Init(flags2: FuseClient.OfThisKernel | FuseServer.HostFifosFlag);
+        plain.Init(flags2: FuseClient.OfThisKernel | GuestKernelFlags.HostFifos);
         fuse_entry_out fifo = plain.Lookup(plain.Lookup(1, "x").nodeid, "f");
-        Assert.Equal(0u, fifo.attr.flags & FuseServer.FifoOfHost);
+        Assert.Equal(0u, fifo.attr.flags & GuestKernelFlags.FifoOfHost);
         Assert.Equal(Errno.EINVAL, plain.Error(FuseOpcode.FUSE_OPEN_FIFO, fifo.nodeid, Args(Libc.O_RDWR)));
 
         // Another kernel opens FIFOs by itself.
         _fs.Init();
-        Assert.Equal(0u, Fifo().attr.flags & FuseServer.FifoOfHost);
+        Assert.Equal(0u, Fifo().attr.flags & GuestKernelFlags.FifoOfHost);
         Assert.Equal(Errno.EINVAL, OpenError(Fifo().nodeid, Libc.O_RDWR));
     }
 

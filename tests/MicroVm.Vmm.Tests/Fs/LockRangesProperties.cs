@@ -1,7 +1,7 @@
 using FsCheck;
 using FsCheck.Fluent;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Locks;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Fs;

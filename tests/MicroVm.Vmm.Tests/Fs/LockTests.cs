@@ -1,7 +1,8 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Locks;
 using MicroVm.Vmm.Fs.Protocol;
+using MicroVm.Vmm.Fs.Waiting;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Fs;

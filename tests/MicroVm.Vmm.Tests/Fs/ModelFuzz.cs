@@ -2,7 +2,7 @@ using System.Text;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Tests.Shared.Fuzz;
-using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Descriptors;
 using MicroVm.Vmm.Fs.Protocol;
 using Xunit;
 

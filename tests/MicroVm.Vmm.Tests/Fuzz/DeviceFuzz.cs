@@ -12,6 +12,7 @@ using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Vsock;
 using MicroVm.Vmm.Fs;
+using MicroVm.Vmm.Fs.Exports;
 using MicroVm.Vmm.Tests.Devices;
 using MicroVm.Vmm.Tests.Fs;
 

@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Memory;
+using MicroVm.Vmm.Fs.HostFiles;
 
 namespace MicroVm.Vmm.Fs.Dax;
 
@@ -162,7 +163,7 @@ public sealed unsafe class DaxWindow : IGuestWindow, IDisposable
             for (int i = 0; i < _slots.Length; i++)
             {
                 ref DaxSlot slot = ref _slots[i];
-                if (slot.Fd >= 0 && FuseServer.StatOnHost(slot.Fd, Libc.STATX_BASIC_STATS, out Libc.statx_t stat) == 0
+                if (slot.Fd >= 0 && HostInode.Stat(slot.Fd, Libc.STATX_BASIC_STATS, out Libc.statx_t stat) == 0
                     && stat.stx_nlink == 0 && isUnused(slot.NodeId))
                 {
                     _ = MapZeros(i, 0, SlotLength);

@@ -2,7 +2,6 @@ using System.Diagnostics;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Virtio;
-using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Fs.Protocol;
 using MicroVm.VmmControl;
@@ -58,7 +57,7 @@ public sealed unsafe class MappingRequestTests : IDisposable
     public void Of_a_tree_of_its_own_a_guest_maps_what_it_writes()
     {
         FuseClient client = Client(new DaxWindow(Slot), cache: FsCache.Exclusive);
-        Assert.Equal(Fuse.FUSE_ATTR_DAX | FuseServer.DaxWhenWritable, client.Lookup(client.Root, "f").attr.flags);
+        Assert.Equal(Fuse.FUSE_ATTR_DAX | GuestKernelFlags.DaxWhenWritable, client.Lookup(client.Root, "f").attr.flags);
     }
 
     // Whatever a kernel asks for: those pages are everybody's who uses the image.

@@ -1,0 +1,48 @@
+namespace MicroVm.Vmm.Fs.Inodes;
+
+/// <summary>An inode lent to a request: its descriptor stays open until this is disposed of, once.</summary>
+internal readonly ref struct InodePin
+{
+    private readonly InodeTable? _table;
+
+    /// <summary>Made by <see cref="InodeTable.TryPin(ulong, out InodePin)"/>.</summary>
+    public unsafe InodePin(InodeTable table, ulong nodeId, int index, InodeEntry* entry)
+    {
+        _table = table;
+        Index = index;
+        NodeId = nodeId;
+        Fd = entry->Fd;
+        FileType = entry->Type;
+        Key = entry->Key;
+        MountId = entry->MountId;
+        IsExportRoot = entry->Export != InodeEntry.None;
+        IsOverlay = entry->IsOverlay;
+    }
+
+    /// <summary>Its place in the table.</summary>
+    public int Index { get; }
+
+    /// <summary>The guest's id of it.</summary>
+    public ulong NodeId { get; }
+
+    /// <summary>The O_PATH descriptor, borrowed.</summary>
+    public int Fd { get; }
+
+    /// <summary>S_IFREG, S_IFDIR...; a host inode's type never changes.</summary>
+    public uint FileType { get; }
+
+    /// <summary>What it is on the host.</summary>
+    public InodeKey Key { get; }
+
+    /// <summary>The mount through which <see cref="Fd"/> was opened.</summary>
+    public ulong MountId { get; }
+
+    /// <summary>It is an entry of the synthesised root directory.</summary>
+    public bool IsExportRoot { get; }
+
+    /// <summary>It lies on an overlay.</summary>
+    public bool IsOverlay { get; }
+
+    /// <summary>Gives the inode back.</summary>
+    public void Dispose() => _table?.Unpin(Index);
+}

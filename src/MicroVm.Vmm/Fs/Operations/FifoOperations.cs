@@ -1,0 +1,188 @@
+using MicroVm.Linux;
+using MicroVm.Linux.Native;
+using MicroVm.Vmm.Fs.Handles;
+using MicroVm.Vmm.Fs.HostFiles;
+using MicroVm.Vmm.Fs.Inodes;
+using MicroVm.Vmm.Fs.Locks;
+using MicroVm.Vmm.Fs.Protocol;
+using MicroVm.Vmm.Fs.Requests;
+using static MicroVm.Vmm.Fs.Protocol.FuseResult;
+
+namespace MicroVm.Vmm.Fs.Operations;
+
+/// <summary>
+/// OPEN_FIFO of this project's guest kernel (kernel-config/patches), POLL, and a FIFO's READ and WRITE: FIFOs of exports that share sockets
+/// are the host's, so that their ends may be in different VMs. No request waits for data or room; an open(2) that waits for the other end is
+/// kept aside.
+/// </summary>
+internal sealed unsafe class FifoOperations(FsContext fs, HandleOpener opener)
+{
+    public int Open(FuseRequest r)
+    {
+        if (!r.TryRead(0, out fuse_open_in open) || !fs.Session.OpensFifos)
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        uint flags = open.flags & (Libc.O_ACCMODE | Libc.O_NONBLOCK);
+        LockRequest request = LockRequest.ForFifo(r.NodeId, flags);
+        int error = TryOpen(ref request);
+        if (error == Fail(Errno.EAGAIN))
+        {
+            error = !r.MayWait ? Fail(Errno.ENFILE) : fs.Waiters.Add(request, r.Header.unique, r.Chain, blocker: 0);
+            if (error == 0)
+            {
+                return FuseRequest.Deferred;
+            }
+
+            GiveUp(request);
+            return error == Fail(Errno.ENOLCK) ? Fail(Errno.ENFILE) : error;
+        }
+
+        return error != 0 ? error : r.Reply(new fuse_open_out { fh = request.Handle });
+    }
+
+    /// <summary>
+    /// Opens a FIFO, or looks once more whether the other end has come. While it waits, a reader has its handle already, so that a writer
+    /// finds it; a writer has none, for it would be an end to the readers if it went.
+    /// </summary>
+    /// <returns>0; -EAGAIN: it waits for the other end; or another negative errno.</returns>
+    public int TryOpen(ref LockRequest request)
+    {
+        if (request.Handle == 0)
+        {
+            int error = OpenHandle(request.Node, request.FifoFlags, out ulong handle);
+            if (error != 0)
+            {
+                return error == Fail(Errno.ENXIO) && request.MayWaitForFifo ? Fail(Errno.EAGAIN) : error;
+            }
+
+            request = request with { Handle = handle };
+            fs.Locks.NoteRelease(); // who waits in this VM may have waited for this end
+        }
+
+        if ((request.FifoFlags & Libc.O_ACCMODE) != Libc.O_RDONLY || !request.MayWaitForFifo)
+        {
+            return 0;
+        }
+
+        if (!fs.Handles.TryPin(request.Handle, request.Node, HandleKind.Fifo, out HandlePin pin))
+        {
+            GiveUp(request); // its export was removed
+            request = request with { Handle = 0 };
+            return Fail(Errno.ESTALE);
+        }
+
+        using HandlePin pinned = pin;
+        return fs.Fifos.HasHadWriter(pin.Fd) ? 0 : Fail(Errno.EAGAIN);
+    }
+
+    /// <summary>Closes what an open(2) that is interrupted has got so far.</summary>
+    public void GiveUp(in LockRequest request)
+    {
+        if (request.Handle != 0)
+        {
+            fs.Fifos.Remove(request.Handle);
+            _ = fs.Handles.Remove(request.Handle, request.Node, directory: false);
+        }
+    }
+
+    /// <summary>READ and WRITE of a FIFO: one system call, so that what pipe(7) says of PIPE_BUF holds.</summary>
+    /// <param name="r">The request.</param>
+    /// <param name="handle">The open FIFO.</param>
+    /// <param name="size">How many bytes, which the request's segments hold.</param>
+    /// <param name="isWrite">It is WRITE.</param>
+    public int Transfer(FuseRequest r, ulong handle, uint size, bool isWrite)
+    {
+        if (!fs.Handles.TryPin(handle, r.NodeId, HandleKind.Fifo, out HandlePin fifo))
+        {
+            return Fail(Errno.EBADF);
+        }
+
+        using HandlePin pinned = fifo;
+        int count = isWrite ? r.SliceArguments((ulong)sizeof(fuse_write_in), size) : r.SlicePayload(0, size);
+        nint length;
+        do
+        {
+            length = isWrite ? Libc.writev(fifo.Fd, r.Vectors, count) : Libc.readv(fifo.Fd, r.Vectors, count);
+        }
+        while (length < 0 && Check.LastErrno == Errno.EINTR);
+
+        if (length < 0)
+        {
+            return Failed();
+        }
+
+        if (!isWrite)
+        {
+            fs.Counters.BytesRead(length);
+            return (int)length;
+        }
+
+        fs.Counters.BytesWritten(length);
+        return r.Reply(new fuse_write_out { size = (uint)length });
+    }
+
+    public int Poll(FuseRequest r)
+    {
+        if (!r.TryRead(0, out fuse_poll_in poll))
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        if (!fs.Handles.TryPin(poll.fh, r.NodeId, HandleKind.Fifo, out HandlePin handle))
+        {
+            return fs.Unsupported(FuseOpcode.FUSE_POLL); // the guest's kernel knows that other files are always ready
+        }
+
+        using HandlePin pinned = handle;
+        if ((poll.flags & Fuse.FUSE_POLL_SCHEDULE_NOTIFY) != 0)
+        {
+            fs.Fifos.Want(poll.fh, poll.kh);
+        }
+
+        Libc.pollfd state = new() { fd = handle.Fd, events = (short)(poll.events & 0x7FFF) };
+        return Libc.poll(&state, 1, 0) < 0 ? Failed() : r.Reply(new fuse_poll_out { revents = (ushort)state.revents });
+    }
+
+    private int OpenHandle(ulong node, uint flags, out ulong handle)
+    {
+        handle = 0;
+        if (!fs.Inodes.TryPin(node, out InodePin inode))
+        {
+            return Fail(Errno.ESTALE);
+        }
+
+        using InodePin pinned = inode;
+        if (inode.FileType != Libc.S_IFIFO || !fs.SharesSockets(node))
+        {
+            return Fail(Errno.EINVAL);
+        }
+
+        if (!fs.Handles.TryReserve())
+        {
+            return Fail(Errno.ENFILE);
+        }
+
+        byte* link = stackalloc byte[ProcFd.NameLength];
+        ProcFd.Format(inode.Fd, link);
+        int access = (int)(flags & Libc.O_ACCMODE);
+        int fd = Libc.openat(fs.ProcSelfFd.Value, link, access | Libc.O_NONBLOCK | Libc.O_CLOEXEC, 0);
+        if (fd < 0)
+        {
+            int error = Failed();
+            fs.Handles.Release();
+            return error;
+        }
+
+        int added = opener.AddHandle(inode, HandleKind.Fifo, fd, access, out fuse_open_out reply);
+        if (added == 0 && !fs.Fifos.TryAdd(reply.fh, fd))
+        {
+            _ = fs.Handles.Remove(reply.fh, node, directory: false);
+            added = Fail(Errno.ENFILE);
+        }
+
+        handle = added == 0 ? reply.fh : 0;
+        return added;
+    }
+}
