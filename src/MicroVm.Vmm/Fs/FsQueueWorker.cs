@@ -43,7 +43,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         DeviceThread thread, FuseServer server, Virtqueue queue, IVirtioInterrupt interrupt, IdleFileTimer? timer = null, bool mayWait = false)
     {
         _timer = timer;
-        _lockTimer = mayWait ? server.Waiters.Timer : null;
+        _lockTimer = mayWait ? server.Waiting.Timer : null;
         _server = server;
         _queue = queue;
         _interrupt = interrupt;
@@ -92,7 +92,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         if (_lockTimer is not null)
         {
             _thread.Loop.Add(_lockTimer.Fd, Libc.EPOLLIN, this);
-            _thread.Loop.Add(_server.Waiters.Wake.Fd, Libc.EPOLLIN, this);
+            _thread.Loop.Add(_server.Waiting.Wake.Fd, Libc.EPOLLIN, this);
             _thread.Loop.Add(_server.Fifos.Fd, Libc.EPOLLIN, this);
             _thread.Loop.Add(_server.Events.Timer.Fd, Libc.EPOLLIN, this);
             if (_server.Events.Fd is { } events)
@@ -129,7 +129,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         else
         {
             _lockTimer!.Drain();
-            _ = _server.Waiters.Wake.Drain();
+            _ = _server.Waiting.Wake.Drain();
             RetryWaiters();
         }
     }
@@ -145,7 +145,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
         if (_lockTimer is not null)
         {
             _thread.Loop.Remove(_lockTimer.Fd);
-            _thread.Loop.Remove(_server.Waiters.Wake.Fd);
+            _thread.Loop.Remove(_server.Waiting.Wake.Fd);
             _thread.Loop.Remove(_server.Fifos.Fd);
             _thread.Loop.Remove(_server.Events.Timer.Fd);
             if (_server.Events.Fd is { } events)
@@ -181,7 +181,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
             if (written == FuseServer.Deferred)
             {
                 // A lock that has just been taken may be given up at once: look again soon.
-                if (_server.Waiters.Count > 0)
+                if (_server.Waiting.Count > 0)
                 {
                     _waitMilliseconds = ShortestWaitMilliseconds;
                     _lockTimer!.Set(_waitMilliseconds);
@@ -218,7 +218,7 @@ internal sealed class FsQueueWorker : IEventHandler, IDeferredWork, IDisposable
 
     private void RetryWaiters()
     {
-        LockWaiters waiters = _server.Waiters;
+        WaitingRequests waiters = _server.Waiting;
         bool progress = false;
         do
         {

@@ -103,7 +103,7 @@ internal sealed unsafe class FuseServer : IDisposable
     public Upkeep Upkeep { get; }
 
     /// <summary>Requests that wait.</summary>
-    public LockWaiters Waiters => _fs.Waiters;
+    public WaitingRequests Waiting => _fs.Waiting;
 
     /// <summary>What others change.</summary>
     public HostEvents Events => _fs.Events;
@@ -124,7 +124,7 @@ internal sealed unsafe class FuseServer : IDisposable
     public int LockReleases => _fs.Locks.Releases;
 
     /// <summary>Makes the calling thread able to call <see cref="Process"/>; the caller disposes of the result.</summary>
-    /// <param name="mayWait">The thread goes on with <see cref="Waiters"/>.</param>
+    /// <param name="mayWait">The thread goes on with <see cref="Waiting"/>.</param>
     /// <exception cref="LinuxException">The thread's credentials cannot be set up.</exception>
     public FuseRequest PrepareThread(bool mayWait = false) => new(_fs.ProcSelfFd, mayWait);
 
@@ -252,7 +252,7 @@ internal sealed unsafe class FuseServer : IDisposable
         ulong node = opcode == FuseOpcode.FUSE_COPY_FILE_RANGE && r.TryRead(0, out fuse_copy_file_range_in copy) ? copy.nodeid_out : r.NodeId;
         bool hasNames = OwnChange.HasNames(opcode);
         byte* name = stackalloc byte[FuseNames.MaxLength + 1];
-        int length = hasNames ? 0 : _fs.Inodes.CopyNameOf(node, name);
+        int length = hasNames ? 0 : _fs.Inodes.Names.CopyNameOf(node, name);
         int result = Dispatch(r, opcode);
         bool two = opcode is FuseOpcode.FUSE_RENAME or FuseOpcode.FUSE_RENAME2;
         ReadOnlySpan<byte> first = hasNames ? r.NameAt(0) : new(name, length);

@@ -197,7 +197,7 @@ public sealed class VirtioFsDevice : VirtioDevice, ICounterSource
         _timer?.Dispose();
         _timer = null;
         _server.EndSession();
-        _server.Waiters.Clear();
+        _server.Waiting.Clear();
         _server.Events.Clear(dropRequest: true);
     }
 

@@ -132,6 +132,18 @@ public sealed class LockTests : IDisposable
     }
 
     [Fact]
+    public void A_file_stays_open_when_waiting_for_its_lock_is_interrupted()
+    {
+        using Hold host = new(_tree.At("f"));
+        ulong reply = Wait(_a, 2, unique: 48);
+        _ = _a.GetAttr(_node);
+        Interrupt(_a, 48);
+        Assert.Equal((-(int)Errno.EINTR, 48ul), Answer(_a, reply));
+        host.Dispose();
+        Assert.Equal(Errno.OK, Set(_a, _node, _handle, 2, Libc.F_WRLCK));
+    }
+
+    [Fact]
     public void Two_that_wait_for_each_other_are_told()
     {
         Assert.Equal(Errno.OK, Set(_a, _node, _handle, 1, Libc.F_WRLCK, 0, 0));
@@ -203,12 +215,12 @@ public sealed class LockTests : IDisposable
         {
             // The same chain each time, as no driver would.
             reply = Wait(_a, 2, unique: 46);
-            for (int i = 1; i < LockWaiters.Max; i++)
+            for (int i = 1; i < WaitingRequests.Max; i++)
             {
                 _a.Guest.Offer(FsGuest.Requests, 100);
             }
 
-            _a.Guest.Waiting = LockWaiters.Max;
+            _a.Guest.Waiting = WaitingRequests.Max;
             Assert.Equal(Errno.ENOLCK, Set(_a, _node, _handle, 3, Libc.F_WRLCK, opcode: FuseOpcode.FUSE_SETLKW));
             Assert.False(_a.Guest.IsIdle(FsGuest.Requests));
         }

@@ -32,13 +32,13 @@ internal abstract unsafe class FdTable<T> : IDisposable
     }
 
     /// <summary>What the entries' descriptors count against.</summary>
-    protected FdBudget Budget { get; }
+    public FdBudget Budget { get; }
 
-    /// <summary>Held by who looks at the entries; pulsed when a closing one is not pinned any more.</summary>
-    protected object Gate { get; } = new();
+    /// <summary>Held by whoever looks at the entries; pulsed when a closing one is not pinned any more.</summary>
+    public object Gate { get; } = new();
 
     /// <summary>The entries.</summary>
-    protected SlotTable<T> Slots { get; }
+    public SlotTable<T> Slots { get; }
 
     /// <summary>
     /// Closes the descriptors of entries that no export leads to any more. Their ids stay known to be dead until the guest
@@ -101,7 +101,7 @@ internal abstract unsafe class FdTable<T> : IDisposable
     protected abstract void Drop(int index);
 
     /// <summary>Closes an entry's descriptor, when it has one, and gives its unit of the budget back.</summary>
-    protected void Close(ref int fd)
+    public void Close(ref int fd)
     {
         if (fd >= 0)
         {

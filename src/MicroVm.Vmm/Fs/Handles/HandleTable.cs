@@ -112,7 +112,7 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
     protected override bool CloseIfUnreachable(int index)
     {
         Entry* e = Slots.Entry(index);
-        if (e->Kind == HandleKind.Root || (!e->IsClosing && _inodes.IsReachable(e->NodeId)))
+        if (e->Kind == HandleKind.Root || (!e->IsClosing && _inodes.Names.IsReachable(e->NodeId)))
         {
             return true;
         }

@@ -3,7 +3,7 @@ using MicroVm.Vmm.Fs.Exports;
 
 namespace MicroVm.Vmm.Fs.Inodes;
 
-/// <summary>An inode that was just opened, for <see cref="InodeTable.Insert"/>.</summary>
+/// <summary>An inode that was just opened, for <see cref="InodeArrivals.Insert"/>.</summary>
 internal unsafe ref struct FreshInode
 {
     /// <summary>Its O_PATH descriptor, for which a unit of the budget was taken.</summary>

@@ -71,4 +71,18 @@ internal unsafe struct InodeEntry
 
     /// <summary>The export below which it was reached is gone.</summary>
     public bool IsClosing;
+
+    /// <summary>The time of birth in statx(2)'s answer; zero where the file system has none.</summary>
+    public static Libc.statx_timestamp BirthOf(in Libc.statx_t stat) =>
+        (stat.stx_mask & Libc.STATX_BTIME) != 0 ? stat.stx_btime : default;
+
+    /// <summary>Type and time of birth are those of statx(2)'s answer.</summary>
+    public readonly bool IsBornWith(in Libc.statx_t stat)
+    {
+        Libc.statx_timestamp birth = BirthOf(stat);
+
+        // What is a device to the guest may be a marked file, whose mark only a descriptor shows.
+        bool sameType = Type == (stat.stx_mode & Libc.S_IFMT) || (Type is Libc.S_IFCHR or Libc.S_IFBLK && DeviceMark.IsLikely(stat));
+        return sameType && Birth.tv_sec == birth.tv_sec && Birth.tv_nsec == birth.tv_nsec;
+    }
 }

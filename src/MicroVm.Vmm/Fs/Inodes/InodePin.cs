@@ -3,12 +3,12 @@ namespace MicroVm.Vmm.Fs.Inodes;
 /// <summary>An inode lent to a request: its descriptor stays open until this is disposed of, once.</summary>
 internal readonly ref struct InodePin
 {
-    private readonly InodeTable? _table;
+    private readonly InodeStore? _store;
 
     /// <summary>Made by <see cref="InodeTable.TryPin(ulong, out InodePin)"/>.</summary>
-    public unsafe InodePin(InodeTable table, ulong nodeId, int index, InodeEntry* entry)
+    public unsafe InodePin(InodeStore store, ulong nodeId, int index, InodeEntry* entry)
     {
-        _table = table;
+        _store = store;
         Index = index;
         NodeId = nodeId;
         Fd = entry->Fd;
@@ -44,5 +44,5 @@ internal readonly ref struct InodePin
     public bool IsOverlay { get; }
 
     /// <summary>Gives the inode back.</summary>
-    public void Dispose() => _table?.Unpin(Index);
+    public void Dispose() => _store?.Unpin(Index);
 }

@@ -2,9 +2,7 @@ using MicroVm.Linux.Native;
 
 namespace MicroVm.Vmm.Fs.Locks;
 
-/// <summary>
-/// A lock that a guest asks for, is asked about or gives up (SETLK, SETLKW, GETLK), or a FIFO that it opens (OPEN_FIFO), checked.
-/// </summary>
+/// <summary>A lock that a guest asks for, is asked about or gives up (SETLK, SETLKW, GETLK), checked.</summary>
 internal readonly record struct LockRequest
 {
     /// <summary>The inode's node id.</summary>
@@ -31,20 +29,7 @@ internal readonly record struct LockRequest
     /// <summary>It is flock(2)'s: of the open file, and of the whole of it.</summary>
     public required bool IsFlock { get; init; }
 
-    /// <summary>It is a FIFO that is being opened; <see cref="Handle"/> is 0 until it has one.</summary>
-    public bool IsFifo { get; init; }
-
-    /// <summary>How the FIFO is opened: O_ACCMODE and O_NONBLOCK.</summary>
-    public uint FifoFlags => Type;
-
-    /// <summary>Opening the FIFO waits for the other end: not with O_NONBLOCK, and O_RDWR is both ends (fifo(7)).</summary>
-    public bool MayWaitForFifo => (Type & Libc.O_NONBLOCK) == 0 && (Type & Libc.O_ACCMODE) != Libc.O_RDWR;
-
     /// <summary>What flock(2) is to be called with, so that it does not wait.</summary>
     public int FlockOperation => Type == Libc.F_UNLCK ? Libc.LOCK_UN
         : Libc.LOCK_NB | (Type == Libc.F_WRLCK ? Libc.LOCK_EX : Libc.LOCK_SH);
-
-    /// <summary>The opening of a FIFO.</summary>
-    public static LockRequest ForFifo(ulong node, uint flags) =>
-        new() { Node = node, Owner = 0, Handle = 0, Type = flags, Start = 0, End = 0, Pid = 0, IsFlock = false, IsFifo = true };
 }

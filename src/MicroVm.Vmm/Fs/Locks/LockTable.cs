@@ -361,7 +361,7 @@ internal sealed unsafe class LockTable : IDisposable
             for (int i = 0; i < _owners.HighWater; i++)
             {
                 Entry* e = _owners.At(i);
-                if (e is not null && unlessReachable?.IsReachable(e->Node) != true)
+                if (e is not null && unlessReachable?.Names.IsReachable(e->Node) != true)
                 {
                     Remove(i);
                 }

@@ -101,13 +101,13 @@ internal sealed unsafe class EntryLookup(FsContext fs, GuestAttributes attribute
 
         fresh.Key = new InodeKey(fresh.Stat, rights);
         LinkKind links = LinkKind.Separate;
-        if (fresh.IsOverlay && fs.Inodes.TryPinNamesake(fresh, out InodePin namesake))
+        if (fresh.IsOverlay && fs.Inodes.Arrivals.TryPinNamesake(fresh, out InodePin namesake))
         {
             using InodePin pinned = namesake;
             links = CompareLinks(namesake, fresh.Fd);
         }
 
-        node = fs.Inodes.Insert(fresh, links);
+        node = fs.Inodes.Arrivals.Insert(fresh, links);
         return node == 0 ? Fail(Errno.ENFILE) : 0;
     }
 

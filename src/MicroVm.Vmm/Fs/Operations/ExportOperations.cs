@@ -28,9 +28,9 @@ internal sealed unsafe class ExportOperations(FsContext fs, EntryLookup entries)
         }
 
         export.Fd.Dispose();
-        fs.Inodes.RemoveExport(export.Index, FindRootOf);
+        fs.Inodes.Names.RemoveExport(export.Index, FindRootOf);
         fs.Locks.CloseUnreachable(fs.Inodes);
-        fs.Window?.UnmapWhere(node => !fs.Inodes.IsReachable(node));
+        fs.Window?.UnmapWhere(node => !fs.Inodes.Names.IsReachable(node));
         bool inodes = fs.Inodes.CloseUnreachable(WaitForRequestsMilliseconds);
         return fs.Handles.CloseUnreachable(WaitForRequestsMilliseconds) && inodes;
     }
@@ -89,7 +89,7 @@ internal sealed unsafe class ExportOperations(FsContext fs, EntryLookup entries)
         {
             // Removed meanwhile, after which nothing would close the descriptor before the guest forgets the inode.
             fs.Inodes.Forget(node, 1);
-            fs.Inodes.RemoveExport(export.Index, FindRootOf);
+            fs.Inodes.Names.RemoveExport(export.Index, FindRootOf);
             return Fail(Errno.ENOENT);
         }
 

@@ -1,11 +1,12 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Vmm.Fs.Fifos;
 using MicroVm.Vmm.Fs.Handles;
 using MicroVm.Vmm.Fs.HostFiles;
 using MicroVm.Vmm.Fs.Inodes;
-using MicroVm.Vmm.Fs.Locks;
 using MicroVm.Vmm.Fs.Protocol;
 using MicroVm.Vmm.Fs.Requests;
+using MicroVm.Vmm.Fs.Waiting;
 using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 
 namespace MicroVm.Vmm.Fs.Operations;
@@ -25,21 +26,21 @@ internal sealed unsafe class FifoOperations(FsContext fs, HandleOpener opener)
         }
 
         uint flags = open.flags & (Libc.O_ACCMODE | Libc.O_NONBLOCK);
-        LockRequest request = LockRequest.ForFifo(r.NodeId, flags);
-        int error = TryOpen(ref request);
+        FifoOpening opening = new(r.NodeId, flags);
+        int error = TryOpen(ref opening);
         if (error == Fail(Errno.EAGAIN))
         {
-            error = !r.MayWait ? Fail(Errno.ENFILE) : fs.Waiters.Add(request, r.Header.unique, r.Chain, blocker: 0);
+            error = !r.MayWait ? Fail(Errno.ENFILE) : fs.Waiting.Add(new WaitingRequest(opening), r.Header.unique, r.Chain, blocker: 0);
             if (error == 0)
             {
                 return FuseRequest.Deferred;
             }
 
-            GiveUp(request);
+            GiveUp(opening);
             return error == Fail(Errno.ENOLCK) ? Fail(Errno.ENFILE) : error;
         }
 
-        return error != 0 ? error : r.Reply(new fuse_open_out { fh = request.Handle });
+        return error != 0 ? error : r.Reply(new fuse_open_out { fh = opening.Handle });
     }
 
     /// <summary>
@@ -47,29 +48,29 @@ internal sealed unsafe class FifoOperations(FsContext fs, HandleOpener opener)
     /// finds it; a writer has none, for it would be an end to the readers if it went.
     /// </summary>
     /// <returns>0; -EAGAIN: it waits for the other end; or another negative errno.</returns>
-    public int TryOpen(ref LockRequest request)
+    public int TryOpen(ref FifoOpening opening)
     {
-        if (request.Handle == 0)
+        if (opening.Handle == 0)
         {
-            int error = OpenHandle(request.Node, request.FifoFlags, out ulong handle);
+            int error = OpenHandle(opening.Node, opening.Flags, out ulong handle);
             if (error != 0)
             {
-                return error == Fail(Errno.ENXIO) && request.MayWaitForFifo ? Fail(Errno.EAGAIN) : error;
+                return error == Fail(Errno.ENXIO) && opening.MayWait ? Fail(Errno.EAGAIN) : error;
             }
 
-            request = request with { Handle = handle };
+            opening = opening with { Handle = handle };
             fs.Locks.NoteRelease(); // who waits in this VM may have waited for this end
         }
 
-        if ((request.FifoFlags & Libc.O_ACCMODE) != Libc.O_RDONLY || !request.MayWaitForFifo)
+        if ((opening.Flags & Libc.O_ACCMODE) != Libc.O_RDONLY || !opening.MayWait)
         {
             return 0;
         }
 
-        if (!fs.Handles.TryPin(request.Handle, request.Node, HandleKind.Fifo, out HandlePin pin))
+        if (!fs.Handles.TryPin(opening.Handle, opening.Node, HandleKind.Fifo, out HandlePin pin))
         {
-            GiveUp(request); // its export was removed
-            request = request with { Handle = 0 };
+            GiveUp(opening); // its export was removed
+            opening = opening with { Handle = 0 };
             return Fail(Errno.ESTALE);
         }
 
@@ -78,12 +79,12 @@ internal sealed unsafe class FifoOperations(FsContext fs, HandleOpener opener)
     }
 
     /// <summary>Closes what an open(2) that is interrupted has got so far.</summary>
-    public void GiveUp(in LockRequest request)
+    public void GiveUp(in FifoOpening opening)
     {
-        if (request.Handle != 0)
+        if (opening.Handle != 0)
         {
-            fs.Fifos.Remove(request.Handle);
-            _ = fs.Handles.Remove(request.Handle, request.Node, directory: false);
+            fs.Fifos.Remove(opening.Handle);
+            _ = fs.Handles.Remove(opening.Handle, opening.Node, directory: false);
         }
     }
 

@@ -30,7 +30,7 @@ internal sealed unsafe class ForgetOperations(FsContext fs)
     {
         if (r.TryRead(0, out fuse_interrupt_in interrupt))
         {
-            fs.Waiters.Interrupt(interrupt.unique);
+            fs.Waiting.Interrupt(interrupt.unique);
         }
 
         return FuseRequest.NoReply;

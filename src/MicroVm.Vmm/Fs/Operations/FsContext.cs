@@ -75,7 +75,7 @@ internal sealed class FsContext : IDisposable
     public LockTable Locks { get; }
 
     /// <summary>Requests that wait.</summary>
-    public LockWaiters Waiters { get; } = new();
+    public WaitingRequests Waiting { get; } = new();
 
     /// <summary>What others change.</summary>
     public HostEvents Events { get; } = new();
@@ -106,7 +106,7 @@ internal sealed class FsContext : IDisposable
     public int Reopen(int fd, uint type, int flags) => HostInode.Reopen(ProcSelfFd, fd, type, flags);
 
     /// <summary>Whether an inode is below an export whose sockets and FIFOs are the host's.</summary>
-    public bool SharesSockets(ulong node) => Inodes.IsBelow(node, _sharesSockets);
+    public bool SharesSockets(ulong node) => Inodes.Names.IsBelow(node, _sharesSockets);
 
     /// <summary>Lends an inode for a change: EROFS in the synthesised root and in read-only exports.</summary>
     public int PinForChange(ulong nodeId, out InodePin inode)
@@ -161,7 +161,7 @@ internal sealed class FsContext : IDisposable
     {
         Session = Session with { IsOpen = false };
         Window?.Clear();
-        Waiters.InterruptAll();
+        Waiting.InterruptAll();
         Events.Clear(dropRequest: false);
         Locks.Clear();
         Fifos.Clear();
@@ -173,7 +173,7 @@ internal sealed class FsContext : IDisposable
     public void Dispose()
     {
         EndSession();
-        Waiters.Dispose();
+        Waiting.Dispose();
         Events.Dispose();
         Locks.Dispose();
         Handles.Dispose();

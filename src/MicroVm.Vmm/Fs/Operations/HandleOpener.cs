@@ -72,7 +72,7 @@ internal sealed unsafe class HandleOpener(FsContext fs, SetIdBits setId)
         ExportRules rules = fs.Exports.RulesOf(inode.Key);
         fs.Inodes.AddOpen(inode);
         reply = new fuse_open_out { fh = fs.Handles.Add(inode.NodeId, kind, fd, flags), open_flags = OpenFlags(rules, kind) };
-        if (fs.Inodes.IsReachable(inode.NodeId))
+        if (fs.Inodes.Names.IsReachable(inode.NodeId))
         {
             return 0;
         }

@@ -62,18 +62,18 @@ internal sealed unsafe class LinkOperations(FsContext fs, EntryLookup entries)
         }
 
         using InodePin pinned = inode;
-        if (inode.Key.Rights != parent.Key.Rights || !fs.Inodes.AreTogether(inode, parent))
+        if (inode.Key.Rights != parent.Key.Rights || !fs.Inodes.Mounts.AreTogether(inode, parent))
         {
             return Fail(Errno.EXDEV);
         }
 
         error = Link(inode.Fd, parent.Fd, name);
         if (error == Fail(Errno.EXDEV) && inode.MountId != parent.MountId
-            && fs.Inodes.TryOpenTogether(inode, parent, out int first, out int second))
+            && fs.Inodes.Mounts.TryOpenTogether(inode, parent, out int first, out int second))
         {
             error = Link(first, second, name);
-            fs.Inodes.CloseOpened(first);
-            fs.Inodes.CloseOpened(second);
+            fs.Inodes.Mounts.CloseOpened(first);
+            fs.Inodes.Mounts.CloseOpened(second);
         }
 
         fs.RefreshChanged(inode);

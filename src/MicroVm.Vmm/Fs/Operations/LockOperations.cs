@@ -4,6 +4,7 @@ using MicroVm.Vmm.Fs.Handles;
 using MicroVm.Vmm.Fs.Locks;
 using MicroVm.Vmm.Fs.Protocol;
 using MicroVm.Vmm.Fs.Requests;
+using MicroVm.Vmm.Fs.Waiting;
 using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 
 namespace MicroVm.Vmm.Fs.Operations;
@@ -41,7 +42,7 @@ internal sealed class LockOperations(FsContext fs)
             return error;
         }
 
-        error = fs.Waiters.Add(request, r.Header.unique, r.Chain, blocker);
+        error = fs.Waiting.Add(new WaitingRequest(request), r.Header.unique, r.Chain, blocker);
         return error != 0 ? error : FuseRequest.Deferred;
     }
 

@@ -76,7 +76,7 @@ internal sealed unsafe class MappingOperations(FsContext fs)
             _onMapped?.Invoke();
         }
 
-        if (error == 0 && !fs.Inodes.IsReachable(r.NodeId))
+        if (error == 0 && !fs.Inodes.Names.IsReachable(r.NodeId))
         {
             // Its export was removed meanwhile, and with it what was mapped until then.
             _ = window.TryUnmap(mapping.moffset, mapping.len);

@@ -24,7 +24,7 @@ internal sealed class OpenOperations(FsContext fs, HandleOpener opener)
         }
 
         using InodePin pinned = inode;
-        if (inode.FileType == Libc.S_IFREG && fs.Inodes.IsToBeLookedUp(inode, r.Header.pid))
+        if (inode.FileType == Libc.S_IFREG && fs.Inodes.Names.IsToBeLookedUp(inode, r.Header.pid))
         {
             return Fail(Errno.ESTALE);
         }

@@ -45,7 +45,7 @@ internal sealed unsafe class RenameOperations(FsContext fs)
         }
 
         using InodePin pinnedTo = to;
-        if (from.Key.Rights != to.Key.Rights || !fs.Inodes.AreTogether(from, to))
+        if (from.Key.Rights != to.Key.Rights || !fs.Inodes.Mounts.AreTogether(from, to))
         {
             return Fail(Errno.EXDEV);
         }
@@ -63,14 +63,14 @@ internal sealed unsafe class RenameOperations(FsContext fs)
 
         if (knownOld)
         {
-            fs.Inodes.Rename(moved, to, newName);
+            fs.Inodes.Names.Rename(moved, to, newName);
             fs.RefreshChanged(moved);
             LinkOperations.MarkFolder(moved, to);
         }
 
         if (knownNew)
         {
-            fs.Inodes.Rename(exchanged, from, oldName);
+            fs.Inodes.Names.Rename(exchanged, from, oldName);
             fs.RefreshChanged(exchanged);
             LinkOperations.MarkFolder(exchanged, from);
         }
@@ -81,11 +81,11 @@ internal sealed unsafe class RenameOperations(FsContext fs)
     private int Rename(in InodePin from, byte* oldName, in InodePin to, byte* newName, uint flags)
     {
         int error = Result(Libc.renameat2(from.Fd, oldName, to.Fd, newName, flags));
-        if (error == Fail(Errno.EXDEV) && from.MountId != to.MountId && fs.Inodes.TryOpenTogether(from, to, out int first, out int second))
+        if (error == Fail(Errno.EXDEV) && from.MountId != to.MountId && fs.Inodes.Mounts.TryOpenTogether(from, to, out int first, out int second))
         {
             error = Result(Libc.renameat2(first, oldName, second, newName, flags));
-            fs.Inodes.CloseOpened(first);
-            fs.Inodes.CloseOpened(second);
+            fs.Inodes.Mounts.CloseOpened(first);
+            fs.Inodes.Mounts.CloseOpened(second);
         }
 
         return error;

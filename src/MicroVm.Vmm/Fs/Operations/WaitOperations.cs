@@ -1,5 +1,7 @@
 using MicroVm.Linux;
+using MicroVm.Vmm.Fs.Fifos;
 using MicroVm.Vmm.Fs.Locks;
+using MicroVm.Vmm.Fs.Waiting;
 using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 
 namespace MicroVm.Vmm.Fs.Operations;
@@ -7,26 +9,33 @@ namespace MicroVm.Vmm.Fs.Operations;
 /// <summary>Tries requests again that wait for a lock or for a FIFO's other end.</summary>
 internal sealed class WaitOperations(FsContext fs, LockOperations locks, FifoOperations fifos)
 {
-    /// <summary>Tries waiter <paramref name="index"/> again.</summary>
+    /// <summary>Tries waiting request <paramref name="index"/> again.</summary>
     /// <returns>What to answer it with; -EAGAIN: nothing yet.</returns>
     public int Retry(int index)
     {
-        LockRequest request = fs.Waiters.At(index, out bool isInterrupted);
+        WaitingRequest request = fs.Waiting.At(index, out bool isInterrupted);
+        return request.IsFifo ? RetryFifo(index, request.Fifo, isInterrupted)
+            : isInterrupted ? Fail(Errno.EINTR)
+            : RetryLock(index, request.Lock);
+    }
+
+    private int RetryFifo(int index, FifoOpening opening, bool isInterrupted)
+    {
         if (isInterrupted)
         {
-            fifos.GiveUp(request);
+            fifos.GiveUp(opening);
             return Fail(Errno.EINTR);
         }
 
-        if (request.IsFifo)
-        {
-            int opened = fifos.TryOpen(ref request);
-            fs.Waiters.SetHandle(index, request.Handle);
-            return opened;
-        }
+        int error = fifos.TryOpen(ref opening);
+        fs.Waiting.Update(index, opening);
+        return error;
+    }
 
+    private int RetryLock(int index, in LockRequest request)
+    {
         int error = locks.TryLock(request, out ulong blocker);
-        int deadlock = error == Fail(Errno.EAGAIN) ? fs.Waiters.StillBlocked(index, blocker) : 0;
+        int deadlock = error == Fail(Errno.EAGAIN) ? fs.Waiting.StillBlocked(index, blocker) : 0;
         return deadlock != 0 ? deadlock : error;
     }
 }

@@ -2,32 +2,29 @@ using System.Runtime.InteropServices;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Virtio;
-using MicroVm.Vmm.Fs.Locks;
+using MicroVm.Vmm.Fs.Fifos;
 using MicroVm.Vmm.Fs.Protocol;
 
 namespace MicroVm.Vmm.Fs.Waiting;
 
 /// <summary>
-/// Requests that wait for a lock (SETLKW) or for a FIFO's other end (OPEN_FIFO). Their chains stay with the device, and the queue goes on; the thread of the
-/// request queue tries them again when this VM gives a lock up, and by a timer for what is held elsewhere. Used by that
-/// thread, but for <see cref="Interrupt"/>.
+/// The one owner of requests that wait for a lock (SETLKW) or for a FIFO's other end (OPEN_FIFO). Their chains stay with the device, and the
+/// queue goes on; the thread of the request queue tries them again when this VM gives a lock up, and by a timer for what is held
+/// elsewhere. Used by that thread; any thread may call <see cref="Interrupt"/>.
 /// </summary>
-internal sealed unsafe class LockWaiters : IDisposable
+internal sealed unsafe class WaitingRequests : IDisposable
 {
     /// <summary>Most requests that wait at once, a quarter of the queue; then ENOLCK.</summary>
     public const int Max = 128;
 
-    // An INTERRUPT goes by the other queue and may be here before the request that it is about.
-    private const int EarlyInterrupts = 64;
     private const int HeaderLength = 16; // struct fuse_out_header
     private const int AnswerLength = HeaderLength + 16; // with struct fuse_open_out
     private readonly Lock _gate = new();
-    private readonly ulong[] _early = new ulong[EarlyInterrupts];
+    private readonly EarlyInterrupts _early = new();
     private readonly Waiter* _waiters = (Waiter*)NativeMemory.AllocZeroed(Max, (nuint)sizeof(Waiter));
-    private int _nextEarly;
     private volatile int _count;
 
-    ~LockWaiters() => NativeMemory.Free(_waiters);
+    ~WaitingRequests() => NativeMemory.Free(_waiters);
 
     /// <summary>How many wait.</summary>
     public int Count => _count;
@@ -39,19 +36,17 @@ internal sealed unsafe class LockWaiters : IDisposable
     public TimerFd Timer { get; } = new();
 
     /// <summary>Lets the request of a chain wait.</summary>
-    /// <param name="lockRequest">What for.</param>
+    /// <param name="request">What for.</param>
     /// <param name="unique">The request's number.</param>
     /// <param name="chain">The request.</param>
     /// <param name="blocker">Who has it in this VM; 0 when it is held elsewhere.</param>
     /// <returns>0, or the negative errno to answer with.</returns>
-    public int Add(in LockRequest lockRequest, ulong unique, DescriptorChain chain, ulong blocker)
+    public int Add(in WaitingRequest request, ulong unique, DescriptorChain chain, ulong blocker)
     {
         lock (_gate)
         {
-            int early = Array.IndexOf(_early, unique);
-            if (early >= 0)
+            if (_early.TryTake(unique))
             {
-                _early[early] = 0;
                 return -(int)Errno.EINTR;
             }
 
@@ -60,18 +55,18 @@ internal sealed unsafe class LockWaiters : IDisposable
                 return -(int)Errno.ENOLCK;
             }
 
-            if (IsDeadlock(lockRequest, blocker))
+            if (IsDeadlock(request, blocker))
             {
                 return -(int)Errno.EDEADLK;
             }
 
             Waiter* waiter = _waiters + _count;
-            waiter->Request = lockRequest;
+            waiter->Request = request;
             waiter->Unique = unique;
             waiter->Head = chain.Head;
             waiter->BlockedBy = blocker;
             waiter->IsInterrupted = false;
-            int length = lockRequest.IsFifo ? AnswerLength : HeaderLength;
+            int length = request.IsFifo ? AnswerLength : HeaderLength;
             waiter->SegmentCount = chain.SliceWritable(0, (ulong)length, new Span<Libc.iovec>(waiter->Segments, AnswerLength));
             _count++;
             return 0;
@@ -93,8 +88,7 @@ internal sealed unsafe class LockWaiters : IDisposable
                 }
             }
 
-            _early[_nextEarly] = unique;
-            _nextEarly = (_nextEarly + 1) % EarlyInterrupts;
+            _early.Add(unique);
         }
     }
 
@@ -108,7 +102,7 @@ internal sealed unsafe class LockWaiters : IDisposable
                 _waiters[i].IsInterrupted = true;
             }
 
-            Array.Clear(_early);
+            _early.Clear();
             Wake.Signal();
         }
     }
@@ -117,7 +111,7 @@ internal sealed unsafe class LockWaiters : IDisposable
     public void Clear() => _count = 0;
 
     /// <summary>What waiter <paramref name="index"/> waits for, and whether it need not any more.</summary>
-    public LockRequest At(int index, out bool isInterrupted)
+    public WaitingRequest At(int index, out bool isInterrupted)
     {
         lock (_gate)
         {
@@ -126,12 +120,12 @@ internal sealed unsafe class LockWaiters : IDisposable
         }
     }
 
-    /// <summary>Waiter <paramref name="index"/> has tried again and has got a handle.</summary>
-    public void SetHandle(int index, ulong handle)
+    /// <summary>Waiter <paramref name="index"/> has tried again to open its FIFO and may have got a handle.</summary>
+    public void Update(int index, in FifoOpening opening)
     {
         lock (_gate)
         {
-            _waiters[index].Request = _waiters[index].Request with { Handle = handle };
+            _waiters[index].Request = new WaitingRequest(opening);
         }
     }
 
@@ -158,7 +152,7 @@ internal sealed unsafe class LockWaiters : IDisposable
             int length = waiter->Request.IsFifo && error == 0 ? AnswerLength : HeaderLength;
             byte* answer = stackalloc byte[AnswerLength];
             *(Protocol.fuse_out_header*)answer = new() { len = (uint)length, error = error, unique = waiter->Unique };
-            *(Protocol.fuse_open_out*)(answer + HeaderLength) = new() { fh = waiter->Request.Handle };
+            *(Protocol.fuse_open_out*)(answer + HeaderLength) = new() { fh = waiter->Request.Fifo.Handle };
             byte* from = answer;
             Libc.iovec* segments = (Libc.iovec*)waiter->Segments;
             for (int i = 0; i < waiter->SegmentCount && from < answer + length; i++)
@@ -185,11 +179,11 @@ internal sealed unsafe class LockWaiters : IDisposable
     }
 
     /// <summary>Follows who waits for whom, from the blocker on, and comes back to the owner that would wait.</summary>
-    private bool IsDeadlock(in LockRequest request, ulong blocker)
+    private bool IsDeadlock(in WaitingRequest request, ulong blocker)
     {
-        for (int steps = 0; steps <= _count && blocker != 0 && !request.IsFlock; steps++)
+        for (int steps = 0; steps <= _count && blocker != 0 && request.IsRecordLock; steps++)
         {
-            if (blocker == request.Owner)
+            if (blocker == request.Lock.Owner)
             {
                 return true;
             }
@@ -197,7 +191,7 @@ internal sealed unsafe class LockWaiters : IDisposable
             ulong next = 0;
             for (int i = 0; i < _count && next == 0; i++)
             {
-                next = _waiters[i].Request.Owner == blocker && !_waiters[i].Request.IsFlock ? _waiters[i].BlockedBy : 0;
+                next = _waiters[i].Request is { IsRecordLock: true } other && other.Lock.Owner == blocker ? _waiters[i].BlockedBy : 0;
             }
 
             blocker = next;
@@ -208,7 +202,7 @@ internal sealed unsafe class LockWaiters : IDisposable
 
     private struct Waiter
     {
-        public LockRequest Request;
+        public WaitingRequest Request;
         public ulong Unique;
         public ulong BlockedBy;
         public fixed ulong Segments[2 * AnswerLength]; // struct iovec, one for each byte at worst
