@@ -22,7 +22,7 @@ namespace MicroVm.Vmm.Fs;
 /// An operation returns the length of the payload that it has put into the answer, or a negative errno. The answer's room is
 /// checked before anything is changed, by <see cref="FuseReply.LengthOf"/>. Nothing here allocates for a request.
 /// </remarks>
-internal sealed unsafe class FuseServer : IDisposable
+internal sealed class FuseServer : IDisposable
 {
     /// <summary>What <see cref="Process"/> returns for a request whose answer comes later.</summary>
     public const uint Deferred = uint.MaxValue;
@@ -141,7 +141,8 @@ internal sealed unsafe class FuseServer : IDisposable
     /// <param name="request">The calling thread's own.</param>
     /// <param name="chain">Request and room for the answer.</param>
     /// <returns>Bytes written into the chain, for the used ring; or <see cref="Deferred"/>.</returns>
-    public uint Process(FuseRequest request, DescriptorChain chain)
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public unsafe uint Process(FuseRequest request, DescriptorChain chain)
     {
         bool wellFormed = request.TryStart(chain) && Math.Max(chain.ReadableLength, chain.WritableLength) <= LongestRequest;
         FuseOpcode opcode = request.Opcode;
@@ -240,7 +241,8 @@ internal sealed unsafe class FuseServer : IDisposable
     };
 
     /// <summary>Carries out a request while something is watched: the events that it causes are not reported.</summary>
-    private int DispatchWatched(FuseRequest r, FuseOpcode opcode)
+    // Safe: the buffer has room for the longest name and a NUL.
+    private unsafe int DispatchWatched(FuseRequest r, FuseOpcode opcode)
     {
         uint mask = OwnChange.EventsOf(opcode);
         if (mask == 0)

@@ -43,21 +43,21 @@ public class LockRangesProperties
     /// <summary>The last byte stands for the end of every file.</summary>
     private static long Place(int at) => at == Bytes - 1 ? long.MaxValue : at == Bytes - 2 ? long.MaxValue - 1 : at;
 
-    private static unsafe void Check(LockRanges ranges, int head, uint[] model)
+    private static void Check(LockRanges ranges, int head, uint[] model)
     {
         uint[] found = new uint[Bytes];
         Array.Fill(found, (uint)Libc.F_UNLCK);
         long last = -2;
         uint lastType = Libc.F_UNLCK;
-        for (int i = head; i != LockRanges.None; i = ranges[i]->Next)
+        for (int i = head; i != LockRanges.None; i = ranges[i].Next)
         {
-            LockRanges.Range* r = ranges[i];
-            Assert.True(r->Start <= r->End && r->Start > last, "sorted, apart");
-            Assert.False(r->Start == last + 1 && r->Type == lastType, "merged");
-            (last, lastType) = (r->End, r->Type);
+            ref LockRanges.Range r = ref ranges[i];
+            Assert.True(r.Start <= r.End && r.Start > last, "sorted, apart");
+            Assert.False(r.Start == last + 1 && r.Type == lastType, "merged");
+            (last, lastType) = (r.End, r.Type);
             for (int at = 0; at < Bytes; at++)
             {
-                found[at] = Place(at) >= r->Start && Place(at) <= r->End ? r->Type : found[at];
+                found[at] = Place(at) >= r.Start && Place(at) <= r.End ? r.Type : found[at];
             }
         }
 

@@ -16,7 +16,7 @@ namespace MicroVm.Vmm.Fs.Dax;
 /// page faults, run into the same fault again and again. <see cref="TryRepair"/> and, from time to time, <see cref="ReplaceLost"/> put zero
 /// pages there, and <see cref="RestoreGrown"/> the file's again once it has grown.
 /// </remarks>
-public sealed unsafe class DaxWindow : IGuestWindow, IDisposable
+public sealed class DaxWindow : IGuestWindow, IDisposable
 {
     /// <summary>log2 of <see cref="SlotLength"/>, the alignment that INIT tells the guest.</summary>
     public const int SlotShift = 21;
@@ -30,8 +30,8 @@ public sealed unsafe class DaxWindow : IGuestWindow, IDisposable
     private const int Fixed = Libc.MAP_FIXED | Libc.MAP_NORESERVE;
     private readonly Lock _gate = new();
     private readonly DaxSlot[] _slots;
-    private readonly void* _reserved;
-    private readonly byte* _start;
+    private readonly unsafe void* _reserved;
+    private readonly unsafe byte* _start;
     private int _mapped;
     private int _zeroed;
     private bool _disposed;
@@ -39,7 +39,8 @@ public sealed unsafe class DaxWindow : IGuestWindow, IDisposable
     /// <summary>Reserves addresses of this process; nothing is mapped.</summary>
     /// <param name="length">Bytes: a multiple of <see cref="SlotLength"/>, at most <see cref="MaxLength"/>.</param>
     /// <exception cref="LinuxException">The process has not so many addresses.</exception>
-    public DaxWindow(ulong length)
+    // Safe: the reservation is one slot longer than the window, so that the aligned window lies within it.
+    public unsafe DaxWindow(ulong length)
     {
         ArgumentOutOfRangeException.ThrowIfZero(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, MaxLength);
@@ -62,7 +63,8 @@ public sealed unsafe class DaxWindow : IGuestWindow, IDisposable
     public ulong Length { get; }
 
     /// <summary>First address in this process.</summary>
-    public nint Address => (nint)_start;
+    // Safe: the address is handed out, not followed.
+    public unsafe nint Address => (nint)_start;
 
     /// <summary>Slots in which a file is mapped.</summary>
     public int MappedCount => Volatile.Read(ref _mapped);
@@ -229,7 +231,8 @@ public sealed unsafe class DaxWindow : IGuestWindow, IDisposable
     }
 
     /// <summary>Unmaps the window. No vCPU may be running.</summary>
-    public void Dispose()
+    // Safe: unmaps the whole reservation, once.
+    public unsafe void Dispose()
     {
         lock (_gate)
         {
@@ -246,7 +249,8 @@ public sealed unsafe class DaxWindow : IGuestWindow, IDisposable
         }
     }
 
-    private byte* AddressOf(int index) => _start + ((ulong)index * SlotLength);
+    // Safe: callers have an index below the number of slots.
+    private unsafe byte* AddressOf(int index) => _start + ((ulong)index * SlotLength);
 
     private bool ZeroLost(bool shrunkOnly)
     {
@@ -281,7 +285,8 @@ public sealed unsafe class DaxWindow : IGuestWindow, IDisposable
         return pages <= slot.FileOffset ? 0 : Math.Min(pages - slot.FileOffset, SlotLength);
     }
 
-    private bool MapFile(int index, in DaxSlot slot, ulong from, out Errno error)
+    // Safe: the mapping ends with its slot, which lies in the reservation.
+    private unsafe bool MapFile(int index, in DaxSlot slot, ulong from, out Errno error)
     {
         int protection = Libc.PROT_READ | (slot.IsWritable ? Libc.PROT_WRITE : 0);
         void* p = Libc.mmap(
@@ -290,10 +295,12 @@ public sealed unsafe class DaxWindow : IGuestWindow, IDisposable
         return (nint)p != -1;
     }
 
-    private bool MapZeros(int index, ulong from, ulong to) => (nint)Libc.mmap(
+    // Safe: as for MapFile.
+    private unsafe bool MapZeros(int index, ulong from, ulong to) => (nint)Libc.mmap(
         AddressOf(index) + from, (nuint)(to - from), Libc.PROT_READ | Libc.PROT_WRITE, Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS | Fixed, -1, 0) != -1;
 
-    private void Reserve(int first, int count)
+    // Safe: callers have checked that the slots are the window's.
+    private unsafe void Reserve(int first, int count)
     {
         // Without memory for that the old mapping stays, which the guest has had anyway.
         _ = Libc.mmap(

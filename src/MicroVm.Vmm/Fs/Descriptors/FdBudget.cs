@@ -50,6 +50,7 @@ internal sealed class FdBudget
     /// <summary>Gives one back.</summary>
     public void Give() => Interlocked.Increment(ref _left);
 
+    // Safe: the kernel reads and writes locals of this call only.
     private static unsafe int RaiseLimit()
     {
         const ulong Most = 1 << 20; // fs.nr_open's default: more is never granted there, and no guest needs it

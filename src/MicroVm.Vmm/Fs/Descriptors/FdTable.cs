@@ -9,7 +9,7 @@ namespace MicroVm.Vmm.Fs.Descriptors;
 /// table owns them; a pin lends one for the length of a request.
 /// </remarks>
 /// <typeparam name="T">The entry.</typeparam>
-internal abstract unsafe class FdTable<T> : IDisposable
+internal abstract class FdTable<T> : IDisposable
     where T : unmanaged
 {
     /// <summary>Makes an empty table whose descriptors count against <paramref name="budget"/>.</summary>
@@ -56,7 +56,7 @@ internal abstract unsafe class FdTable<T> : IDisposable
                 bool busy = false;
                 for (int i = 0; i < Slots.HighWater; i++)
                 {
-                    busy |= Slots.At(i) is not null && !CloseIfUnreachable(i);
+                    busy |= Slots.IsUsed(i) && !CloseIfUnreachable(i);
                 }
 
                 long left = deadline - Environment.TickCount64;
@@ -77,7 +77,7 @@ internal abstract unsafe class FdTable<T> : IDisposable
         {
             for (int i = 0; i < Slots.HighWater; i++)
             {
-                if (Slots.At(i) is not null)
+                if (Slots.IsUsed(i))
                 {
                     Drop(i);
                 }

@@ -7,13 +7,13 @@ namespace MicroVm.Vmm.Fs.Descriptors;
 /// given back never means another entry; a forged one is found out. Not thread-safe: its owner locks.
 /// </summary>
 /// <typeparam name="T">The entry.</typeparam>
-internal sealed unsafe class SlotTable<T> : IDisposable
+internal sealed class SlotTable<T> : IDisposable
     where T : unmanaged
 {
     private const int InitialSlots = 64;
     private const int NoSlot = -1;
     private readonly uint _firstId;
-    private Slot* _slots;
+    private unsafe Slot* _slots;
     private int _capacity;
     private int _used;
     private int _free = NoSlot;
@@ -21,16 +21,18 @@ internal sealed unsafe class SlotTable<T> : IDisposable
     /// <summary>Makes an empty table whose first id is <paramref name="firstId"/>.</summary>
     public SlotTable(uint firstId) => _firstId = firstId;
 
-    ~SlotTable() => NativeMemory.Free(_slots);
+    // Safe: frees what Add made, once.
+    unsafe ~SlotTable() => NativeMemory.Free(_slots);
 
     /// <summary>Number of entries.</summary>
     public int Count { get; private set; }
 
-    /// <summary>One past the highest index ever used: for walking all slots with <see cref="At"/>.</summary>
+    /// <summary>One past the highest index ever used: for walking all slots with <see cref="IsUsed"/>.</summary>
     public int HighWater => _used;
 
     /// <summary>Adds a zeroed entry.</summary>
-    public int Add()
+    // Safe: an index is below _capacity, for which there is room.
+    public unsafe int Add()
     {
         int index = _free;
         if (index != NoSlot)
@@ -56,7 +58,8 @@ internal sealed unsafe class SlotTable<T> : IDisposable
     }
 
     /// <summary>Takes an entry out; its id is dead from now on.</summary>
-    public void Remove(int index)
+    // Safe: callers have the index of an entry, which is below _used.
+    public unsafe void Remove(int index)
     {
         Slot* slot = _slots + index;
         slot->InUse = false;
@@ -72,23 +75,28 @@ internal sealed unsafe class SlotTable<T> : IDisposable
     }
 
     /// <summary>The id of an entry.</summary>
-    public ulong IdOf(int index) => ((ulong)_slots[index].Generation << 32) | ((uint)index + _firstId);
+    // Safe: as for Remove.
+    public unsafe ulong IdOf(int index) => ((ulong)_slots[index].Generation << 32) | ((uint)index + _firstId);
 
     /// <summary>The slot that <paramref name="id"/> names; -1 when it names none.</summary>
-    public int Find(ulong id)
+    // Safe: the index is compared with _used before the slot is read.
+    public unsafe int Find(ulong id)
     {
         uint index = (uint)id - _firstId;
         return index < (uint)_used && _slots[index].InUse && _slots[index].Generation == (uint)(id >> 32) ? (int)index : NoSlot;
     }
 
-    /// <summary>The entry in a slot; valid until the next <see cref="Add"/>.</summary>
-    public T* Entry(int index) => &_slots[index].Value;
+    /// <summary>The entry in a slot in use; valid until the next <see cref="Add"/>.</summary>
+    // Safe: as for Remove; the reference ends before the next Add.
+    public unsafe ref T Entry(int index) => ref _slots[index].Value;
 
-    /// <summary>The entry in a slot; null when the slot is free.</summary>
-    public T* At(int index) => _slots[index].InUse ? &_slots[index].Value : null;
+    /// <summary>The slot has an entry.</summary>
+    // Safe: callers have an index below HighWater.
+    public unsafe bool IsUsed(int index) => _slots[index].InUse;
 
     /// <inheritdoc/>
-    public void Dispose()
+    // Safe: frees what Add made; the pointer is null afterwards.
+    public unsafe void Dispose()
     {
         NativeMemory.Free(_slots);
         _slots = null;

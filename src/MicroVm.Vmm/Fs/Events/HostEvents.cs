@@ -15,7 +15,7 @@ namespace MicroVm.Vmm.Fs.Events;
 /// Any thread. Bounded: <see cref="HostWatches.Max"/> inodes, and <see cref="PendingEvents.Size"/> bytes of events, beyond which
 /// events are lost, counted, and told as IN_Q_OVERFLOW.
 /// </remarks>
-internal sealed unsafe class HostEvents : IDisposable
+internal sealed class HostEvents : IDisposable
 {
     private const int AnswerLength = 4096; // FUSE_EVENTS_SIZE of the guest's kernel
     private const uint FifoEvent = 1u << 31; // FUSE_EVENT_POLL of the guest's kernel
@@ -28,8 +28,8 @@ internal sealed unsafe class HostEvents : IDisposable
     private readonly Lock _gate = new();
     private readonly HostWatches _watches = new();
     private readonly PendingEvents _pending = new();
-    private readonly byte* _read = (byte*)NativeMemory.Alloc(AnswerLength);
-    private readonly Libc.iovec* _segments = (Libc.iovec*)NativeMemory.Alloc(MaxSegments, (nuint)sizeof(Libc.iovec));
+    private readonly unsafe byte* _read = (byte*)NativeMemory.Alloc(AnswerLength);
+    private readonly unsafe Libc.iovec* _segments = (Libc.iovec*)NativeMemory.Alloc(MaxSegments, (nuint)sizeof(Libc.iovec));
     private volatile int _watched;
     private int _segmentCount;
     private ulong _unique;
@@ -107,7 +107,8 @@ internal sealed unsafe class HostEvents : IDisposable
 
     /// <summary>Lets the request of a chain wait for events.</summary>
     /// <returns>0, or the negative errno to answer with.</returns>
-    public int Wait(ulong unique, DescriptorChain chain)
+    // Safe: the slice fills at most MaxSegments vectors, with buffers that the chain checked.
+    public unsafe int Wait(ulong unique, DescriptorChain chain)
     {
         lock (_gate)
         {
@@ -137,7 +138,8 @@ internal sealed unsafe class HostEvents : IDisposable
     public void Collect() => Collect(default, hasNames: false);
 
     /// <summary>Takes what the host has to tell after a request of the guest, without what that did itself.</summary>
-    public void Collect(OwnChange own, bool hasNames)
+    // Safe: the kernel writes whole events, at most AnswerLength bytes; len covers an event's name.
+    public unsafe void Collect(OwnChange own, bool hasNames)
     {
         lock (_gate)
         {
@@ -167,7 +169,8 @@ internal sealed unsafe class HostEvents : IDisposable
     /// <param name="fifos">The FIFOs that the guest has open.</param>
     /// <param name="head">Its chain's head, for the used ring.</param>
     /// <param name="written">The answer's length.</param>
-    public bool TryFinish(HostFifos fifos, out ushort head, out uint written)
+    // Safe: the header is a local; _read holds AnswerLength bytes, and fifoLength is at most half of them.
+    public unsafe bool TryFinish(HostFifos fifos, out ushort head, out uint written)
     {
         lock (_gate)
         {
@@ -221,7 +224,8 @@ internal sealed unsafe class HostEvents : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    private void Take(Libc.inotify_event* e, OwnChange own, bool hasNames)
+    // Safe: Collect has the event in _read, its name behind it.
+    private unsafe void Take(Libc.inotify_event* e, OwnChange own, bool hasNames)
     {
         if ((e->mask & Libc.IN_Q_OVERFLOW) != 0)
         {
@@ -263,7 +267,8 @@ internal sealed unsafe class HostEvents : IDisposable
     }
 
     /// <summary>Puts records of the FIFOs that are due into the buffer for inotify's, which is not in use now; their length.</summary>
-    private int ListDue(HostFifos fifos)
+    // Safe: MostFifos records fit into _read.
+    private unsafe int ListDue(HostFifos fifos)
     {
         Span<ulong> keys = stackalloc ulong[MostFifos];
         int count = fifos.HasDue ? fifos.TakeDue(keys) : 0;
@@ -275,7 +280,8 @@ internal sealed unsafe class HostEvents : IDisposable
         return count * sizeof(fuse_event);
     }
 
-    private void Write(int offset, ReadOnlySpan<byte> bytes)
+    // Safe: the segments are filled, and each was checked to lie in RAM; what is written stays within it.
+    private unsafe void Write(int offset, ReadOnlySpan<byte> bytes)
     {
         for (int i = 0; i < _segmentCount && !bytes.IsEmpty; i++)
         {
@@ -291,7 +297,8 @@ internal sealed unsafe class HostEvents : IDisposable
         }
     }
 
-    private void Free()
+    // Safe: frees what the initialisers made; Dispose ends the finalizer.
+    private unsafe void Free()
     {
         NativeMemory.Free(_read);
         NativeMemory.Free(_segments);

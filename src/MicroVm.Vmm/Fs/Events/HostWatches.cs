@@ -9,7 +9,7 @@ namespace MicroVm.Vmm.Fs.Events;
 /// the host, which may be several of the guest's.
 /// </summary>
 /// <remarks>Not for several threads at once.</remarks>
-internal sealed unsafe class HostWatches : IDisposable
+internal sealed class HostWatches : IDisposable
 {
     /// <summary>Most inodes that are watched at once; about 1 KiB of host kernel memory each.</summary>
     public const int Max = 4096;
@@ -44,7 +44,8 @@ internal sealed unsafe class HostWatches : IDisposable
     /// <param name="fd">Its descriptor; the calling thread's working directory is /proc/self/fd.</param>
     /// <param name="mask">Of <see cref="Events"/>, not 0.</param>
     /// <returns>0, or a negative errno: ENOSPC beyond <see cref="Max"/> or the host's own limit.</returns>
-    public int Add(ulong node, int fd, uint mask)
+    // Safe: the link has room for any descriptor's number; the kernel reads it only.
+    public unsafe int Add(ulong node, int fd, uint mask)
     {
         if (Fd is null || (_byNode.Count >= Max && !_byNode.ContainsKey(node)))
         {
@@ -142,7 +143,8 @@ internal sealed unsafe class HostWatches : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Fd?.Dispose();
 
-    private int Probe(int fd)
+    // Safe: the link has room for any descriptor's number; the kernel reads it only.
+    private unsafe int Probe(int fd)
     {
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(fd, link);

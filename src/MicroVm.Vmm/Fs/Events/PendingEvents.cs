@@ -9,7 +9,7 @@ namespace MicroVm.Vmm.Fs.Events;
 /// of an order, is not added again.
 /// </summary>
 /// <remarks>Not for several threads at once.</remarks>
-internal sealed unsafe class PendingEvents : IDisposable
+internal sealed class PendingEvents : IDisposable
 {
     /// <summary>Most bytes of records: about as many as inotify(7) keeps where nobody said otherwise, 16,384.</summary>
     public const int Size = 1 << 20;
@@ -20,8 +20,8 @@ internal sealed unsafe class PendingEvents : IDisposable
     private const uint Unordered = Libc.IN_MODIFY | Libc.IN_ATTRIB | Libc.IN_CLOSE_WRITE | Libc.IN_ISDIR;
 
     // Room that is kept for one record of each watched inode: events of it were lost.
-    private static readonly int LossSize = HostWatches.Max * sizeof(fuse_event);
-    private byte* _records = (byte*)NativeMemory.Alloc((nuint)(Size + LossSize));
+    private static readonly unsafe int LossSize = HostWatches.Max * sizeof(fuse_event);
+    private unsafe byte* _records = (byte*)NativeMemory.Alloc((nuint)(Size + LossSize));
     private int _length;
     private int _soughtFrom;
     private int _lossEnd;
@@ -34,7 +34,8 @@ internal sealed unsafe class PendingEvents : IDisposable
     /// <summary>Adds an event unless it waits already; false when there is no room.</summary>
     /// <param name="record">The event; it says how long the name is.</param>
     /// <param name="name">The name.</param>
-    public bool TryAdd(in fuse_event record, ReadOnlySpan<byte> name)
+    // Safe: the record with its name fits into what is free of Size bytes.
+    public unsafe bool TryAdd(in fuse_event record, ReadOnlySpan<byte> name)
     {
         if ((record.mask & ~Unordered) == 0 && Waits(record, name))
         {
@@ -64,7 +65,8 @@ internal sealed unsafe class PendingEvents : IDisposable
     public bool TryBeginLoss() => _lossEnd == 0;
 
     /// <summary>Adds that events of an inode were lost; for each of at most <see cref="HostWatches.Max"/>, after <see cref="TryBeginLoss"/>.</summary>
-    public void AddLoss(ulong node)
+    // Safe: the record fits into what is free of Size + LossSize bytes.
+    public unsafe void AddLoss(ulong node)
     {
         if (_length + sizeof(fuse_event) <= Size + LossSize)
         {
@@ -75,7 +77,8 @@ internal sealed unsafe class PendingEvents : IDisposable
     }
 
     /// <summary>The first records, as many as are whole in <paramref name="most"/> bytes.</summary>
-    public ReadOnlySpan<byte> First(int most)
+    // Safe: records are whole and end at _length.
+    public unsafe ReadOnlySpan<byte> First(int most)
     {
         int whole = 0;
         while (whole < _length)
@@ -93,7 +96,8 @@ internal sealed unsafe class PendingEvents : IDisposable
     }
 
     /// <summary>Takes out what <see cref="First"/> gave, of that length.</summary>
-    public void RemoveFirst(int length)
+    // Safe: callers have the length that First returned, which is at most _length.
+    public unsafe void RemoveFirst(int length)
     {
         _length -= length;
         _soughtFrom = Math.Max(0, _soughtFrom - length);
@@ -111,10 +115,12 @@ internal sealed unsafe class PendingEvents : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    private static int LengthOf(in fuse_event record) => (int)(((uint)sizeof(fuse_event) + record.namelen + 7) & ~7u);
+    // Safe: the size of a struct is asked for, nothing is followed.
+    private static unsafe int LengthOf(in fuse_event record) => (int)(((uint)sizeof(fuse_event) + record.namelen + 7) & ~7u);
 
     // What comes after a name was made, removed or moved is another thing than what came before.
-    private bool Waits(in fuse_event record, ReadOnlySpan<byte> name)
+    // Safe: records are whole from _soughtFrom to _length, each with its name.
+    private unsafe bool Waits(in fuse_event record, ReadOnlySpan<byte> name)
     {
         bool found = false;
         for (int at = _soughtFrom; at < _length;)
@@ -132,7 +138,8 @@ internal sealed unsafe class PendingEvents : IDisposable
         return found;
     }
 
-    private void Free()
+    // Safe: frees what the initialiser made; the pointer is null afterwards.
+    private unsafe void Free()
     {
         NativeMemory.Free(_records);
         _records = null;

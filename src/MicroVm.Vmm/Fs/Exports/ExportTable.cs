@@ -216,6 +216,7 @@ internal sealed class ExportTable : IDisposable
     /// A descriptor that was opened for I/O would keep a mount writable or a lock held, so that an export keeps an O_PATH
     /// one of the same file.
     /// </summary>
+    // Safe: the link has room for any descriptor's number; the kernel reads it only.
     private unsafe string? TryOpenPath(SafeFd given, VirtioFsExport source, out SafeFd? path, out uint type, out ulong device)
     {
         type = TypeOf(given, out device);

@@ -13,7 +13,7 @@ namespace MicroVm.Vmm.Fs.Fifos;
 /// Any thread. An edge-triggered epoll instance tells when a FIFO may have data, room or an end: a handle that the guest waits for is then
 /// due, once, until the guest asks again. At most <see cref="Max"/> handles.
 /// </remarks>
-internal sealed unsafe class HostFifos : IDisposable
+internal sealed class HostFifos : IDisposable
 {
     /// <summary>Most FIFOs that the guest has open at once; then ENFILE.</summary>
     public const int Max = 1024;
@@ -41,7 +41,8 @@ internal sealed unsafe class HostFifos : IDisposable
 
     /// <summary>Whether there is, or was since <paramref name="fd"/> was opened, a writer.</summary>
     /// <param name="fd">A FIFO that is open for reading, without waiting.</param>
-    public bool HasHadWriter(int fd)
+    // Safe: the kernel reads and writes locals of this call only.
+    public unsafe bool HasHadWriter(int fd)
     {
         Libc.pollfd poll = new() { fd = fd, events = Libc.POLLIN };
         if (Libc.poll(&poll, 1, 0) != 0)
@@ -59,7 +60,8 @@ internal sealed unsafe class HostFifos : IDisposable
     }
 
     /// <summary>Adds a handle; false when there are too many.</summary>
-    public bool TryAdd(ulong handle, int fd)
+    // Safe: the kernel reads and writes locals of this call only.
+    public unsafe bool TryAdd(ulong handle, int fd)
     {
         lock (_gate)
         {
@@ -113,7 +115,8 @@ internal sealed unsafe class HostFifos : IDisposable
     }
 
     /// <summary>Takes what the instance has to tell.</summary>
-    public void Collect()
+    // Safe: the kernel writes at most EventsAtOnce events to the stack, and says how many.
+    public unsafe void Collect()
     {
         Libc.epoll_event* events = stackalloc Libc.epoll_event[EventsAtOnce];
         lock (_gate)

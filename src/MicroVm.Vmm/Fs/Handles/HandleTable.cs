@@ -5,7 +5,7 @@ using MicroVm.Vmm.Fs.Inodes;
 namespace MicroVm.Vmm.Fs.Handles;
 
 /// <summary>The guest's open files. A handle is valid only together with the inode that it was opened on.</summary>
-internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
+internal sealed class HandleTable : FdTable<HandleTable.Entry>
 {
     private const uint FirstId = 1; // 0 is what a request that forgot its handle carries
     private readonly InodeTable _inodes;
@@ -47,11 +47,11 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
         lock (Gate)
         {
             int index = Slots.Add();
-            Entry* e = Slots.Entry(index);
-            e->NodeId = nodeId;
-            e->Kind = kind;
-            e->Fd = fd;
-            e->Flags = flags;
+            ref Entry e = ref Slots.Entry(index);
+            e.NodeId = nodeId;
+            e.Kind = kind;
+            e.Fd = fd;
+            e.Flags = flags;
             return Slots.IdOf(index);
         }
     }
@@ -60,18 +60,23 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
     /// <returns>False when there is no such handle, it is of another inode or kind, or its export was removed.</returns>
     public bool TryPin(ulong handle, ulong nodeId, HandleKind kind, out HandlePin pin)
     {
+        pin = default;
         lock (Gate)
         {
             int index = Slots.Find(handle);
-            Entry* e = index < 0 ? null : Slots.Entry(index);
-            if (e is null || e->NodeId != nodeId || e->Kind != kind || e->IsClosing)
+            if (index < 0)
             {
-                pin = default;
                 return false;
             }
 
-            e->Pins++;
-            pin = new HandlePin(this, index, e->Fd, e->Flags);
+            ref Entry e = ref Slots.Entry(index);
+            if (e.NodeId != nodeId || e.Kind != kind || e.IsClosing)
+            {
+                return false;
+            }
+
+            e.Pins++;
+            pin = new HandlePin(this, index, e.Fd, e.Flags);
             return true;
         }
     }
@@ -83,8 +88,13 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
         lock (Gate)
         {
             int index = Slots.Find(handle);
-            Entry* e = index < 0 ? null : Slots.Entry(index);
-            if (e is null || e->NodeId != nodeId || e->IsReleased || (e->Kind is HandleKind.Directory or HandleKind.Root) != directory)
+            if (index < 0)
+            {
+                return false;
+            }
+
+            ref Entry e = ref Slots.Entry(index);
+            if (e.NodeId != nodeId || e.IsReleased || (e.Kind is HandleKind.Directory or HandleKind.Root) != directory)
             {
                 return false;
             }
@@ -98,9 +108,9 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
     {
         lock (Gate)
         {
-            Entry* e = Slots.Entry(index);
-            e->Pins--;
-            if (e->IsClosing && e->Pins == 0)
+            ref Entry e = ref Slots.Entry(index);
+            e.Pins--;
+            if (e.IsClosing && e.Pins == 0)
             {
                 CloseIfUnused(index);
                 Monitor.PulseAll(Gate);
@@ -111,14 +121,14 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
     /// <inheritdoc/>
     protected override bool CloseIfUnreachable(int index)
     {
-        Entry* e = Slots.Entry(index);
-        if (e->Kind == HandleKind.Root || (!e->IsClosing && _inodes.Names.IsReachable(e->NodeId)))
+        ref Entry e = ref Slots.Entry(index);
+        if (e.Kind == HandleKind.Root || (!e.IsClosing && _inodes.Names.IsReachable(e.NodeId)))
         {
             return true;
         }
 
-        e->IsClosing = true;
-        bool used = e->Pins > 0;
+        e.IsClosing = true;
+        bool used = e.Pins > 0;
         CloseIfUnused(index);
         return !used;
     }
@@ -126,28 +136,28 @@ internal sealed unsafe class HandleTable : FdTable<HandleTable.Entry>
     /// <inheritdoc/>
     protected override void Drop(int index)
     {
-        Entry* e = Slots.Entry(index);
-        e->IsReleased = true;
-        e->IsClosing = true;
+        ref Entry e = ref Slots.Entry(index);
+        e.IsReleased = true;
+        e.IsClosing = true;
         CloseIfUnused(index);
     }
 
     private void CloseIfUnused(int index)
     {
-        Entry* e = Slots.Entry(index);
-        if (e->Pins > 0)
+        ref Entry e = ref Slots.Entry(index);
+        if (e.Pins > 0)
         {
             return;
         }
 
-        if (e->Fd >= 0)
+        if (e.Fd >= 0)
         {
-            _ = Libc.close(e->Fd);
-            e->Fd = -1;
-            _inodes.RemoveOpen(e->NodeId);
+            _ = Libc.close(e.Fd);
+            e.Fd = -1;
+            _inodes.RemoveOpen(e.NodeId);
         }
 
-        if (e->IsReleased)
+        if (e.IsReleased)
         {
             Slots.Remove(index);
             Release();

@@ -9,7 +9,7 @@ namespace MicroVm.Vmm.Fs.HostFiles;
 /// tells anyway, so that only such files are asked for the attribute.
 /// </summary>
 /// <remarks>Served on a thread whose working directory is /proc/self/fd, as extended attributes are.</remarks>
-internal static unsafe class DeviceMark
+internal static class DeviceMark
 {
     /// <summary>Mode of the host's file: S_ISVTX alone, which nobody gives a file.</summary>
     internal const uint HostMode = 0x200;
@@ -87,7 +87,8 @@ internal static unsafe class DeviceMark
     }
 
     /// <summary>Marks the folder of a marked file. Where that fails, a long listing calls the file a regular one.</summary>
-    internal static void WriteFolder(int fd)
+    // Safe: the link has room for any descriptor's number; the kernel reads it only.
+    internal static unsafe void WriteFolder(int fd)
     {
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(fd, link);
@@ -99,7 +100,8 @@ internal static unsafe class DeviceMark
     }
 
     /// <summary>Whether a folder may have marked files.</summary>
-    internal static bool IsFolder(int fd)
+    // Safe: the link has room for any descriptor's number; the kernel reads it only.
+    internal static unsafe bool IsFolder(int fd)
     {
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(fd, link);
@@ -109,7 +111,8 @@ internal static unsafe class DeviceMark
         }
     }
 
-    private static int Write(int fd, Record record)
+    // Safe: the kernel reads a constant name, the link, and a record of this call.
+    private static unsafe int Write(int fd, Record record)
     {
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(fd, link);
@@ -120,7 +123,8 @@ internal static unsafe class DeviceMark
     }
 
     // The host's tree may hold anything: what is not as Write makes it is no mark.
-    private static bool TryRead(int fd, out Record record)
+    // Safe: the kernel writes at most a record to a local.
+    private static unsafe bool TryRead(int fd, out Record record)
     {
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(fd, link);

@@ -7,7 +7,7 @@ namespace MicroVm.Vmm.Fs.HostFiles;
 /// <summary>
 /// Opens the host's files one path component at a time, never through a symbolic link and never upwards, and reads their attributes.
 /// </summary>
-internal static unsafe class HostInode
+internal static class HostInode
 {
     private const ulong ResolveOneComponent = Libc.RESOLVE_BENEATH | Libc.RESOLVE_NO_SYMLINKS | Libc.RESOLVE_NO_MAGICLINKS;
 
@@ -18,7 +18,8 @@ internal static unsafe class HostInode
     public const uint StatMask = Libc.STATX_BASIC_STATS | Libc.STATX_MNT_ID | Libc.STATX_BTIME;
 
     /// <summary>Opens one component below a directory, never through a link, never upwards.</summary>
-    public static int OpenBeneath(int directory, byte* name, int flags, uint mode)
+    // Safe: the name ends in a NUL and stays for the request; it is only read.
+    public static unsafe int OpenBeneath(int directory, byte* name, int flags, uint mode)
     {
         Libc.open_how how = new()
         {
@@ -30,7 +31,8 @@ internal static unsafe class HostInode
     }
 
     /// <summary>Attributes of the file behind a descriptor as the host has them; on any thread.</summary>
-    public static int Stat(int fd, uint mask, out Libc.statx_t stat)
+    // Safe: the answer is pinned for the call, which writes a statx_t.
+    public static unsafe int Stat(int fd, uint mask, out Libc.statx_t stat)
     {
         byte empty = 0;
         fixed (Libc.statx_t* p = &stat)
@@ -40,7 +42,8 @@ internal static unsafe class HostInode
     }
 
     /// <summary>Attributes of what a checked name of one component leads to below a directory, links not followed, as the host has them.</summary>
-    public static int StatChild(int directory, byte* name, out Libc.statx_t stat)
+    // Safe: as for Stat; the name ends in a NUL and stays for the request; it is only read.
+    public static unsafe int StatChild(int directory, byte* name, out Libc.statx_t stat)
     {
         fixed (Libc.statx_t* p = &stat)
         {
@@ -53,7 +56,8 @@ internal static unsafe class HostInode
     /// regular files and directories: opening a FIFO blocks, and a device is the host's.
     /// </summary>
     /// <returns>The descriptor, or a negative errno.</returns>
-    public static int Reopen(SafeFd procSelfFd, int fd, uint type, int flags)
+    // Safe: the link has room for any descriptor's number; the kernel reads it only.
+    public static unsafe int Reopen(SafeFd procSelfFd, int fd, uint type, int flags)
     {
         if (type != Libc.S_IFREG && type != Libc.S_IFDIR)
         {

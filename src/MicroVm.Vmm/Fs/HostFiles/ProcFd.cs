@@ -6,7 +6,7 @@ namespace MicroVm.Vmm.Fs.HostFiles;
 /// <summary>
 /// /proc/self/fd, kept open so that it goes on working in a jail: the one way to open an O_PATH descriptor for I/O.
 /// </summary>
-internal static unsafe class ProcFd
+internal static class ProcFd
 {
     /// <summary>Room for <see cref="Format"/>: ten digits and a NUL.</summary>
     public const int NameLength = 12;
@@ -22,7 +22,8 @@ internal static unsafe class ProcFd
         Libc.open("/proc/self/fd", Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", "/proc/self/fd");
 
     /// <summary>Writes the entry's name for descriptor <paramref name="fd"/>, with a NUL at its end.</summary>
-    public static void Format(int fd, byte* name)
+    // Safe: callers have NameLength bytes: an int has ten digits at most.
+    public static unsafe void Format(int fd, byte* name)
     {
         int digits = 1;
         for (int rest = fd / 10; rest > 0; rest /= 10)

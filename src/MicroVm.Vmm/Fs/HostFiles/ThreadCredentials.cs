@@ -16,7 +16,7 @@ namespace MicroVm.Vmm.Fs.HostFiles;
 /// <para>/proc must be mounted when the device is made, not later: only the descriptor of /proc/self/fd is used.
 /// Made and used on one thread.</para>
 /// </remarks>
-internal sealed unsafe class ThreadCredentials
+internal sealed class ThreadCredentials
 {
     private const uint NoUmask = uint.MaxValue;
     private readonly bool _canSwitch;
@@ -32,7 +32,8 @@ internal sealed unsafe class ThreadCredentials
     /// <summary>Takes the calling thread out of the process's shared working directory and umask, and drops its groups.</summary>
     /// <param name="procSelfFd">/proc/self/fd: becomes the thread's working directory, which extended attributes need.</param>
     /// <exception cref="LinuxException">The kernel refuses, for example under a seccomp filter.</exception>
-    public ThreadCredentials(SafeFd procSelfFd)
+    // Safe: version 3 of the header stands for two structs, which there are.
+    public unsafe ThreadCredentials(SafeFd procSelfFd)
     {
         Check.Result(Libc.unshare(Libc.CLONE_FS), "unshare", "CLONE_FS");
         Check.Result(Libc.fchdir(procSelfFd.Value), "fchdir", "/proc/self/fd");
@@ -153,7 +154,8 @@ internal sealed unsafe class ThreadCredentials
         }
     }
 
-    private void SetEffective(uint low, uint high)
+    // Safe: as for the constructor.
+    private unsafe void SetEffective(uint low, uint high)
     {
         Libc.__user_cap_data_struct* caps = stackalloc Libc.__user_cap_data_struct[2];
         caps[0] = new() { effective = low, permitted = _permitted };

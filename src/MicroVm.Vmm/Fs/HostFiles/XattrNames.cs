@@ -8,7 +8,7 @@ namespace MicroVm.Vmm.Fs.HostFiles;
 /// trusted.* and other security.* are the host's, which a jailed process may not change; the guest's are kept as
 /// user.microvm.trusted.* and user.microvm.security.*, names that the guest itself has no other way to.
 /// </summary>
-internal static unsafe class XattrNames
+internal static class XattrNames
 {
     /// <summary>Room for a name with its NUL.</summary>
     public const int MaxLength = Libc.XATTR_NAME_MAX + 1;
@@ -34,7 +34,8 @@ internal static unsafe class XattrNames
     /// <param name="name">The guest's, without a NUL.</param>
     /// <param name="host">Room for <see cref="MaxLength"/> bytes.</param>
     /// <returns>0, or a negative errno; -ENODATA: a name of the host's for a mapped attribute, which no guest has.</returns>
-    public static int ToHost(ReadOnlySpan<byte> name, byte* host)
+    // Safe: the length with prefix and NUL is at most MaxLength, for which callers have room.
+    public static unsafe int ToHost(ReadOnlySpan<byte> name, byte* host)
     {
         bool mapped = IsMapped(name);
         int length = name.Length + (mapped ? Prefix.Length : 0);

@@ -5,7 +5,7 @@ using MicroVm.Vmm.Fs.Protocol;
 namespace MicroVm.Vmm.Fs.Inodes;
 
 /// <summary>Opens two inodes through one mount, for rename(2) and link(2), which do not cross mounts. Any thread.</summary>
-internal sealed unsafe class CommonMount(InodeStore store, InodeOpener opener)
+internal sealed class CommonMount(InodeStore store, InodeOpener opener)
 {
     private const int MostBetween = 256;
 
@@ -38,7 +38,7 @@ internal sealed unsafe class CommonMount(InodeStore store, InodeOpener opener)
                 return false;
             }
 
-            store.Slots.Entry(common)->Pins++;
+            store.Slots.Entry(common).Pins++;
         }
 
         if (!opener.TryOpenPinned(common, out InodePin pin))
@@ -62,14 +62,15 @@ internal sealed unsafe class CommonMount(InodeStore store, InodeOpener opener)
     public void CloseOpened(int fd) => store.Close(ref fd);
 
     /// <summary>Opens an inode below a folder above it, name by name.</summary>
-    private int OpenBelow(in InodePin folder, in InodePin inode)
+    // Safe: length is at most MostBetween; CopyName fills at most the buffer.
+    private unsafe int OpenBelow(in InodePin folder, in InodePin inode)
     {
         int* way = stackalloc int[MostBetween];
         byte* name = stackalloc byte[FuseNames.MaxLength + 1];
         int length = 0;
         lock (store.Gate)
         {
-            for (int at = inode.Index; at != folder.Index; at = store.Slots.Entry(at)->Parent)
+            for (int at = inode.Index; at != folder.Index; at = store.Slots.Entry(at).Parent)
             {
                 if (at == InodeEntry.None || length == MostBetween)
                 {
@@ -82,7 +83,7 @@ internal sealed unsafe class CommonMount(InodeStore store, InodeOpener opener)
 
             for (int i = 0; i < length; i++)
             {
-                store.Slots.Entry(way[i])->Pins++; // keeps the entry and its name's memory
+                store.Slots.Entry(way[i]).Pins++; // keeps the entry and its name's memory
             }
         }
 
@@ -97,7 +98,7 @@ internal sealed unsafe class CommonMount(InodeStore store, InodeOpener opener)
         {
             lock (store.Gate)
             {
-                InodeTree.CopyName(store.Slots.Entry(way[i])->Name, name);
+                InodeTree.CopyName(store.Slots.Entry(way[i]).Name, name);
             }
 
             int next = owned && fd >= 0 ? HostInode.OpenBeneath(fd, name, Libc.O_PATH, 0) : InodeEntry.None;

@@ -4,7 +4,7 @@ using MicroVm.Vmm.Fs.Exports;
 namespace MicroVm.Vmm.Fs.Inodes;
 
 /// <summary>An inode that was just opened, for <see cref="InodeArrivals.Insert"/>.</summary>
-internal unsafe ref struct FreshInode
+internal ref struct FreshInode
 {
     /// <summary>Its O_PATH descriptor, for which a unit of the budget was taken.</summary>
     public int Fd;
@@ -25,7 +25,7 @@ internal unsafe ref struct FreshInode
     public int Parent;
 
     /// <summary>The name, ended by a NUL; empty without one.</summary>
-    public byte* Name;
+    public unsafe byte* Name;
 
     /// <summary><see cref="Parent"/>, or what stands for it where an export's root has none.</summary>
     public readonly int Place => Export == InodeEntry.None ? Parent : InodeEntry.None - 1 - Export;

@@ -8,11 +8,11 @@ namespace MicroVm.Vmm.Fs.Inodes;
 /// Entries that have a descriptor which may be closed: neither exports' roots nor what the guest has open. Their number is bounded; a clock's
 /// hand goes round them for the next to be closed. Its owner locks.
 /// </summary>
-internal sealed unsafe class IdleDescriptors : IDisposable
+internal sealed class IdleDescriptors : IDisposable
 {
     private readonly SlotTable<InodeEntry> _slots;
     private readonly int _most;
-    private int* _entries; // in no order; each knows its place
+    private unsafe int* _entries; // indices of entries in no order; each entry knows its place
     private int _count;
     private int _hand;
     private Action? _notify;
@@ -21,14 +21,19 @@ internal sealed unsafe class IdleDescriptors : IDisposable
     /// <summary>Makes an empty set.</summary>
     /// <param name="slots">The entries.</param>
     /// <param name="most">Most descriptors that may be idle.</param>
-    public IdleDescriptors(SlotTable<InodeEntry> slots, int most)
+    // Safe: the area is ours until Dispose, with room for _most indices.
+    public unsafe IdleDescriptors(SlotTable<InodeEntry> slots, int most)
     {
         _slots = slots;
         _most = most;
         _entries = (int*)NativeMemory.Alloc((nuint)most, sizeof(int));
     }
 
-    ~IdleDescriptors() => NativeMemory.Free(_entries);
+    // Safe: frees what the constructor made, once.
+    unsafe ~IdleDescriptors() => NativeMemory.Free(_entries);
+
+    // Safe: the area has _most indices; the span checks each access.
+    private unsafe Span<int> Entries => new(_entries, _most);
 
     /// <summary>How many there are.</summary>
     public int Count => _count;
@@ -44,8 +49,8 @@ internal sealed unsafe class IdleDescriptors : IDisposable
     /// <returns>A descriptor to be closed for it, or <see cref="InodeEntry.None"/>.</returns>
     public int Add(int index)
     {
-        InodeEntry* e = _slots.Entry(index);
-        if (e->Export != InodeEntry.None || e->Opens > 0 || e->Slot != InodeEntry.None)
+        ref InodeEntry e = ref _slots.Entry(index);
+        if (e.Export != InodeEntry.None || e.Opens > 0 || e.Slot != InodeEntry.None)
         {
             return InodeEntry.None;
         }
@@ -56,14 +61,14 @@ internal sealed unsafe class IdleDescriptors : IDisposable
             victim = TakeVictim();
         }
 
-        e->IsRecent = true;
+        e.IsRecent = true;
         if (_count < _most)
         {
-            e->Slot = _count;
-            _entries[_count++] = index;
+            e.Slot = _count;
+            Entries[_count++] = index;
         }
 
-        if (!_isNotified && _notify is not null && (e->Type is Libc.S_IFREG or Libc.S_IFLNK))
+        if (!_isNotified && _notify is not null && (e.Type is Libc.S_IFREG or Libc.S_IFLNK))
         {
             _isNotified = true;
             _notify();
@@ -75,16 +80,16 @@ internal sealed unsafe class IdleDescriptors : IDisposable
     /// <summary>Takes an entry out, if it is in.</summary>
     public void Remove(int index)
     {
-        InodeEntry* e = _slots.Entry(index);
-        if (e->Slot == InodeEntry.None)
+        ref InodeEntry e = ref _slots.Entry(index);
+        if (e.Slot == InodeEntry.None)
         {
             return;
         }
 
-        int last = _entries[--_count];
-        _entries[e->Slot] = last;
-        _slots.Entry(last)->Slot = e->Slot;
-        e->Slot = InodeEntry.None;
+        int last = Entries[--_count];
+        Entries[e.Slot] = last;
+        _slots.Entry(last).Slot = e.Slot;
+        e.Slot = InodeEntry.None;
     }
 
     /// <summary>Takes the descriptor of an idle entry that was not used lately; the second time round, of any.</summary>
@@ -93,17 +98,17 @@ internal sealed unsafe class IdleDescriptors : IDisposable
         for (int i = 0; i < 3 * _count; i++)
         {
             _hand = _hand + 1 < _count ? _hand + 1 : 0;
-            int index = _entries[_hand];
-            InodeEntry* e = _slots.Entry(index);
-            if (e->Pins == 0 && !e->IsRecent)
+            int index = Entries[_hand];
+            ref InodeEntry e = ref _slots.Entry(index);
+            if (e.Pins == 0 && !e.IsRecent)
             {
-                int fd = e->Fd;
-                e->Fd = InodeEntry.None;
+                int fd = e.Fd;
+                e.Fd = InodeEntry.None;
                 Remove(index);
                 return fd;
             }
 
-            e->IsRecent = false;
+            e.IsRecent = false;
         }
 
         return InodeEntry.None;
@@ -119,19 +124,19 @@ internal sealed unsafe class IdleDescriptors : IDisposable
         int count = 0;
         while (position < _count && count < closing.Length)
         {
-            int index = _entries[position];
-            InodeEntry* e = _slots.Entry(index);
-            bool isFile = e->Type is Libc.S_IFREG or Libc.S_IFLNK;
-            if (isFile && e->Pins == 0 && !e->IsRecent)
+            int index = Entries[position];
+            ref InodeEntry e = ref _slots.Entry(index);
+            bool isFile = e.Type is Libc.S_IFREG or Libc.S_IFLNK;
+            if (isFile && e.Pins == 0 && !e.IsRecent)
             {
                 Remove(index); // the last one takes its place
-                closing[count++] = e->Fd;
-                e->Fd = InodeEntry.None;
+                closing[count++] = e.Fd;
+                e.Fd = InodeEntry.None;
                 continue;
             }
 
             left |= isFile;
-            e->IsRecent &= !isFile;
+            e.IsRecent &= !isFile;
             position++;
         }
 
@@ -140,7 +145,8 @@ internal sealed unsafe class IdleDescriptors : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
+    // Safe: frees what the constructor made; the pointer is null afterwards.
+    public unsafe void Dispose()
     {
         NativeMemory.Free(_entries);
         _entries = null;

@@ -4,7 +4,7 @@ using MicroVm.Vmm.Fs.HostFiles;
 namespace MicroVm.Vmm.Fs.Inodes;
 
 /// <summary>Adds inodes that were just opened, or finds out that they are in the table already.</summary>
-internal sealed unsafe class InodeArrivals(InodeStore store, InodeOpener opener, int mostEntries)
+internal sealed class InodeArrivals(InodeStore store, InodeOpener opener, int mostEntries)
 {
     private readonly InodeEviction _eviction = new(store);
 
@@ -13,19 +13,20 @@ internal sealed unsafe class InodeArrivals(InodeStore store, InodeOpener opener,
     /// attempt can tell whether both are one (<see cref="OverlayLinks"/>).
     /// </summary>
     /// <returns>False when there is none: <see cref="Insert"/> needs no attempt.</returns>
-    public bool TryPinNamesake(scoped in FreshInode fresh, out InodePin pin)
+    // Safe: the name is passed on, not followed.
+    public unsafe bool TryPinNamesake(scoped in FreshInode fresh, out InodePin pin)
     {
         int candidate;
         lock (store.Gate)
         {
             pin = default;
             if (store.Find(fresh.Key, fresh.Stat, fresh.IsOverlay, fresh.Place, fresh.Name, out candidate) >= 0 || candidate < 0
-                || store.Slots.Entry(candidate)->Links != LinkKind.Unknown)
+                || store.Slots.Entry(candidate).Links != LinkKind.Unknown)
             {
                 return false;
             }
 
-            store.Slots.Entry(candidate)->Pins++;
+            store.Slots.Entry(candidate).Pins++;
         }
 
         return opener.TryOpenPinned(candidate, out pin);
@@ -38,7 +39,8 @@ internal sealed unsafe class InodeArrivals(InodeStore store, InodeOpener opener,
     /// <param name="fresh">The inode.</param>
     /// <param name="links">What an attempt showed of it and the one with its number in the table.</param>
     /// <returns>Its node id, 0 when there is no room for it.</returns>
-    public ulong Insert(in FreshInode fresh, LinkKind links = LinkKind.Separate)
+    // Safe: the name is passed on, not followed.
+    public unsafe ulong Insert(in FreshInode fresh, LinkKind links = LinkKind.Separate)
     {
         int fd = fresh.Fd;
         ulong node;
@@ -48,23 +50,23 @@ internal sealed unsafe class InodeArrivals(InodeStore store, InodeOpener opener,
             int index = store.Find(fresh.Key, fresh.Stat, fresh.IsOverlay, fresh.Place, fresh.Name, out int namesake);
             if (namesake >= 0)
             {
-                store.Slots.Entry(namesake)->Links = links;
+                store.Slots.Entry(namesake).Links = links;
                 index = links == LinkKind.Same ? namesake : InodeEntry.None;
             }
 
             if (index >= 0)
             {
-                InodeEntry* known = store.Slots.Entry(index);
-                if (fresh.Export != InodeEntry.None && known->Export == InodeEntry.None)
+                ref InodeEntry known = ref store.Slots.Entry(index);
+                if (fresh.Export != InodeEntry.None && known.Export == InodeEntry.None)
                 {
                     store.Idle.Remove(index);
-                    known->Export = fresh.Export;
+                    known.Export = fresh.Export;
                 }
 
-                if (known->Fd < 0)
+                if (known.Fd < 0)
                 {
-                    known->Fd = fd;
-                    known->MountId = fresh.MountId;
+                    known.Fd = fd;
+                    known.MountId = fresh.MountId;
                     fd = InodeEntry.None;
                     victim = store.Idle.Add(index);
                 }
@@ -91,7 +93,8 @@ internal sealed unsafe class InodeArrivals(InodeStore store, InodeOpener opener,
         return node;
     }
 
-    private int Add(in InodeKey key, in FreshInode fresh)
+    // Safe: the name is passed on, not followed.
+    private unsafe int Add(in InodeKey key, in FreshInode fresh)
     {
         if (store.Slots.Count >= mostEntries && !_eviction.TryEvict(fresh.Parent))
         {
@@ -100,17 +103,17 @@ internal sealed unsafe class InodeArrivals(InodeStore store, InodeOpener opener,
 
         store.Keys.MakeRoom();
         int index = store.Slots.Add();
-        InodeEntry* e = store.Slots.Entry(index);
-        e->Key = key;
-        e->Fd = fresh.Fd;
-        e->MountId = fresh.MountId;
-        e->Type = fresh.Stat.stx_mode & Libc.S_IFMT;
-        e->Birth = InodeEntry.BirthOf(fresh.Stat);
-        e->IsOverlay = fresh.IsOverlay;
-        e->Export = fresh.Export;
-        e->Parent = InodeEntry.None;
-        e->Slot = InodeEntry.None;
-        e->References = 1;
+        ref InodeEntry e = ref store.Slots.Entry(index);
+        e.Key = key;
+        e.Fd = fresh.Fd;
+        e.MountId = fresh.MountId;
+        e.Type = fresh.Stat.stx_mode & Libc.S_IFMT;
+        e.Birth = InodeEntry.BirthOf(fresh.Stat);
+        e.IsOverlay = fresh.IsOverlay;
+        e.Export = fresh.Export;
+        e.Parent = InodeEntry.None;
+        e.Slot = InodeEntry.None;
+        e.References = 1;
         store.Keys.Add(index);
         store.SetName(index, fresh.Parent, fresh.Name);
         return index;

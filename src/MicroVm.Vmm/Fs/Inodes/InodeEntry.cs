@@ -4,7 +4,7 @@ using MicroVm.Vmm.Fs.HostFiles;
 namespace MicroVm.Vmm.Fs.Inodes;
 
 /// <summary>An inode that the guest refers to, or a folder above one.</summary>
-internal unsafe struct InodeEntry
+internal struct InodeEntry
 {
     /// <summary>No entry, no slot, no export, no descriptor.</summary>
     public const int None = -1;
@@ -22,7 +22,7 @@ internal unsafe struct InodeEntry
     public ulong MountId;
 
     /// <summary>The name that led here last, ended by a NUL; null for what never had one.</summary>
-    public byte* Name;
+    public unsafe byte* Name;
 
     /// <summary>Index of the folder that has <see cref="Name"/>.</summary>
     public int Parent;
@@ -71,6 +71,10 @@ internal unsafe struct InodeEntry
 
     /// <summary>The export below which it was reached is gone.</summary>
     public bool IsClosing;
+
+    /// <summary>It has a name, which is not empty as that of a file without one.</summary>
+    // Safe: the name has at least its NUL.
+    public readonly unsafe bool HasName => Name is not null && *Name != 0;
 
     /// <summary>The time of birth in statx(2)'s answer; zero where the file system has none.</summary>
     public static Libc.statx_timestamp BirthOf(in Libc.statx_t stat) =>

@@ -3,7 +3,7 @@ using MicroVm.Linux.Native;
 namespace MicroVm.Vmm.Fs.Inodes;
 
 /// <summary>Makes room in a full table. Called with the gate held.</summary>
-internal sealed unsafe class InodeEviction(InodeStore store)
+internal sealed class InodeEviction(InodeStore store)
 {
     private const int MostProbes = 4096;
     private int _hand;
@@ -18,19 +18,24 @@ internal sealed unsafe class InodeEviction(InodeStore store)
         for (int i = 0; i < MostProbes; i++)
         {
             _hand = _hand + 1 < store.Slots.HighWater ? _hand + 1 : 0;
-            InodeEntry* e = store.Slots.At(_hand);
-            if (e is null || e->Pins > 0 || e->Opens > 0 || e->Children > 0 || e->Export != InodeEntry.None || e->IsWatched || _hand == kept)
+            if (!store.Slots.IsUsed(_hand) || _hand == kept)
             {
                 continue;
             }
 
-            if (e->Type is Libc.S_IFREG or Libc.S_IFLNK)
+            ref InodeEntry e = ref store.Slots.Entry(_hand);
+            if (e.Pins > 0 || e.Opens > 0 || e.Children > 0 || e.Export != InodeEntry.None || e.IsWatched)
+            {
+                continue;
+            }
+
+            if (e.Type is Libc.S_IFREG or Libc.S_IFLNK)
             {
                 Evict(_hand);
                 return true;
             }
 
-            folder = e->Type == Libc.S_IFDIR ? _hand : folder;
+            folder = e.Type == Libc.S_IFDIR ? _hand : folder;
         }
 
         if (folder != InodeEntry.None)
@@ -43,7 +48,7 @@ internal sealed unsafe class InodeEviction(InodeStore store)
 
     private void Evict(int index)
     {
-        int parent = store.Slots.Entry(index)->Parent;
+        int parent = store.Slots.Entry(index).Parent;
         store.Remove(index);
         store.RemoveIfUnused(parent);
     }

@@ -5,10 +5,10 @@ using MicroVm.Vmm.Fs.Descriptors;
 namespace MicroVm.Vmm.Fs.Inodes;
 
 /// <summary>Finds entries by their <see cref="InodeKey"/>: a hash table whose chains go through the entries. Its owner locks.</summary>
-internal sealed unsafe class InodeKeys : IDisposable
+internal sealed class InodeKeys : IDisposable
 {
     private readonly SlotTable<InodeEntry> _slots;
-    private int* _buckets;
+    private unsafe int* _buckets;
     private int _bucketMask;
 
     /// <summary>Makes an empty table of entries in <paramref name="slots"/>.</summary>
@@ -18,7 +18,8 @@ internal sealed unsafe class InodeKeys : IDisposable
         Rehash(256);
     }
 
-    ~InodeKeys() => NativeMemory.Free(_buckets);
+    // Safe: frees what Rehash made, once.
+    unsafe ~InodeKeys() => NativeMemory.Free(_buckets);
 
     /// <summary>Keeps chains short when there is to be one entry more.</summary>
     public void MakeRoom()
@@ -34,13 +35,13 @@ internal sealed unsafe class InodeKeys : IDisposable
     /// <param name="stat">What statx(2) said: another inode that has got the number is found out by it.</param>
     public int Find(in InodeKey key, in Libc.statx_t stat)
     {
-        for (int i = *Bucket(key); i != InodeEntry.None;)
+        for (int i = Bucket(key); i != InodeEntry.None;)
         {
-            InodeEntry* e = _slots.Entry(i);
-            int next = e->Next;
-            if (e->Key == key)
+            ref InodeEntry e = ref _slots.Entry(i);
+            int next = e.Next;
+            if (e.Key == key)
             {
-                if (e->Fd >= 0 || e->IsBornWith(stat))
+                if (e.Fd >= 0 || e.IsBornWith(stat))
                 {
                     return i;
                 }
@@ -58,56 +59,56 @@ internal sealed unsafe class InodeKeys : IDisposable
     /// <summary>Adds an entry by the key that it has.</summary>
     public void Add(int index)
     {
-        InodeEntry* e = _slots.Entry(index);
-        int* bucket = Bucket(e->Key);
-        e->Next = *bucket;
-        e->IsHashed = true;
-        *bucket = index;
+        ref InodeEntry e = ref _slots.Entry(index);
+        ref int bucket = ref Bucket(e.Key);
+        e.Next = bucket;
+        e.IsHashed = true;
+        bucket = index;
     }
 
     /// <summary>Takes an entry out, if it is in.</summary>
     public void Remove(int index)
     {
-        InodeEntry* e = _slots.Entry(index);
-        if (!e->IsHashed)
+        ref InodeEntry e = ref _slots.Entry(index);
+        if (!e.IsHashed)
         {
             return;
         }
 
-        int* link = Bucket(e->Key);
-        while (*link != index)
+        ref int link = ref Bucket(e.Key);
+        while (link != index)
         {
-            link = &_slots.Entry(*link)->Next;
+            link = ref _slots.Entry(link).Next;
         }
 
-        *link = e->Next;
-        e->IsHashed = false;
+        link = e.Next;
+        e.IsHashed = false;
     }
 
-    private int* Bucket(in InodeKey key) => _buckets + (key.GetHashCode() & _bucketMask);
+    /// <inheritdoc/>
+    // Safe: frees what Rehash made; the pointer is null afterwards.
+    public unsafe void Dispose()
+    {
+        NativeMemory.Free(_buckets);
+        _buckets = null;
+        GC.SuppressFinalize(this);
+    }
 
-    private void Rehash(int size)
+    // Safe: the mask keeps the index within the table.
+    private unsafe ref int Bucket(in InodeKey key) => ref _buckets[key.GetHashCode() & _bucketMask];
+
+    // Safe: the area has size buckets, all of which are filled.
+    private unsafe void Rehash(int size)
     {
         _buckets = (int*)NativeMemory.Realloc(_buckets, (nuint)size * sizeof(int));
         _bucketMask = size - 1;
         new Span<int>(_buckets, size).Fill(InodeEntry.None);
         for (int i = 0; i < _slots.HighWater; i++)
         {
-            InodeEntry* e = _slots.At(i);
-            if (e is not null && e->IsHashed)
+            if (_slots.IsUsed(i) && _slots.Entry(i).IsHashed)
             {
-                int* bucket = Bucket(e->Key);
-                e->Next = *bucket;
-                *bucket = i;
+                Add(i);
             }
         }
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        NativeMemory.Free(_buckets);
-        _buckets = null;
-        GC.SuppressFinalize(this);
     }
 }

@@ -6,25 +6,27 @@ using MicroVm.Vmm.Fs.Protocol;
 namespace MicroVm.Vmm.Fs.Inodes;
 
 /// <summary>Names and folders of inodes, as operations ask for them. Any thread.</summary>
-internal sealed unsafe class InodeNames(InodeStore store)
+internal sealed class InodeNames(InodeStore store)
 {
     /// <summary>Copies the name that led to an inode last.</summary>
     /// <param name="nodeId">The guest's id of it.</param>
     /// <param name="name">Room for <see cref="FuseNames.MaxLength"/> bytes and a NUL.</param>
     /// <returns>The name's length; 0 when there is none.</returns>
-    public int CopyNameOf(ulong nodeId, byte* name)
+    // Safe: CopyName fills at most the room that the caller has.
+    public unsafe int CopyNameOf(ulong nodeId, byte* name)
     {
         lock (store.Gate)
         {
             int index = store.Slots.Find(nodeId);
-            InodeTree.CopyName(index < 0 ? null : store.Slots.Entry(index)->Name, name);
+            InodeTree.CopyName(index < 0 ? null : store.Slots.Entry(index).Name, name);
         }
 
         return new ReadOnlySpan<byte>(name, FuseNames.MaxLength + 1).IndexOf((byte)0);
     }
 
     /// <summary>The guest renamed a pinned inode.</summary>
-    public void Rename(in InodePin pin, in InodePin parent, byte* name)
+    // Safe: the name is passed on, not followed.
+    public unsafe void Rename(in InodePin pin, in InodePin parent, byte* name)
     {
         lock (store.Gate)
         {
@@ -39,39 +41,40 @@ internal sealed unsafe class InodeNames(InodeStore store)
     /// </summary>
     /// <param name="pin">The inode.</param>
     /// <param name="thread">The guest's number of the thread.</param>
-    public bool IsToBeLookedUp(in InodePin pin, uint thread)
+    // Safe: the buffer has room for the longest name and a NUL.
+    public unsafe bool IsToBeLookedUp(in InodePin pin, uint thread)
     {
         byte* name = stackalloc byte[FuseNames.MaxLength + 1];
         int parent;
         int folder;
         lock (store.Gate)
         {
-            InodeEntry* e = store.Slots.Entry(pin.Index);
-            parent = e->Parent;
-            if (e->Export != InodeEntry.None || parent == InodeEntry.None || e->Name is null || *e->Name == 0)
+            ref InodeEntry e = ref store.Slots.Entry(pin.Index);
+            parent = e.Parent;
+            if (e.Export != InodeEntry.None || parent == InodeEntry.None || !e.HasName)
             {
                 return false;
             }
 
-            InodeEntry* above = store.Slots.Entry(parent);
-            if (above->Fd < 0 || above->IsClosing)
+            ref InodeEntry above = ref store.Slots.Entry(parent);
+            if (above.Fd < 0 || above.IsClosing)
             {
                 return false;
             }
 
-            above->Pins++;
-            folder = above->Fd;
-            InodeTree.CopyName(e->Name, name);
+            above.Pins++;
+            folder = above.Fd;
+            InodeTree.CopyName(e.Name, name);
         }
 
         bool known = HostInode.StatChild(folder, name, out Libc.statx_t stat) == 0;
         store.Unpin(parent);
         lock (store.Gate)
         {
-            InodeEntry* e = store.Slots.Entry(pin.Index);
-            bool leadsHere = known && stat.stx_ino == e->Key.Number && InodeKey.DeviceOf(stat) == e->Key.Device && e->IsBornWith(stat);
-            bool isToBe = !leadsHere && e->Doubter != thread;
-            e->Doubter = isToBe ? thread : 0;
+            ref InodeEntry e = ref store.Slots.Entry(pin.Index);
+            bool leadsHere = known && stat.stx_ino == e.Key.Number && InodeKey.DeviceOf(stat) == e.Key.Device && e.IsBornWith(stat);
+            bool isToBe = !leadsHere && e.Doubter != thread;
+            e.Doubter = isToBe ? thread : 0;
             return isToBe;
         }
     }
@@ -88,14 +91,14 @@ internal sealed unsafe class InodeNames(InodeStore store)
         {
             for (int i = 0; i < store.Slots.HighWater; i++)
             {
-                InodeEntry* e = store.Slots.At(i);
-                if (e is not null && e->Export == export)
+                if (store.Slots.IsUsed(i) && store.Slots.Entry(i).Export == export)
                 {
-                    e->Export = other(e->Key);
-                    if (e->Export == InodeEntry.None && e->Parent != InodeEntry.None && e->Pins == 0 && e->Opens == 0)
+                    ref InodeEntry e = ref store.Slots.Entry(i);
+                    e.Export = other(e.Key);
+                    if (e.Export == InodeEntry.None && e.Parent != InodeEntry.None && e.Pins == 0 && e.Opens == 0)
                     {
                         // Its descriptor is of the export's mount; its parent leads to it through another.
-                        store.Close(ref e->Fd);
+                        store.Close(ref e.Fd);
                     }
                 }
             }

@@ -8,7 +8,7 @@ namespace MicroVm.Vmm.Fs.Inodes;
 /// Opens descriptors of entries again that were closed, by parent and name. While one is closed, the time of birth tells another
 /// file with the same number from it.
 /// </summary>
-internal sealed unsafe class InodeOpener(InodeStore store)
+internal sealed class InodeOpener(InodeStore store)
 {
     // A guest makes deep trees, and the way to an inode is walked once for each closed folder on it.
     private const int MostClosedFolders = 4096;
@@ -24,15 +24,15 @@ internal sealed unsafe class InodeOpener(InodeStore store)
             int parent;
             lock (store.Gate)
             {
-                InodeEntry* e = store.Slots.Entry(index);
-                if (e->IsClosing)
+                ref InodeEntry e = ref store.Slots.Entry(index);
+                if (e.IsClosing)
                 {
                     break;
                 }
 
-                if (e->Fd >= 0)
+                if (e.Fd >= 0)
                 {
-                    e->IsRecent = true;
+                    e.IsRecent = true;
                     pin = new InodePin(store, store.Slots.IdOf(index), index, e);
                     return true;
                 }
@@ -67,37 +67,38 @@ internal sealed unsafe class InodeOpener(InodeStore store)
         folder = InodeEntry.None;
         for (int depth = 0; depth < MostClosedFolders; depth++)
         {
-            InodeEntry* e = store.Slots.Entry(index);
-            if (e->Parent == InodeEntry.None || e->IsClosing)
+            ref InodeEntry e = ref store.Slots.Entry(index);
+            if (e.Parent == InodeEntry.None || e.IsClosing)
             {
                 return InodeEntry.None;
             }
 
-            InodeEntry* parent = store.Slots.Entry(e->Parent);
-            if (parent->Fd >= 0 && !parent->IsClosing)
+            ref InodeEntry parent = ref store.Slots.Entry(e.Parent);
+            if (parent.Fd >= 0 && !parent.IsClosing)
             {
-                e->Pins++;
-                parent->Pins++;
-                parent->IsRecent = true;
-                folder = e->Parent;
+                e.Pins++;
+                parent.Pins++;
+                parent.IsRecent = true;
+                folder = e.Parent;
                 return index;
             }
 
-            index = e->Parent;
+            index = e.Parent;
         }
 
         return InodeEntry.None;
     }
 
     /// <summary>Opens a pinned inode below its parent, which is pinned as well.</summary>
-    private bool TryOpenByName(int index, int parent)
+    // Safe: the buffer has room for the longest name and a NUL.
+    private unsafe bool TryOpenByName(int index, int parent)
     {
         byte* name = stackalloc byte[FuseNames.MaxLength + 1];
         int folder;
         lock (store.Gate)
         {
-            folder = store.Slots.Entry(parent)->Fd;
-            InodeTree.CopyName(store.Slots.Entry(index)->Name, name);
+            folder = store.Slots.Entry(parent).Fd;
+            InodeTree.CopyName(store.Slots.Entry(index).Name, name);
         }
 
         bool opened = false;
@@ -122,12 +123,12 @@ internal sealed unsafe class InodeOpener(InodeStore store)
         bool same = HostInode.Stat(fd, HostInode.StatMask, out Libc.statx_t stat) == 0;
         lock (store.Gate)
         {
-            InodeEntry* e = store.Slots.Entry(index);
-            same = same && stat.stx_ino == e->Key.Number && InodeKey.DeviceOf(stat) == e->Key.Device && e->IsBornWith(stat);
-            if (same && e->Fd < 0 && !e->IsClosing)
+            ref InodeEntry e = ref store.Slots.Entry(index);
+            same = same && stat.stx_ino == e.Key.Number && InodeKey.DeviceOf(stat) == e.Key.Device && e.IsBornWith(stat);
+            if (same && e.Fd < 0 && !e.IsClosing)
             {
-                e->Fd = fd;
-                e->MountId = (stat.stx_mask & Libc.STATX_MNT_ID) != 0 ? stat.stx_mnt_id : 0;
+                e.Fd = fd;
+                e.MountId = (stat.stx_mask & Libc.STATX_MNT_ID) != 0 ? stat.stx_mnt_id : 0;
                 fd = InodeEntry.None;
                 victim = store.Idle.Add(index);
             }

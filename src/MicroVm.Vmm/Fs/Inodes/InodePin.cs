@@ -6,17 +6,17 @@ internal readonly ref struct InodePin
     private readonly InodeStore? _store;
 
     /// <summary>Made by <see cref="InodeTable.TryPin(ulong, out InodePin)"/>.</summary>
-    public unsafe InodePin(InodeStore store, ulong nodeId, int index, InodeEntry* entry)
+    public InodePin(InodeStore store, ulong nodeId, int index, in InodeEntry entry)
     {
         _store = store;
         Index = index;
         NodeId = nodeId;
-        Fd = entry->Fd;
-        FileType = entry->Type;
-        Key = entry->Key;
-        MountId = entry->MountId;
-        IsExportRoot = entry->Export != InodeEntry.None;
-        IsOverlay = entry->IsOverlay;
+        Fd = entry.Fd;
+        FileType = entry.Type;
+        Key = entry.Key;
+        MountId = entry.MountId;
+        IsExportRoot = entry.Export != InodeEntry.None;
+        IsOverlay = entry.IsOverlay;
     }
 
     /// <summary>Its place in the table.</summary>

@@ -8,7 +8,7 @@ namespace MicroVm.Vmm.Fs.Inodes;
 /// The entries of inodes with what finds them: keys, names, idle descriptors. An entry stays as long as the guest refers to it, a request has it
 /// pinned, or another entry is below it. Methods are called with the gate held, unless they say otherwise.
 /// </summary>
-internal sealed unsafe class InodeStore : FdTable<InodeEntry>
+internal sealed class InodeStore : FdTable<InodeEntry>
 {
     private const uint FirstId = 2; // 1 is FUSE_ROOT_ID, which has no entry
 
@@ -35,7 +35,8 @@ internal sealed unsafe class InodeStore : FdTable<InodeEntry>
     public Action<ulong>? SocketClosed { get; set; }
 
     /// <summary>Notes the name that leads to an entry now (<see cref="InodeTree.SetName"/>).</summary>
-    public void SetName(int index, int parent, byte* name) => RemoveIfUnused(Tree.SetName(index, parent, name));
+    // Safe: the name is passed on, not followed.
+    public unsafe void SetName(int index, int parent, byte* name) => RemoveIfUnused(Tree.SetName(index, parent, name));
 
     /// <summary>The entry of the inode that a name leads to.</summary>
     /// <param name="key">By statx(2) of the name; its link is 0.</param>
@@ -44,7 +45,8 @@ internal sealed unsafe class InodeStore : FdTable<InodeEntry>
     /// <param name="parent">The folder, or <see cref="FreshInode.Place"/>.</param>
     /// <param name="name">The name.</param>
     /// <param name="namesake">An entry of that number and another name, which may be the same inode or not.</param>
-    public int Find(in InodeKey key, in Libc.statx_t stat, bool isOverlay, int parent, byte* name, out int namesake)
+    // Safe: the name is passed on, not followed.
+    public unsafe int Find(in InodeKey key, in Libc.statx_t stat, bool isOverlay, int parent, byte* name, out int namesake)
     {
         namesake = InodeEntry.None;
         bool mayBeSeparate = isOverlay && stat.stx_nlink > 1 && (stat.stx_mode & Libc.S_IFMT) != Libc.S_IFDIR;
@@ -58,7 +60,7 @@ internal sealed unsafe class InodeStore : FdTable<InodeEntry>
         }
 
         int index = Keys.Find(key, stat);
-        if (index < 0 || !mayBeSeparate || Slots.Entry(index)->Links == LinkKind.Same || Tree.HasName(index, parent, name))
+        if (index < 0 || !mayBeSeparate || Slots.Entry(index).Links == LinkKind.Same || Tree.HasName(index, parent, name))
         {
             return index;
         }
@@ -69,15 +71,16 @@ internal sealed unsafe class InodeStore : FdTable<InodeEntry>
 
     /// <summary>Gives the guest one more reference to an entry, and notes the name that led there.</summary>
     /// <returns>Its node id.</returns>
-    public ulong Reference(int index, int parent, byte* name)
+    // Safe: the name is passed on, not followed.
+    public unsafe ulong Reference(int index, int parent, byte* name)
     {
-        InodeEntry* e = Slots.Entry(index);
-        if (e->References != ulong.MaxValue)
+        ref InodeEntry e = ref Slots.Entry(index);
+        if (e.References != ulong.MaxValue)
         {
-            e->References++;
+            e.References++;
         }
 
-        e->Doubter = 0;
+        e.Doubter = 0;
         SetName(index, parent, name);
         return Slots.IdOf(index);
     }
@@ -87,13 +90,13 @@ internal sealed unsafe class InodeStore : FdTable<InodeEntry>
     {
         while (index != InodeEntry.None)
         {
-            InodeEntry* e = Slots.Entry(index);
-            if (e->References > 0 || e->Pins > 0 || e->Children > 0)
+            ref InodeEntry e = ref Slots.Entry(index);
+            if (e.References > 0 || e.Pins > 0 || e.Children > 0)
             {
                 return;
             }
 
-            int parent = e->Parent;
+            int parent = e.Parent;
             Remove(index);
             index = parent;
         }
@@ -112,8 +115,8 @@ internal sealed unsafe class InodeStore : FdTable<InodeEntry>
     public void CloseEntry(int index)
     {
         Idle.Remove(index);
-        Close(ref Slots.Entry(index)->Fd);
-        if (Slots.Entry(index)->Type == Libc.S_IFSOCK)
+        Close(ref Slots.Entry(index).Fd);
+        if (Slots.Entry(index).Type == Libc.S_IFSOCK)
         {
             SocketClosed?.Invoke(Slots.IdOf(index));
         }
@@ -124,11 +127,11 @@ internal sealed unsafe class InodeStore : FdTable<InodeEntry>
     {
         lock (Gate)
         {
-            InodeEntry* e = Slots.Entry(index);
-            e->Pins--;
-            if (e->Pins == 0)
+            ref InodeEntry e = ref Slots.Entry(index);
+            e.Pins--;
+            if (e.Pins == 0)
             {
-                if (e->IsClosing)
+                if (e.IsClosing)
                 {
                     CloseEntry(index);
                     Monitor.PulseAll(Gate);
@@ -160,15 +163,15 @@ internal sealed unsafe class InodeStore : FdTable<InodeEntry>
     /// <inheritdoc/>
     protected override bool CloseIfUnreachable(int index)
     {
-        InodeEntry* e = Slots.Entry(index);
-        if (!e->IsClosing && Tree.IsReachable(index))
+        ref InodeEntry e = ref Slots.Entry(index);
+        if (!e.IsClosing && Tree.IsReachable(index))
         {
             return true;
         }
 
-        e->IsClosing = true;
+        e.IsClosing = true;
         Keys.Remove(index);
-        if (e->Pins > 0)
+        if (e.Pins > 0)
         {
             return false;
         }
@@ -180,9 +183,9 @@ internal sealed unsafe class InodeStore : FdTable<InodeEntry>
     /// <inheritdoc/>
     protected override void Drop(int index)
     {
-        InodeEntry* e = Slots.Entry(index);
-        e->References = 0;
-        e->Opens = 0;
+        ref InodeEntry e = ref Slots.Entry(index);
+        e.References = 0;
+        e.Opens = 0;
         RemoveIfUnused(index);
     }
 

@@ -12,7 +12,7 @@ namespace MicroVm.Vmm.Fs.Inodes;
 /// A descriptor keeps the host from giving the inode's number to another file. Those that requests use, those that the guest has open, the
 /// exports' roots, and a bounded number of idle ones are open.
 /// </remarks>
-internal sealed unsafe class InodeTable : IDisposable
+internal sealed class InodeTable : IDisposable
 {
     private const int CloseAtOnce = 128;
     private readonly InodeStore _store;
@@ -66,16 +66,21 @@ internal sealed unsafe class InodeTable : IDisposable
         {
             pin = default;
             index = _store.Slots.Find(nodeId);
-            InodeEntry* e = index < 0 ? null : _store.Slots.Entry(index);
-            if (e is null || e->IsClosing || e->References == 0)
+            if (index < 0)
             {
                 return false;
             }
 
-            e->Pins++;
-            if (e->Fd >= 0)
+            ref InodeEntry e = ref _store.Slots.Entry(index);
+            if (e.IsClosing || e.References == 0)
             {
-                e->IsRecent = true;
+                return false;
+            }
+
+            e.Pins++;
+            if (e.Fd >= 0)
+            {
+                e.IsRecent = true;
                 pin = new InodePin(_store, nodeId, index, e);
                 return true;
             }
@@ -85,7 +90,8 @@ internal sealed unsafe class InodeTable : IDisposable
     }
 
     /// <summary>Lends the inode that a name leads to, if it is in the table.</summary>
-    public bool TryPinKnown(scoped in InodeKey key, scoped in Libc.statx_t stat, scoped in InodePin parent, byte* name, out InodePin pin)
+    // Safe: the name is passed on, not followed.
+    public unsafe bool TryPinKnown(scoped in InodeKey key, scoped in Libc.statx_t stat, scoped in InodePin parent, byte* name, out InodePin pin)
     {
         int index;
         lock (_store.Gate)
@@ -97,7 +103,7 @@ internal sealed unsafe class InodeTable : IDisposable
                 return false;
             }
 
-            _store.Slots.Entry(index)->Pins++;
+            _store.Slots.Entry(index).Pins++;
         }
 
         return _opener.TryOpenPinned(index, out pin);
@@ -111,7 +117,8 @@ internal sealed unsafe class InodeTable : IDisposable
     /// <param name="parent">The folder, pinned.</param>
     /// <param name="name">The name, ended by a NUL.</param>
     /// <returns>Its node id, or 0 when it is not in the table or only its descriptor can tell.</returns>
-    public ulong AddReference(in InodeKey key, in Libc.statx_t stat, in InodePin parent, byte* name)
+    // Safe: the name is passed on, not followed.
+    public unsafe ulong AddReference(in InodeKey key, in Libc.statx_t stat, in InodePin parent, byte* name)
     {
         lock (_store.Gate)
         {
@@ -121,7 +128,8 @@ internal sealed unsafe class InodeTable : IDisposable
     }
 
     /// <summary>Gives the guest one more reference to an inode that a request has pinned.</summary>
-    public ulong AddReference(in InodePin pin)
+    // Safe: no name is passed on.
+    public unsafe ulong AddReference(in InodePin pin)
     {
         lock (_store.Gate)
         {
@@ -140,8 +148,8 @@ internal sealed unsafe class InodeTable : IDisposable
                 return;
             }
 
-            InodeEntry* e = _store.Slots.Entry(index);
-            e->References = count >= e->References ? 0 : e->References - count;
+            ref InodeEntry e = ref _store.Slots.Entry(index);
+            e.References = count >= e.References ? 0 : e.References - count;
             _store.RemoveIfUnused(index);
         }
     }
@@ -158,14 +166,14 @@ internal sealed unsafe class InodeTable : IDisposable
 
         lock (_store.Gate)
         {
-            InodeEntry* e = _store.Slots.Entry(pin.Index);
-            InodeKey key = new(stat, e->Key.Rights);
-            e->Birth = InodeEntry.BirthOf(stat);
-            if (e->IsHashed && key != e->Key with { Link = 0 })
+            ref InodeEntry e = ref _store.Slots.Entry(pin.Index);
+            InodeKey key = new(stat, e.Key.Rights);
+            e.Birth = InodeEntry.BirthOf(stat);
+            if (e.IsHashed && key != e.Key with { Link = 0 })
             {
                 _store.Keys.Remove(pin.Index);
-                e->Key = key;
-                e->Links = LinkKind.Unknown;
+                e.Key = key;
+                e.Links = LinkKind.Unknown;
                 _store.Keys.Add(pin.Index);
             }
         }
@@ -176,7 +184,7 @@ internal sealed unsafe class InodeTable : IDisposable
     {
         lock (_store.Gate)
         {
-            _store.Slots.Entry(pin.Index)->Opens++;
+            _store.Slots.Entry(pin.Index).Opens++;
             _store.Idle.Remove(pin.Index);
         }
     }
@@ -188,8 +196,13 @@ internal sealed unsafe class InodeTable : IDisposable
         lock (_store.Gate)
         {
             int index = _store.Slots.Find(nodeId);
-            InodeEntry* e = index < 0 ? null : _store.Slots.Entry(index);
-            if (e is not null && e->Opens > 0 && --e->Opens == 0 && e->Fd >= 0)
+            if (index < 0)
+            {
+                return;
+            }
+
+            ref InodeEntry e = ref _store.Slots.Entry(index);
+            if (e.Opens > 0 && --e.Opens == 0 && e.Fd >= 0)
             {
                 victim = _store.Idle.Add(index);
             }
@@ -204,7 +217,7 @@ internal sealed unsafe class InodeTable : IDisposable
         lock (_store.Gate)
         {
             int index = _store.Slots.Find(nodeId);
-            return index >= 0 && _store.Slots.Entry(index)->Opens > 0;
+            return index >= 0 && _store.Slots.Entry(index).Opens > 0;
         }
     }
 
@@ -216,7 +229,7 @@ internal sealed unsafe class InodeTable : IDisposable
             int index = _store.Slots.Find(nodeId);
             if (index >= 0)
             {
-                _store.Slots.Entry(index)->IsWatched = watched;
+                _store.Slots.Entry(index).IsWatched = watched;
             }
 
             return index >= 0;

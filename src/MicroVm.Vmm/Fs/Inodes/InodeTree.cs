@@ -7,7 +7,7 @@ namespace MicroVm.Vmm.Fs.Inodes;
 /// <summary>
 /// Names and parents of entries: where an inode is found again, and which export it lies below. No entry is above itself. Its owner locks.
 /// </summary>
-internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
+internal sealed class InodeTree(SlotTable<InodeEntry> slots)
 {
     private const int MostDepth = 1 << 16;
 
@@ -16,24 +16,25 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
     /// <param name="parent">The folder that has the name; below 0: no name is known.</param>
     /// <param name="name">The name, ended by a NUL; empty for a file without one.</param>
     /// <returns>The folder that had the entry before and may be unneeded now, or <see cref="InodeEntry.None"/>.</returns>
-    public int SetName(int index, int parent, byte* name)
+    // Safe: both names end in a NUL; the copy has its length and one.
+    public unsafe int SetName(int index, int parent, byte* name)
     {
         if (parent < 0 || parent == index || HasName(index, parent, name))
         {
             return InodeEntry.None;
         }
 
-        InodeEntry* e = slots.Entry(index);
-        int before = e->Parent;
+        ref InodeEntry e = ref slots.Entry(index);
+        int before = e.Parent;
         if (before != parent)
         {
-            if (e->Children > 0 && !BreakCycle(index, parent))
+            if (e.Children > 0 && !BreakCycle(index, parent))
             {
                 return InodeEntry.None;
             }
 
-            e->Parent = parent;
-            slots.Entry(parent)->Children++;
+            e.Parent = parent;
+            slots.Entry(parent).Children++;
         }
 
         int length = 0;
@@ -43,22 +44,23 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
         }
 
         // An empty one is what a file without a name has: nothing is opened by it.
-        e->Name = (byte*)NativeMemory.Realloc(e->Name, (nuint)length + 1);
-        CopyName(name, e->Name);
+        e.Name = (byte*)NativeMemory.Realloc(e.Name, (nuint)length + 1);
+        CopyName(name, e.Name);
         if (before == parent || before == InodeEntry.None)
         {
             return InodeEntry.None;
         }
 
-        slots.Entry(before)->Children--;
+        slots.Entry(before).Children--;
         return before;
     }
 
     /// <summary>The name led to the entry last; an export's root has <see cref="FreshInode.Place"/> for a parent.</summary>
-    public bool HasName(int index, int parent, byte* name)
+    // Safe: the name is passed on, not followed.
+    public unsafe bool HasName(int index, int parent, byte* name)
     {
-        InodeEntry* e = slots.Entry(index);
-        return parent < InodeEntry.None ? e->Export == ExportOf(parent) : e->Parent == parent && e->Name is not null && NameEquals(e->Name, name);
+        ref InodeEntry e = ref slots.Entry(index);
+        return parent < InodeEntry.None ? e.Export == ExportOf(parent) : e.Parent == parent && e.Name is not null && NameEquals(e.Name, name);
     }
 
     /// <summary>The entry is an export's root or lies below one.</summary>
@@ -66,13 +68,13 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
     {
         for (int depth = 0; depth < MostDepth && index != InodeEntry.None; depth++)
         {
-            InodeEntry* e = slots.Entry(index);
-            if (e->Export != InodeEntry.None)
+            ref InodeEntry e = ref slots.Entry(index);
+            if (e.Export != InodeEntry.None)
             {
                 return true;
             }
 
-            index = e->Parent;
+            index = e.Parent;
         }
 
         return false;
@@ -83,26 +85,27 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
     {
         for (int depth = 0; index != InodeEntry.None && depth < MostDepth; depth++)
         {
-            InodeEntry* e = slots.Entry(index);
-            if (e->Export != InodeEntry.None && isSuch(e->Export))
+            ref InodeEntry e = ref slots.Entry(index);
+            if (e.Export != InodeEntry.None && isSuch(e.Export))
             {
                 return true;
             }
 
-            index = e->Parent;
+            index = e.Parent;
         }
 
         return false;
     }
 
     /// <summary>Takes an entry that goes out of its folder, and frees its name.</summary>
-    public void Remove(int index)
+    // Safe: the name is this tree's, and the entry goes with it.
+    public unsafe void Remove(int index)
     {
-        InodeEntry* e = slots.Entry(index);
-        NativeMemory.Free(e->Name);
-        if (e->Parent != InodeEntry.None)
+        ref InodeEntry e = ref slots.Entry(index);
+        NativeMemory.Free(e.Name);
+        if (e.Parent != InodeEntry.None)
         {
-            slots.Entry(e->Parent)->Children--;
+            slots.Entry(e.Parent).Children--;
         }
     }
 
@@ -116,12 +119,12 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
             bool up = firstDepth >= secondDepth;
             if (up)
             {
-                first = slots.Entry(first)->Parent;
+                first = slots.Entry(first).Parent;
                 firstDepth--;
             }
             else
             {
-                second = slots.Entry(second)->Parent;
+                second = slots.Entry(second).Parent;
                 secondDepth--;
             }
         }
@@ -130,7 +133,8 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
     }
 
     /// <summary>A hash of a name in a folder, never 0.</summary>
-    public static uint HashName(int parent, byte* name)
+    // Safe: the name ends in a NUL.
+    public static unsafe uint HashName(int parent, byte* name)
     {
         uint hash = ((uint)parent * 0x9E3779B1) ^ 0x811C9DC5;
         for (; *name != 0; name++)
@@ -142,7 +146,8 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
     }
 
     /// <summary>Copies a name with its NUL to room for <see cref="FuseNames.MaxLength"/> bytes and one; null is copied as an empty one.</summary>
-    public static void CopyName(byte* from, byte* to)
+    // Safe: the loop ends with the NUL of one or the room of the other.
+    public static unsafe void CopyName(byte* from, byte* to)
     {
         int i = 0;
         for (; from is not null && i < FuseNames.MaxLength && from[i] != 0; i++)
@@ -156,7 +161,8 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
     /// <summary>The export whose root has <see cref="FreshInode.Place"/>.</summary>
     private static int ExportOf(int place) => InodeEntry.None - 1 - place;
 
-    private static bool NameEquals(byte* name, byte* other)
+    // Safe: both names end in a NUL, where the loop ends at the latest.
+    private static unsafe bool NameEquals(byte* name, byte* other)
     {
         int i = 0;
         while (name[i] == other[i] && name[i] != 0)
@@ -176,20 +182,20 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
         int at = parent;
         for (int depth = 0; depth < MostDepth && at != InodeEntry.None; depth++)
         {
-            InodeEntry* e = slots.Entry(at);
+            ref InodeEntry e = ref slots.Entry(at);
             if (at == index)
             {
                 return false;
             }
 
-            if (e->Parent == index)
+            if (e.Parent == index)
             {
-                e->Parent = InodeEntry.None;
-                slots.Entry(index)->Children--;
+                e.Parent = InodeEntry.None;
+                slots.Entry(index).Children--;
                 return true;
             }
 
-            at = e->Parent;
+            at = e.Parent;
         }
 
         return at == InodeEntry.None;
@@ -200,7 +206,7 @@ internal sealed unsafe class InodeTree(SlotTable<InodeEntry> slots)
         int depth = 0;
         for (; index != InodeEntry.None && depth < MostDepth; depth++)
         {
-            index = slots.Entry(index)->Parent;
+            index = slots.Entry(index).Parent;
         }
 
         return depth;

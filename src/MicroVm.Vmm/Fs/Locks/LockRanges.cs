@@ -7,7 +7,7 @@ namespace MicroVm.Vmm.Fs.Locks;
 /// Ranges of bytes that are locked, as sorted lists in unmanaged memory: one list for each owner, whose ranges neither
 /// overlap nor touch with the same type. A later lock replaces what it overlaps, as fcntl(2) says. Not thread-safe.
 /// </summary>
-internal sealed unsafe class LockRanges : IDisposable
+internal sealed class LockRanges : IDisposable
 {
     /// <summary>The end of a list, and an empty one.</summary>
     public const int None = -1;
@@ -21,7 +21,7 @@ internal sealed unsafe class LockRanges : IDisposable
     public int Count => _slots.Count;
 
     /// <summary>The range in a slot, valid until the next <see cref="Set"/>.</summary>
-    public Range* this[int index] => _slots.Entry(index);
+    public ref Range this[int index] => ref _slots.Entry(index);
 
     /// <summary>Makes a range have a type; F_UNLCK takes it out.</summary>
     /// <returns>The list's new head.</returns>
@@ -34,10 +34,10 @@ internal sealed unsafe class LockRanges : IDisposable
     /// <summary>The first range of a list that a lock of another owner must wait for; <see cref="None"/> when it need not.</summary>
     public int FindConflict(int head, long start, long end, uint type)
     {
-        for (int i = head; i != None && _slots.Entry(i)->Start <= end; i = _slots.Entry(i)->Next)
+        for (int i = head; i != None && _slots.Entry(i).Start <= end; i = _slots.Entry(i).Next)
         {
-            Range* r = _slots.Entry(i);
-            if (r->End >= start && (type == Libc.F_WRLCK || r->Type == Libc.F_WRLCK))
+            ref Range r = ref _slots.Entry(i);
+            if (r.End >= start && (type == Libc.F_WRLCK || r.Type == Libc.F_WRLCK))
             {
                 return i;
             }
@@ -49,9 +49,9 @@ internal sealed unsafe class LockRanges : IDisposable
     /// <summary>Whether taking these bytes out leaves two parts of one range, so that a slot more is needed.</summary>
     public bool IsCut(int head, long start, long end)
     {
-        for (int i = head; i != None && _slots.Entry(i)->Start < start; i = _slots.Entry(i)->Next)
+        for (int i = head; i != None && _slots.Entry(i).Start < start; i = _slots.Entry(i).Next)
         {
-            if (_slots.Entry(i)->End > end)
+            if (_slots.Entry(i).End > end)
             {
                 return true;
             }
@@ -65,7 +65,7 @@ internal sealed unsafe class LockRanges : IDisposable
     {
         while (head != None)
         {
-            int next = _slots.Entry(head)->Next;
+            int next = _slots.Entry(head).Next;
             _slots.Remove(head);
             head = next;
         }
@@ -77,23 +77,23 @@ internal sealed unsafe class LockRanges : IDisposable
     private int Remove(int head, long start, long end)
     {
         int previous = None;
-        for (int i = head; i != None && _slots.Entry(i)->Start <= end;)
+        for (int i = head; i != None && _slots.Entry(i).Start <= end;)
         {
-            Range* r = _slots.Entry(i);
-            int next = r->Next;
-            bool keepLeft = r->Start < start;
-            bool keepRight = r->End > end;
-            if (r->End < start)
+            ref Range r = ref _slots.Entry(i);
+            int next = r.Next;
+            bool keepLeft = r.Start < start;
+            bool keepRight = r.End > end;
+            if (r.End < start)
             {
                 previous = i;
             }
             else if (keepLeft)
             {
-                long last = r->End;
-                r->End = start - 1;
+                long last = r.End;
+                r.End = start - 1;
                 if (keepRight)
                 {
-                    Add(end + 1, last, r->Type, i);
+                    Add(end + 1, last, r.Type, i);
                     return head;
                 }
 
@@ -101,7 +101,7 @@ internal sealed unsafe class LockRanges : IDisposable
             }
             else if (keepRight)
             {
-                r->Start = end + 1;
+                r.Start = end + 1;
                 return head;
             }
             else
@@ -118,16 +118,16 @@ internal sealed unsafe class LockRanges : IDisposable
     private int Insert(int head, long start, long end, uint type)
     {
         int previous = None;
-        for (int i = head; i != None && _slots.Entry(i)->Start < start; i = _slots.Entry(i)->Next)
+        for (int i = head; i != None && _slots.Entry(i).Start < start; i = _slots.Entry(i).Next)
         {
             previous = i;
         }
 
         // Nothing overlaps: what is before ends before the start, so that the sum cannot overflow.
         int current = previous;
-        if (previous != None && _slots.Entry(previous)->Type == type && _slots.Entry(previous)->End + 1 == start)
+        if (previous != None && _slots.Entry(previous).Type == type && _slots.Entry(previous).End + 1 == start)
         {
-            _slots.Entry(previous)->End = end;
+            _slots.Entry(previous).End = end;
         }
         else if (previous != None)
         {
@@ -136,14 +136,14 @@ internal sealed unsafe class LockRanges : IDisposable
         else
         {
             current = Add(start, end, type, None);
-            _slots.Entry(current)->Next = head;
+            _slots.Entry(current).Next = head;
             head = current;
         }
 
-        int next = _slots.Entry(current)->Next;
-        if (next != None && _slots.Entry(next)->Type == type && _slots.Entry(next)->Start - 1 == end)
+        int next = _slots.Entry(current).Next;
+        if (next != None && _slots.Entry(next).Type == type && _slots.Entry(next).Start - 1 == end)
         {
-            _slots.Entry(current)->End = _slots.Entry(next)->End;
+            _slots.Entry(current).End = _slots.Entry(next).End;
             head = Unlink(head, current, next);
         }
 
@@ -153,10 +153,10 @@ internal sealed unsafe class LockRanges : IDisposable
     private int Add(long start, long end, uint type, int after)
     {
         int index = _slots.Add();
-        *_slots.Entry(index) = new Range { Start = start, End = end, Type = type, Next = after == None ? None : _slots.Entry(after)->Next };
+        _slots.Entry(index) = new Range { Start = start, End = end, Type = type, Next = after == None ? None : _slots.Entry(after).Next };
         if (after != None)
         {
-            _slots.Entry(after)->Next = index;
+            _slots.Entry(after).Next = index;
         }
 
         return index;
@@ -164,14 +164,14 @@ internal sealed unsafe class LockRanges : IDisposable
 
     private int Unlink(int head, int previous, int index)
     {
-        int next = _slots.Entry(index)->Next;
+        int next = _slots.Entry(index).Next;
         _slots.Remove(index);
         if (previous == None)
         {
             return next;
         }
 
-        _slots.Entry(previous)->Next = next;
+        _slots.Entry(previous).Next = next;
         return head;
     }
 

@@ -13,7 +13,7 @@ namespace MicroVm.Vmm.Fs.Locks;
 /// open-file-description locks (F_OFD_SETLK): other VMs and the host's processes are excluded, and the end of this process
 /// releases them. What this VM holds is known here, too, for the answer to GETLK and for deadlocks. Any thread.
 /// </summary>
-internal sealed unsafe class LockTable : IDisposable
+internal sealed class LockTable : IDisposable
 {
     /// <summary>Most pairs of a file and an owner that hold locks at once; then ENOLCK.</summary>
     public const int MaxOwners = 1024;
@@ -83,15 +83,15 @@ internal sealed unsafe class LockTable : IDisposable
                 return -(int)Errno.EBADF;
             }
 
-            if (unlock ? _ranges.Count >= MaxRangesAfterUnlocks && _ranges.IsCut(_owners.Entry(index)->Ranges, request.Start, request.End)
+            if (unlock ? _ranges.Count >= MaxRangesAfterUnlocks && _ranges.IsCut(_owners.Entry(index).Ranges, request.Start, request.End)
                 : _ranges.Count > MaxRanges - LockRanges.MostAdded)
             {
                 return -(int)Errno.ENOLCK;
             }
 
-            if (!unlock && FindConflict(request, out Entry* holder) != LockRanges.None)
+            if (!unlock && FindConflict(request, out int holder) != LockRanges.None)
             {
-                blocker = holder->Owner;
+                blocker = _owners.Entry(holder).Owner;
                 return -(int)Errno.EAGAIN;
             }
 
@@ -100,22 +100,23 @@ internal sealed unsafe class LockTable : IDisposable
     }
 
     /// <summary>Tells a lock that stands in the way of another; F_UNLCK when none does.</summary>
-    public int Get(in LockRequest request, in HandlePin handle, out fuse_file_lock found)
+    // Safe: the kernel reads and writes locals of this call only.
+    public unsafe int Get(in LockRequest request, in HandlePin handle, out fuse_file_lock found)
     {
         found = default;
         lock (_gate)
         {
-            int conflict = FindConflict(request, out Entry* holder);
+            int conflict = FindConflict(request, out int holder);
             if (conflict != LockRanges.None)
             {
-                LockRanges.Range* range = _ranges[conflict];
-                found = new() { start = (ulong)range->Start, end = (ulong)range->End, type = range->Type, pid = holder->Pid };
+                ref LockRanges.Range range = ref _ranges[conflict];
+                found = new() { start = (ulong)range.Start, end = (ulong)range.End, type = range.Type, pid = _owners.Entry(holder).Pid };
                 return 0;
             }
 
             int index = Find(request.Node, request.Owner);
             Libc.flock64 probe = Describe(request.Start, request.End, request.Type);
-            if (Libc.fcntl(index < 0 ? handle.Fd : _owners.Entry(index)->Fd, Libc.F_OFD_GETLK, &probe) != 0)
+            if (Libc.fcntl(index < 0 ? handle.Fd : _owners.Entry(index).Fd, Libc.F_OFD_GETLK, &probe) != 0)
             {
                 return -(int)Check.LastErrno;
             }
@@ -152,8 +153,7 @@ internal sealed unsafe class LockTable : IDisposable
         {
             for (int i = 0; _owners.Count > 0 && i < _owners.HighWater; i++)
             {
-                Entry* e = _owners.At(i);
-                if (e is not null && e->Node == node && e->Handle == handle)
+                if (_owners.IsUsed(i) && _owners.Entry(i).Node == node && _owners.Entry(i).Handle == handle)
                 {
                     Remove(i);
                 }
@@ -183,7 +183,8 @@ internal sealed unsafe class LockTable : IDisposable
         l_len = end == long.MaxValue ? 0 : end - start + 1,
     };
 
-    private static int Lock(int fd, long start, long end, uint type)
+    // Safe: the kernel reads and writes locals of this call only.
+    private static unsafe int Lock(int fd, long start, long end, uint type)
     {
         Libc.flock64 range = Describe(start, end, type);
         if (Libc.fcntl(fd, Libc.F_OFD_SETLK, &range) == 0)
@@ -199,8 +200,7 @@ internal sealed unsafe class LockTable : IDisposable
     {
         for (int i = 0; i < _owners.HighWater; i++)
         {
-            Entry* e = _owners.At(i);
-            if (e is not null && e->Owner == owner && e->Node == node)
+            if (_owners.IsUsed(i) && _owners.Entry(i).Owner == owner && _owners.Entry(i).Node == node)
             {
                 return i;
             }
@@ -209,22 +209,25 @@ internal sealed unsafe class LockTable : IDisposable
         return -1;
     }
 
-    private int FindConflict(in LockRequest request, out Entry* holder)
+    private int FindConflict(in LockRequest request, out int holder)
     {
-        for (int i = 0; i < _owners.HighWater; i++)
+        for (holder = 0; holder < _owners.HighWater; holder++)
         {
-            holder = _owners.At(i);
-            if (holder is not null && holder->Node == request.Node && holder->Owner != request.Owner)
+            if (!_owners.IsUsed(holder))
             {
-                int conflict = _ranges.FindConflict(holder->Ranges, request.Start, request.End, request.Type);
-                if (conflict != LockRanges.None)
-                {
-                    return conflict;
-                }
+                continue;
+            }
+
+            ref Entry e = ref _owners.Entry(holder);
+            int conflict = e.Node == request.Node && e.Owner != request.Owner
+                ? _ranges.FindConflict(e.Ranges, request.Start, request.End, request.Type)
+                : LockRanges.None;
+            if (conflict != LockRanges.None)
+            {
+                return conflict;
             }
         }
 
-        holder = null;
         return LockRanges.None;
     }
 
@@ -232,15 +235,15 @@ internal sealed unsafe class LockTable : IDisposable
     {
         bool isNew = index < 0;
         int error = isNew ? Add(request, handle, out index)
-            : request.Type == Libc.F_WRLCK && !_owners.Entry(index)->IsWritable ? MakeWritable(index, handle)
+            : request.Type == Libc.F_WRLCK && !_owners.Entry(index).IsWritable ? MakeWritable(index, handle)
             : 0;
         if (error != 0)
         {
             return error;
         }
 
-        Entry* e = _owners.Entry(index);
-        error = Lock(e->Fd, request.Start, request.End, request.Type);
+        ref Entry e = ref _owners.Entry(index);
+        error = Lock(e.Fd, request.Start, request.End, request.Type);
         if (error != 0)
         {
             if (isNew)
@@ -251,14 +254,14 @@ internal sealed unsafe class LockTable : IDisposable
             return error;
         }
 
-        e->Ranges = _ranges.Set(e->Ranges, request.Start, request.End, request.Type);
-        e->Pid = request.Type == Libc.F_UNLCK ? e->Pid : request.Pid;
+        e.Ranges = _ranges.Set(e.Ranges, request.Start, request.End, request.Type);
+        e.Pid = request.Type == Libc.F_UNLCK ? e.Pid : request.Pid;
         if (request.Type != Libc.F_WRLCK)
         {
             NoteRelease();
         }
 
-        if (e->Ranges == LockRanges.None)
+        if (e.Ranges == LockRanges.None)
         {
             Remove(index);
         }
@@ -287,7 +290,7 @@ internal sealed unsafe class LockTable : IDisposable
         }
 
         index = _owners.Add();
-        *_owners.Entry(index) = new Entry
+        _owners.Entry(index) = new Entry
         {
             Node = request.Node,
             Owner = request.Owner,
@@ -311,23 +314,24 @@ internal sealed unsafe class LockTable : IDisposable
             return error;
         }
 
-        Entry* e = _owners.Entry(index);
-        for (int i = e->Ranges; i != LockRanges.None && error == 0; i = _ranges[i]->Next)
+        ref Entry e = ref _owners.Entry(index);
+        for (int i = e.Ranges; i != LockRanges.None && error == 0; i = _ranges[i].Next)
         {
-            error = Lock(fd, _ranges[i]->Start, _ranges[i]->End, _ranges[i]->Type);
+            error = Lock(fd, _ranges[i].Start, _ranges[i].End, _ranges[i].Type);
         }
 
-        int unneeded = error == 0 ? e->Fd : fd;
+        int unneeded = error == 0 ? e.Fd : fd;
         if (error == 0)
         {
-            (e->Fd, e->IsWritable) = (fd, true);
+            (e.Fd, e.IsWritable) = (fd, true);
         }
 
         _ = Libc.close(unneeded);
         return error;
     }
 
-    private int Open(in HandlePin handle, out int error)
+    // Safe: the link has room for any descriptor's number; the kernel reads it only.
+    private unsafe int Open(in HandlePin handle, out int error)
     {
         byte* link = stackalloc byte[ProcFd.NameLength];
         ProcFd.Format(handle.Fd, link);
@@ -347,10 +351,10 @@ internal sealed unsafe class LockTable : IDisposable
 
     private void Drop(int index)
     {
-        Entry* e = _owners.Entry(index);
-        _ = Libc.close(e->Fd);
+        ref Entry e = ref _owners.Entry(index);
+        _ = Libc.close(e.Fd);
         _budget.Give();
-        _ranges.Clear(e->Ranges);
+        _ranges.Clear(e.Ranges);
         _owners.Remove(index);
     }
 
@@ -360,8 +364,7 @@ internal sealed unsafe class LockTable : IDisposable
         {
             for (int i = 0; i < _owners.HighWater; i++)
             {
-                Entry* e = _owners.At(i);
-                if (e is not null && unlessReachable?.Names.IsReachable(e->Node) != true)
+                if (_owners.IsUsed(i) && unlessReachable?.Names.IsReachable(_owners.Entry(i).Node) != true)
                 {
                     Remove(i);
                 }

@@ -8,7 +8,7 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>FALLOCATE, LSEEK and COPY_FILE_RANGE.</summary>
-internal sealed unsafe class AllocationOperations(FsContext fs, SetIdBits setId)
+internal sealed class AllocationOperations(FsContext fs, SetIdBits setId)
 {
     /// <summary>Longest COPY_FILE_RANGE at once: the queue's other requests wait for it, and the guest asks again for the rest.</summary>
     private const ulong MaxCopy = 8ul << 20;
@@ -70,7 +70,8 @@ internal sealed unsafe class AllocationOperations(FsContext fs, SetIdBits setId)
         return position < 0 ? Failed() : r.Reply(new fuse_lseek_out { offset = (ulong)position });
     }
 
-    public int CopyRange(FuseRequest r)
+    // Safe: the kernel reads and writes locals of this call only.
+    public unsafe int CopyRange(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_copy_file_range_in copy) || copy.flags != 0)
         {

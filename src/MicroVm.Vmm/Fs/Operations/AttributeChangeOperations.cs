@@ -10,7 +10,7 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>SETATTR: owner, size, mode and times.</summary>
-internal sealed unsafe class AttributeChangeOperations(FsContext fs, AttributeOperations attributes, SetIdBits setId)
+internal sealed class AttributeChangeOperations(FsContext fs, AttributeOperations attributes, SetIdBits setId)
 {
     public int Set(FuseRequest r)
     {
@@ -49,7 +49,8 @@ internal sealed unsafe class AttributeChangeOperations(FsContext fs, AttributeOp
         return error != 0 ? error : attributes.Reply(r, inode);
     }
 
-    private int SetMode(in InodePin inode, uint mode)
+    // Safe: the link has room for any descriptor's number; the kernel reads it only.
+    private unsafe int SetMode(in InodePin inode, uint mode)
     {
         if (inode.FileType is Libc.S_IFCHR or Libc.S_IFBLK && DeviceMark.ChangeMode(inode.Fd, mode) == 0)
         {
@@ -61,7 +62,8 @@ internal sealed unsafe class AttributeChangeOperations(FsContext fs, AttributeOp
         return Result(Libc.fchmodat(fs.ProcSelfFd.Value, link, mode, 0));
     }
 
-    private static int SetOwner(in InodePin inode, in fuse_setattr_in change)
+    // Safe: the kernel reads and writes locals of this call only.
+    private static unsafe int SetOwner(in InodePin inode, in fuse_setattr_in change)
     {
         uint uid = (change.valid & Fuse.FATTR_UID) != 0 ? change.uid : uint.MaxValue;
         uint gid = (change.valid & Fuse.FATTR_GID) != 0 ? change.gid : uint.MaxValue;
@@ -110,7 +112,8 @@ internal sealed unsafe class AttributeChangeOperations(FsContext fs, AttributeOp
         return error;
     }
 
-    private static int SetTimes(in InodePin inode, in fuse_setattr_in change)
+    // Safe: the kernel reads and writes locals of this call only.
+    private static unsafe int SetTimes(in InodePin inode, in fuse_setattr_in change)
     {
         Libc.timespec* times = stackalloc Libc.timespec[2];
         times[0] = Time(change.valid, Fuse.FATTR_ATIME, Fuse.FATTR_ATIME_NOW, change.atime, change.atimensec);

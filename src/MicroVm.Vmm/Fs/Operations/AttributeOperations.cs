@@ -10,7 +10,7 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>GETATTR, STATX and STATFS.</summary>
-internal sealed unsafe class AttributeOperations(FsContext fs, GuestAttributes attributes)
+internal sealed class AttributeOperations(FsContext fs, GuestAttributes attributes)
 {
     public int Get(FuseRequest r)
     {
@@ -85,7 +85,8 @@ internal sealed unsafe class AttributeOperations(FsContext fs, GuestAttributes a
         static fuse_sx_time Time(in Libc.statx_timestamp t) => new() { tv_sec = t.tv_sec, tv_nsec = t.tv_nsec };
     }
 
-    public int StatFs(FuseRequest r)
+    // Safe: the kernel reads and writes locals of this call only.
+    public unsafe int StatFs(FuseRequest r)
     {
         fuse_statfs_out reply = default;
         if (fs.Synthetic.Is(r.NodeId))

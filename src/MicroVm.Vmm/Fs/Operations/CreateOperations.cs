@@ -10,9 +10,10 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>CREATE and TMPFILE: making files and opening them at once.</summary>
-internal sealed unsafe class CreateOperations(FsContext fs, EntryLookup entries, FileMaker maker, HandleOpener opener)
+internal sealed class CreateOperations(FsContext fs, EntryLookup entries, FileMaker maker, HandleOpener opener)
 {
-    public int Create(FuseRequest r)
+    // Safe: the name lies in the request's own buffer, with its NUL, until the next request.
+    public unsafe int Create(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_create_in create))
         {
@@ -37,7 +38,8 @@ internal sealed unsafe class CreateOperations(FsContext fs, EntryLookup entries,
         return error != 0 ? error : ReplyCreated(r, parent, name, fd, flags);
     }
 
-    public int CreateUnnamed(FuseRequest r)
+    // Safe: both names are locals of this call, with their NULs.
+    public unsafe int CreateUnnamed(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_create_in create))
         {
@@ -61,7 +63,8 @@ internal sealed unsafe class CreateOperations(FsContext fs, EntryLookup entries,
     }
 
     /// <summary>Answers with the inode and the handle of a file just made; takes over its descriptor and the place for the handle.</summary>
-    private int ReplyCreated(FuseRequest r, in InodePin parent, byte* name, int fd, int flags)
+    // Safe: the name is passed on, not followed.
+    private unsafe int ReplyCreated(FuseRequest r, in InodePin parent, byte* name, int fd, int flags)
     {
         // The inode comes from the descriptor, not from the name, which may lead elsewhere by now.
         int error = Fail(Errno.ENFILE);
@@ -93,7 +96,8 @@ internal sealed unsafe class CreateOperations(FsContext fs, EntryLookup entries,
         return error != 0 ? error : Fail(Errno.ESTALE);
     }
 
-    private int OpenExisting(FuseRequest r, in InodePin parent, byte* name, in fuse_create_in create)
+    // Safe: the name is passed on, not followed.
+    private unsafe int OpenExisting(FuseRequest r, in InodePin parent, byte* name, in fuse_create_in create)
     {
         int error = entries.LookupChild(parent, fs.Exports.RulesOf(parent.Key), name, out fuse_entry_out entry);
         if (error != 0)
@@ -115,7 +119,8 @@ internal sealed unsafe class CreateOperations(FsContext fs, EntryLookup entries,
         return ReplyEntryAndOpen(r, error, entry, open);
     }
 
-    private int ReplyEntryAndOpen(FuseRequest r, int error, in fuse_entry_out entry, in fuse_open_out open)
+    // Safe: the size of a struct is asked for, nothing is followed.
+    private unsafe int ReplyEntryAndOpen(FuseRequest r, int error, in fuse_entry_out entry, in fuse_open_out open)
     {
         if (error != 0)
         {

@@ -8,9 +8,10 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>READ and WRITE: file contents go straight from and to the guest's own segments.</summary>
-internal sealed unsafe class DataOperations(FsContext fs, SetIdBits setId, FifoOperations fifos)
+internal sealed class DataOperations(FsContext fs, SetIdBits setId, FifoOperations fifos)
 {
-    public int Read(FuseRequest r)
+    // Safe: the vectors are the request's, and lead to buffers that the chain checked.
+    public unsafe int Read(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_read_in read) || read.size > Math.Min(r.Room, FsSession.MaxWrite))
         {
@@ -57,7 +58,8 @@ internal sealed unsafe class DataOperations(FsContext fs, SetIdBits setId, FifoO
         return (int)done;
     }
 
-    public int Write(FuseRequest r)
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public unsafe int Write(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_write_in write) || write.size > FsSession.MaxWrite
             || write.size != r.ArgumentLength - (ulong)sizeof(fuse_write_in))
@@ -101,7 +103,8 @@ internal sealed unsafe class DataOperations(FsContext fs, SetIdBits setId, FifoO
         return result;
     }
 
-    private int WriteTo(FuseRequest r, int fd, in fuse_write_in write)
+    // Safe: as for Read.
+    private unsafe int WriteTo(FuseRequest r, int fd, in fuse_write_in write)
     {
         uint done = 0;
         while (done < write.size)

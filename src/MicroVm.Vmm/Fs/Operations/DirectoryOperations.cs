@@ -11,7 +11,7 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>OPENDIR, READDIR and READDIRPLUS.</summary>
-internal sealed unsafe class DirectoryOperations(FsContext fs, EntryLookup entries, GuestAttributes attributes, HandleOpener opener, RootListing root)
+internal sealed class DirectoryOperations(FsContext fs, EntryLookup entries, GuestAttributes attributes, HandleOpener opener, RootListing root)
 {
     // struct linux_dirent64 of getdents64(2): d_ino, d_off, d_reclen, d_type, d_name.
     private const int DirentOffset = 8;
@@ -83,7 +83,8 @@ internal sealed unsafe class DirectoryOperations(FsContext fs, EntryLookup entri
         return ReadEntries(r, handle, inode, fs.Exports.RulesOf(inode.Key), read, plus);
     }
 
-    private int ReadEntries(FuseRequest r, in HandlePin handle, in InodePin inode, ExportRules rules, in fuse_read_in read, bool plus)
+    // Safe: the kernel writes whole records, n bytes in all, each with a name that ends in a NUL.
+    private unsafe int ReadEntries(FuseRequest r, in HandlePin handle, in InodePin inode, ExportRules rules, in fuse_read_in read, bool plus)
     {
         // Where the last answer ended within a batch of getdents64, the descriptor is ahead of the guest.
         if (Libc.lseek(handle.Fd, (long)read.offset, Libc.SEEK_SET) < 0)
@@ -129,7 +130,8 @@ internal sealed unsafe class DirectoryOperations(FsContext fs, EntryLookup entri
     }
 
     /// <summary>The type of what getdents64(2) calls a regular file, which may be a marked one.</summary>
-    private static byte TypeOfChild(in InodePin directory, byte* name)
+    // Safe: the name is that of a record; the kernel writes a local.
+    private static unsafe byte TypeOfChild(in InodePin directory, byte* name)
     {
         Libc.statx_t stat = default; // DT_UNKNOWN of what has just gone
         if (Libc.statx(directory.Fd, name, HostInode.StatFlags, Libc.STATX_BASIC_STATS, &stat) == 0 && DeviceMark.IsLikely(stat))
@@ -147,7 +149,8 @@ internal sealed unsafe class DirectoryOperations(FsContext fs, EntryLookup entri
 
     /// <summary>Puts one entry of getdents64(2) into the answer.</summary>
     /// <returns>Its length there; 0 when there is no room for it.</returns>
-    private ulong EmitEntry(FuseRequest r, in InodePin directory, ExportRules rules, byte* record, ulong at, ulong size, bool plus)
+    // Safe: the record is whole: ReadEntries looked that its head lies in what the kernel wrote.
+    private unsafe ulong EmitEntry(FuseRequest r, in InodePin directory, ExportRules rules, byte* record, ulong at, ulong size, bool plus)
     {
         byte* name = record + DirentName;
         int length = new ReadOnlySpan<byte>(name, FuseNames.MaxLength + 1).IndexOf((byte)0);

@@ -4,10 +4,11 @@ using MicroVm.Vmm.Fs.Requests;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>Writes the records of READDIR (struct fuse_dirent) and READDIRPLUS (struct fuse_direntplus).</summary>
-internal static unsafe class DirentWriter
+internal static class DirentWriter
 {
     /// <summary>A record's length with its padding.</summary>
-    public static ulong LengthOf(int nameLength, bool plus) =>
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public static unsafe ulong LengthOf(int nameLength, bool plus) =>
         ((ulong)(sizeof(fuse_dirent) + (plus ? sizeof(fuse_entry_out) : 0) + nameLength) + 7) & ~7ul;
 
     /// <summary>Writes a record, for which there is room.</summary>
@@ -17,7 +18,8 @@ internal static unsafe class DirentWriter
     /// <param name="entry">What READDIRPLUS says of the inode; its node id is 0 where it gives the name alone.</param>
     /// <param name="dirent">The rest.</param>
     /// <param name="name">The name, as long as <paramref name="dirent"/> says.</param>
-    public static void Write(FuseRequest r, ulong at, bool plus, in fuse_entry_out entry, in fuse_dirent dirent, byte* name)
+    // Safe: the name has the length that the record says; FuseRequest.Write checks the room.
+    public static unsafe void Write(FuseRequest r, ulong at, bool plus, in fuse_entry_out entry, in fuse_dirent dirent, byte* name)
     {
         int length = (int)dirent.namelen;
         ulong end = at + LengthOf(length, plus);

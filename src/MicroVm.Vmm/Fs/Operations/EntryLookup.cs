@@ -10,14 +10,15 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>Gives the guest references to the inodes that names of a directory lead to, and answers with them.</summary>
-internal sealed unsafe class EntryLookup(FsContext fs, GuestAttributes attributes)
+internal sealed class EntryLookup(FsContext fs, GuestAttributes attributes)
 {
     /// <summary>Gives the guest a reference to the inode that <paramref name="name"/> names now.</summary>
     /// <param name="parent">The directory.</param>
     /// <param name="rules">What holds below it.</param>
     /// <param name="name">One path component, checked.</param>
     /// <param name="entry">The answer.</param>
-    public int LookupChild(in InodePin parent, ExportRules rules, byte* name, out fuse_entry_out entry)
+    // Safe: the name is passed on, not followed.
+    public unsafe int LookupChild(in InodePin parent, ExportRules rules, byte* name, out fuse_entry_out entry)
     {
         // One component without a slash, not "..", not followed: this cannot leave the directory either.
         entry = default;
@@ -61,7 +62,8 @@ internal sealed unsafe class EntryLookup(FsContext fs, GuestAttributes attribute
     /// Gives the guest a reference to the inode behind an O_PATH descriptor that a name of <paramref name="parent"/> led to;
     /// takes over the descriptor and its budget.
     /// </summary>
-    public int AdoptChild(int fd, in InodePin parent, ExportRules rules, byte* name, out Libc.statx_t stat, out ulong node)
+    // Safe: the name is passed on, not followed.
+    public unsafe int AdoptChild(int fd, in InodePin parent, ExportRules rules, byte* name, out Libc.statx_t stat, out ulong node)
     {
         FreshInode fresh = new()
         {
@@ -79,7 +81,8 @@ internal sealed unsafe class EntryLookup(FsContext fs, GuestAttributes attribute
     }
 
     /// <summary>Completes a new inode and adds it to the table; takes over its descriptor and budget.</summary>
-    public int Adopt(ref FreshInode fresh, ExportRules rules, out ulong node)
+    // Safe: the kernel reads and writes locals of this call only.
+    public unsafe int Adopt(ref FreshInode fresh, ExportRules rules, out ulong node)
     {
         ulong mount = fresh.Stat.stx_mnt_id;
         uint rights = fresh.Key.Rights;
@@ -137,7 +140,8 @@ internal sealed unsafe class EntryLookup(FsContext fs, GuestAttributes attribute
     }
 
     /// <summary>Answers with what a name that was just made leads to, unless making it failed.</summary>
-    public int ReplyNew(FuseRequest r, in InodePin parent, byte* name, int error)
+    // Safe: the name is passed on, not followed.
+    public unsafe int ReplyNew(FuseRequest r, in InodePin parent, byte* name, int error)
     {
         fuse_entry_out entry = default;
         if (error == 0)
@@ -152,7 +156,8 @@ internal sealed unsafe class EntryLookup(FsContext fs, GuestAttributes attribute
     public static bool IsOnMountOf(in InodePin parent, in Libc.statx_t stat) =>
         (stat.stx_mask & Libc.STATX_MNT_ID) == 0 || stat.stx_mnt_id == parent.MountId;
 
-    private int InsertChild(in InodePin parent, ExportRules rules, byte* name, out Libc.statx_t stat, out ulong node)
+    // Safe: the name is passed on, not followed.
+    private unsafe int InsertChild(in InodePin parent, ExportRules rules, byte* name, out Libc.statx_t stat, out ulong node)
     {
         stat = default;
         node = 0;

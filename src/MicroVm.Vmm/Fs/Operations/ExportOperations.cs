@@ -10,7 +10,7 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>Exports: looked up by the guest in the synthetic directories, removed by the host.</summary>
-internal sealed unsafe class ExportOperations(FsContext fs, EntryLookup entries)
+internal sealed class ExportOperations(FsContext fs, EntryLookup entries)
 {
     private const int WaitForRequestsMilliseconds = 5000;
 
@@ -61,7 +61,8 @@ internal sealed unsafe class ExportOperations(FsContext fs, EntryLookup entries)
         return error != 0 ? error : entries.Reply(r, entry);
     }
 
-    private int LookupRoot(Export export, out fuse_entry_out entry)
+    // Safe: the empty name outlives the inode that refers to it, which is a local as well.
+    private unsafe int LookupRoot(Export export, out fuse_entry_out entry)
     {
         entry = default;
         if (!fs.Inodes.TryTake())

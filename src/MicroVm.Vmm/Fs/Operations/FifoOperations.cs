@@ -16,7 +16,7 @@ namespace MicroVm.Vmm.Fs.Operations;
 /// are the host's, so that their ends may be in different VMs. No request waits for data or room; an open(2) that waits for the other end is
 /// kept aside.
 /// </summary>
-internal sealed unsafe class FifoOperations(FsContext fs, HandleOpener opener)
+internal sealed class FifoOperations(FsContext fs, HandleOpener opener)
 {
     public int Open(FuseRequest r)
     {
@@ -93,7 +93,8 @@ internal sealed unsafe class FifoOperations(FsContext fs, HandleOpener opener)
     /// <param name="handle">The open FIFO.</param>
     /// <param name="size">How many bytes, which the request's segments hold.</param>
     /// <param name="isWrite">It is WRITE.</param>
-    public int Transfer(FuseRequest r, ulong handle, uint size, bool isWrite)
+    // Safe: the vectors are the request's, and lead to buffers that the chain checked.
+    public unsafe int Transfer(FuseRequest r, ulong handle, uint size, bool isWrite)
     {
         if (!fs.Handles.TryPin(handle, r.NodeId, HandleKind.Fifo, out HandlePin fifo))
         {
@@ -124,7 +125,8 @@ internal sealed unsafe class FifoOperations(FsContext fs, HandleOpener opener)
         return r.Reply(new fuse_write_out { size = (uint)length });
     }
 
-    public int Poll(FuseRequest r)
+    // Safe: the kernel reads and writes locals of this call only.
+    public unsafe int Poll(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_poll_in poll))
         {
@@ -146,7 +148,8 @@ internal sealed unsafe class FifoOperations(FsContext fs, HandleOpener opener)
         return Libc.poll(&state, 1, 0) < 0 ? Failed() : r.Reply(new fuse_poll_out { revents = (ushort)state.revents });
     }
 
-    private int OpenHandle(ulong node, uint flags, out ulong handle)
+    // Safe: the link has room for any descriptor's number; the kernel reads it only.
+    private unsafe int OpenHandle(ulong node, uint flags, out ulong handle)
     {
         handle = 0;
         if (!fs.Inodes.TryPin(node, out InodePin inode))

@@ -9,10 +9,11 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>Makes regular files as the guest's user.</summary>
-internal sealed unsafe class FileMaker(FsContext fs, SetIdBits setId)
+internal sealed class FileMaker(FsContext fs, SetIdBits setId)
 {
     /// <summary>Makes a file as the guest's user; reserves a handle for its descriptor.</summary>
-    public int CreateNew(FuseRequest r, in InodePin parent, byte* name, int flags, in fuse_create_in create, out int fd)
+    // Safe: the name is passed on, not followed.
+    public unsafe int CreateNew(FuseRequest r, in InodePin parent, byte* name, int flags, in fuse_create_in create, out int fd)
     {
         fd = -1;
         if (!fs.Handles.TryReserve())

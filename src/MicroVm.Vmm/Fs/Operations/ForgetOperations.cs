@@ -4,7 +4,7 @@ using MicroVm.Vmm.Fs.Requests;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>FORGET, BATCH_FORGET and INTERRUPT, which have no answer.</summary>
-internal sealed unsafe class ForgetOperations(FsContext fs)
+internal sealed class ForgetOperations(FsContext fs)
 {
     public int Forget(FuseRequest r)
     {
@@ -37,7 +37,8 @@ internal sealed unsafe class ForgetOperations(FsContext fs)
     }
 
     /// <summary>The count is the guest's word; the request's length is what there is. Read in blocks: each looks for its place anew.</summary>
-    private void ForgetEach(FuseRequest r, uint count)
+    // Safe: the records are in the scratch buffer, as many as its bytes make up.
+    private unsafe void ForgetEach(FuseRequest r, uint count)
     {
         ulong offset = (ulong)sizeof(fuse_batch_forget_in);
         while (count > 0 && !r.IsStopping)

@@ -133,6 +133,7 @@ internal sealed class FsContext : IDisposable
     }
 
     /// <summary>Takes the name that ends the request, and lends the inode that it is made, changed or removed in.</summary>
+    // Safe: the name lies in the request's own buffer, with its NUL, until the next request.
     public unsafe int PinParent(FuseRequest r, int nameOffset, out byte* name, out InodePin parent)
     {
         parent = default;

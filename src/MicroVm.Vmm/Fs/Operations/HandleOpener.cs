@@ -12,7 +12,7 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>Opens inodes for the guest and makes the handles.</summary>
-internal sealed unsafe class HandleOpener(FsContext fs, SetIdBits setId)
+internal sealed class HandleOpener(FsContext fs, SetIdBits setId)
 {
     /// <summary>
     /// What the guest's open flags may carry over to the host. Not O_DIRECT, whose alignment rules the guest does not know,
@@ -97,7 +97,8 @@ internal sealed unsafe class HandleOpener(FsContext fs, SetIdBits setId)
     /// The file's contents are made when they are read and st_size does not tell how long they are, as in /proc and /sys: the
     /// guest's kernel must ask for them instead of believing the size and its cache.
     /// </summary>
-    private static bool HasMadeUpContents(int fd)
+    // Safe: the kernel reads and writes locals of this call only.
+    private static unsafe bool HasMadeUpContents(int fd)
     {
         Libc.statfs_t stat;
         return Libc.fstatfs(fd, &stat) == 0 && stat.f_type switch

@@ -9,11 +9,12 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>IOCTL: the flags and extended attributes of files that lsattr(1) and chattr(1) know, and nothing else.</summary>
-internal sealed unsafe class IoctlOperations(FsContext fs)
+internal sealed class IoctlOperations(FsContext fs)
 {
     private const int FsxattrLength = 28; // struct fsxattr of linux/fs.h
 
-    public int Ioctl(FuseRequest r)
+    // Safe: the argument has room for the longest that ArgumentLength allows.
+    public unsafe int Ioctl(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_ioctl_in request))
         {

@@ -9,9 +9,10 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>READLINK, UNLINK, RMDIR and LINK.</summary>
-internal sealed unsafe class LinkOperations(FsContext fs, EntryLookup entries)
+internal sealed class LinkOperations(FsContext fs, EntryLookup entries)
 {
-    public int ReadLink(FuseRequest r)
+    // Safe: the scratch buffer is longer than MaxTarget.
+    public unsafe int ReadLink(FuseRequest r)
     {
         if (!fs.Inodes.TryPin(r.NodeId, out InodePin inode))
         {
@@ -29,7 +30,8 @@ internal sealed unsafe class LinkOperations(FsContext fs, EntryLookup entries)
         return n < 0 ? Failed() : r.Reply(r.Scratch, (int)n);
     }
 
-    public int Unlink(FuseRequest r, int flags)
+    // Safe: the name lies in the request's own buffer, with its NUL, until the next request.
+    public unsafe int Unlink(FuseRequest r, int flags)
     {
         int error = fs.PinParent(r, 0, out byte* name, out InodePin parent);
         if (error != 0)
@@ -41,7 +43,8 @@ internal sealed unsafe class LinkOperations(FsContext fs, EntryLookup entries)
         return Result(Libc.unlinkat(parent.Fd, name, flags));
     }
 
-    public int Link(FuseRequest r)
+    // Safe: the name lies in the request's own buffer, with its NUL, until the next request.
+    public unsafe int Link(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_link_in link))
         {
@@ -90,7 +93,8 @@ internal sealed unsafe class LinkOperations(FsContext fs, EntryLookup entries)
         }
     }
 
-    private int Link(int inode, int parent, byte* name)
+    // Safe: the link has room for any descriptor's number; the name ends in a NUL and stays for the request; it is only read.
+    private unsafe int Link(int inode, int parent, byte* name)
     {
         // Following the link in /proc/self/fd leads to the inode itself, also when that is a symbolic link.
         byte* source = stackalloc byte[ProcFd.NameLength];

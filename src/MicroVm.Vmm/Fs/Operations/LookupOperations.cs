@@ -9,9 +9,10 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>LOOKUP: from names to inodes.</summary>
-internal sealed unsafe class LookupOperations(FsContext fs, EntryLookup entries, ExportOperations exports)
+internal sealed class LookupOperations(FsContext fs, EntryLookup entries, ExportOperations exports)
 {
-    public int Lookup(FuseRequest r)
+    // Safe: the name lies in the request's own buffer, with its NUL, until the next request.
+    public unsafe int Lookup(FuseRequest r)
     {
         int error = r.ReadStrings(0, 1, out byte* name, out int length, out _, out _);
         if (error != 0)

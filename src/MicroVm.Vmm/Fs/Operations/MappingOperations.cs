@@ -13,7 +13,7 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>SETUPMAPPING and REMOVEMAPPING: files that the guest has mapped through the device's window.</summary>
-internal sealed unsafe class MappingOperations(FsContext fs)
+internal sealed class MappingOperations(FsContext fs)
 {
     private const ulong NoHandle = ulong.MaxValue;
 
@@ -86,7 +86,8 @@ internal sealed unsafe class MappingOperations(FsContext fs)
         return error;
     }
 
-    public int Remove(FuseRequest r)
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public unsafe int Remove(FuseRequest r)
     {
         if (fs.Window is not { } window || !fs.Session.MapsFiles)
         {
@@ -115,7 +116,8 @@ internal sealed unsafe class MappingOperations(FsContext fs)
     /// A store to a hole for which there is no block would end the VM: on a file system with little room, the blocks are taken before the
     /// guest may write. Its kernel makes an error the signal that such a store is on the host.
     /// </summary>
-    private static int FillHoles(int fd, ulong offset)
+    // Safe: the kernel reads and writes locals of this call only.
+    private static unsafe int FillHoles(int fd, ulong offset)
     {
         Libc.statfs_t system;
         if (Libc.fstatfs(fd, &system) != 0 || (ulong)system.f_bavail >= LittleRoom / (ulong)Math.Max(system.f_bsize, 1)

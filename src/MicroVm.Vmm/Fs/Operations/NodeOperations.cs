@@ -9,9 +9,10 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>SYMLINK, MKNOD and MKDIR: making what is not opened at once.</summary>
-internal sealed unsafe class NodeOperations(FsContext fs, EntryLookup entries, FileMaker maker, SetIdBits setId)
+internal sealed class NodeOperations(FsContext fs, EntryLookup entries, FileMaker maker, SetIdBits setId)
 {
-    public int Symlink(FuseRequest r)
+    // Safe: the name lies in the request's own buffer, with its NUL, until the next request.
+    public unsafe int Symlink(FuseRequest r)
     {
         int error = r.ReadStrings(0, 2, out byte* name, out int length, out byte* target, out int targetLength);
         error = error != 0 ? error : FuseNames.CheckComponent(new ReadOnlySpan<byte>(name, length));
@@ -39,7 +40,8 @@ internal sealed unsafe class NodeOperations(FsContext fs, EntryLookup entries, F
     /// A device is made as a marked file, which is none to the host. The exception is the character device 0/0, which overlayfs
     /// uses as the mark of a deleted file and which opens nothing: the host's kernel lets everybody make it.
     /// </summary>
-    public int MakeNode(FuseRequest r)
+    // Safe: the name lies in the request's own buffer, with its NUL, until the next request.
+    public unsafe int MakeNode(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_mknod_in node))
         {
@@ -71,7 +73,8 @@ internal sealed unsafe class NodeOperations(FsContext fs, EntryLookup entries, F
             : MakeEntry(r, parent, name, type | setId.AllowedMode(node.mode & 0xFFF, type));
     }
 
-    public int MakeDirectory(FuseRequest r)
+    // Safe: the name lies in the request's own buffer, with its NUL, until the next request.
+    public unsafe int MakeDirectory(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_mkdir_in make))
         {
@@ -93,7 +96,8 @@ internal sealed unsafe class NodeOperations(FsContext fs, EntryLookup entries, F
     /// A socket of the host is bound to the name, so that the host's processes can connect to it; where none is lent now, the
     /// name is the guest's alone.
     /// </summary>
-    private int MakeSocket(FuseRequest r, in InodePin parent, byte* name, in fuse_mknod_in node)
+    // Safe: the name is passed on, not followed.
+    private unsafe int MakeSocket(FuseRequest r, in InodePin parent, byte* name, in fuse_mknod_in node)
     {
         if (!fs.Sockets!.TryTake(parent.Fd, name))
         {
@@ -120,7 +124,8 @@ internal sealed unsafe class NodeOperations(FsContext fs, EntryLookup entries, F
         return error != 0 ? error : entries.Reply(r, entry);
     }
 
-    private int MakeDevice(FuseRequest r, in InodePin parent, byte* name, in fuse_mknod_in node)
+    // Safe: the name ends in a NUL and stays for the request; it is only read.
+    private unsafe int MakeDevice(FuseRequest r, in InodePin parent, byte* name, in fuse_mknod_in node)
     {
         fuse_create_in create = new() { mode = DeviceMark.HostMode, umask = node.umask };
         int error = maker.CreateNew(r, parent, name, Libc.O_WRONLY | Libc.O_CREAT | Libc.O_EXCL, create, out int fd);
@@ -147,7 +152,8 @@ internal sealed unsafe class NodeOperations(FsContext fs, EntryLookup entries, F
     }
 
     /// <summary>Makes what <paramref name="mode"/> says, as the guest's user, and answers with it.</summary>
-    private int MakeEntry(FuseRequest r, in InodePin parent, byte* name, uint mode, byte* target = null)
+    // Safe: the name ends in a NUL and stays for the request; it is only read.
+    private unsafe int MakeEntry(FuseRequest r, in InodePin parent, byte* name, uint mode, byte* target = null)
     {
         int error = r.Credentials.Enter(r.Header.uid, r.Header.gid);
         if (error == 0)

@@ -9,13 +9,15 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>RENAME and RENAME2.</summary>
-internal sealed unsafe class RenameOperations(FsContext fs)
+internal sealed class RenameOperations(FsContext fs)
 {
-    public int Rename(FuseRequest r) => r.TryRead(0, out fuse_rename_in rename)
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public unsafe int Rename(FuseRequest r) => r.TryRead(0, out fuse_rename_in rename)
         ? Rename(r, sizeof(fuse_rename_in), rename.newdir, 0)
         : Fail(Errno.EINVAL);
 
-    public int RenameWithFlags(FuseRequest r)
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public unsafe int RenameWithFlags(FuseRequest r)
     {
         const uint Known = Libc.RENAME_NOREPLACE | Libc.RENAME_EXCHANGE | Libc.RENAME_WHITEOUT;
         return r.TryRead(0, out fuse_rename2_in rename) && (rename.flags & ~Known) == 0
@@ -23,7 +25,8 @@ internal sealed unsafe class RenameOperations(FsContext fs)
             : Fail(Errno.EINVAL);
     }
 
-    private int Rename(FuseRequest r, int offset, ulong newDirectory, uint flags)
+    // Safe: the name lies in the request's own buffer, with its NUL, until the next request.
+    private unsafe int Rename(FuseRequest r, int offset, ulong newDirectory, uint flags)
     {
         int error = r.ReadNames(offset, out byte* oldName, out byte* newName);
         if (error != 0)
@@ -78,7 +81,8 @@ internal sealed unsafe class RenameOperations(FsContext fs)
         return 0;
     }
 
-    private int Rename(in InodePin from, byte* oldName, in InodePin to, byte* newName, uint flags)
+    // Safe: the name ends in a NUL and stays for the request; it is only read.
+    private unsafe int Rename(in InodePin from, byte* oldName, in InodePin to, byte* newName, uint flags)
     {
         int error = Result(Libc.renameat2(from.Fd, oldName, to.Fd, newName, flags));
         if (error == Fail(Errno.EXDEV) && from.MountId != to.MountId && fs.Inodes.Mounts.TryOpenTogether(from, to, out int first, out int second))
@@ -92,7 +96,8 @@ internal sealed unsafe class RenameOperations(FsContext fs)
     }
 
     /// <summary>Lends the inode that a name leads to now, if the guest knows it.</summary>
-    private bool TryPinChild(scoped in InodePin parent, byte* name, out InodePin child)
+    // Safe: the name is passed on, not followed.
+    private unsafe bool TryPinChild(scoped in InodePin parent, byte* name, out InodePin child)
     {
         child = default;
         return HostInode.StatChild(parent.Fd, name, out Libc.statx_t stat) == 0 && EntryLookup.IsOnMountOf(parent, stat)

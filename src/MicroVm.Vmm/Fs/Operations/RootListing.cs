@@ -10,10 +10,11 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>READDIR and READDIRPLUS of the synthetic directories.</summary>
-internal sealed unsafe class RootListing(FsContext fs)
+internal sealed class RootListing(FsContext fs)
 {
     /// <summary>Lists a synthetic directory: ".", "..", then the exports, whose numbers give the offsets.</summary>
-    public int Read(FuseRequest r, in fuse_read_in read, bool plus)
+    // Safe: the name is pinned while it is written to the answer.
+    public unsafe int Read(FuseRequest r, in fuse_read_in read, bool plus)
     {
         if (!fs.Handles.TryPin(read.fh, r.NodeId, HandleKind.Root, out HandlePin handle))
         {

@@ -7,7 +7,7 @@ using static MicroVm.Vmm.Fs.Protocol.FuseResult;
 namespace MicroVm.Vmm.Fs.Operations;
 
 /// <summary>INIT and DESTROY: which protocol is spoken.</summary>
-internal sealed unsafe class SessionOperations(FsContext fs)
+internal sealed class SessionOperations(FsContext fs)
 {
     /// <summary>The oldest protocol that is spoken: Linux 5.4's, the first with virtio-fs.</summary>
     private const uint OldestMinor = 31;
@@ -38,7 +38,8 @@ internal sealed unsafe class SessionOperations(FsContext fs)
     /// <summary>Kernels from Linux 6.1 on take the set-group-id bit out of a new file's mode when its maker may not set it.</summary>
     private const uint StrippingMinor = 37;
 
-    public int Initialise(FuseRequest r)
+    // Safe: requests and answers are locals; Read copies at most their size.
+    public unsafe int Initialise(FuseRequest r)
     {
         const int OldRequestLength = 16;
         fuse_init_in init = default;

@@ -13,9 +13,10 @@ namespace MicroVm.Vmm.Fs.Operations;
 /// The f*xattr calls refuse O_PATH descriptors. A thread that serves requests has /proc/self/fd as its working directory,
 /// where the path "N" leads to descriptor N's inode, a symbolic link included, which is not followed further.
 /// </remarks>
-internal sealed unsafe class XattrOperations(FsContext fs)
+internal sealed class XattrOperations(FsContext fs)
 {
-    public int Get(FuseRequest r)
+    // Safe: host has room for MaxLength bytes, the scratch buffer for ScratchLength.
+    public unsafe int Get(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_getxattr_in get))
         {
@@ -45,7 +46,8 @@ internal sealed unsafe class XattrOperations(FsContext fs)
             : Failed();
     }
 
-    public int List(FuseRequest r)
+    // Safe: the kernel writes at most ScratchLength bytes to the scratch buffer, and says how many.
+    public unsafe int List(FuseRequest r)
     {
         if (!r.TryRead(0, out fuse_getxattr_in list))
         {
@@ -64,7 +66,8 @@ internal sealed unsafe class XattrOperations(FsContext fs)
         return n < 0 ? Failed() : Reply(r, list.size, XattrNames.ToGuest(new Span<byte>(r.Scratch, (int)n), withTrusted: r.Header.uid == 0));
     }
 
-    public int Set(FuseRequest r)
+    // Safe: the name's length is checked against the buffer, the value's against the scratch buffer.
+    public unsafe int Set(FuseRequest r)
     {
         int head = fs.Session.SetXattrIsLong ? sizeof(fuse_setxattr_in) : Fuse.FUSE_COMPAT_SETXATTR_IN_SIZE;
         fuse_setxattr_in set = default;
@@ -131,7 +134,8 @@ internal sealed unsafe class XattrOperations(FsContext fs)
         return error;
     }
 
-    public int Remove(FuseRequest r)
+    // Safe: host has room for MaxLength bytes.
+    public unsafe int Remove(FuseRequest r)
     {
         byte* host = stackalloc byte[XattrNames.MaxLength];
         int error = ReadName(r, 0, host, out _);
@@ -155,7 +159,8 @@ internal sealed unsafe class XattrOperations(FsContext fs)
     }
 
     /// <summary>Takes the attribute's name, one string that makes up the rest of the request, and gives the host's.</summary>
-    private static int ReadName(FuseRequest r, int offset, byte* host, out ReadOnlySpan<byte> name)
+    // Safe: the name lies in the request's buffer; host is the caller's, with room for MaxLength bytes.
+    private static unsafe int ReadName(FuseRequest r, int offset, byte* host, out ReadOnlySpan<byte> name)
     {
         int error = r.ReadStrings(offset, 1, out byte* text, out int length, out _, out _);
         name = error != 0 ? default : new ReadOnlySpan<byte>(text, length);
@@ -163,7 +168,8 @@ internal sealed unsafe class XattrOperations(FsContext fs)
     }
 
     /// <summary>Answers a request for <paramref name="size"/> bytes with the scratch buffer's first <paramref name="length"/>.</summary>
-    private static int Reply(FuseRequest r, uint size, int length) =>
+    // Safe: callers have filled that much of the scratch buffer.
+    private static unsafe int Reply(FuseRequest r, uint size, int length) =>
         size == 0 ? r.Reply(new fuse_getxattr_out { size = (uint)length })
         : (uint)length > size || (ulong)length > r.Room ? Fail(Errno.ERANGE)
         : r.Reply(r.Scratch, length);

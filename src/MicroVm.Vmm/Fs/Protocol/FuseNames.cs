@@ -3,7 +3,7 @@ using MicroVm.Linux;
 namespace MicroVm.Vmm.Fs.Protocol;
 
 /// <summary>Names as requests carry them: raw bytes that end in a NUL and go to system calls undecoded.</summary>
-internal static unsafe class FuseNames
+internal static class FuseNames
 {
     /// <summary>Longest path component in bytes, without the NUL (NAME_MAX).</summary>
     public const int MaxLength = 255;

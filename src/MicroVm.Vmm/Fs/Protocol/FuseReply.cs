@@ -1,10 +1,11 @@
 namespace MicroVm.Vmm.Fs.Protocol;
 
 /// <summary>The fixed part of answers.</summary>
-internal static unsafe class FuseReply
+internal static class FuseReply
 {
     /// <summary>Length of the struct that an operation answers with, when it has a fixed one.</summary>
-    public static int LengthOf(FuseOpcode opcode) => opcode switch
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public static unsafe int LengthOf(FuseOpcode opcode) => opcode switch
     {
         FuseOpcode.FUSE_LOOKUP or FuseOpcode.FUSE_SYMLINK or FuseOpcode.FUSE_MKNOD or FuseOpcode.FUSE_MKDIR
             or FuseOpcode.FUSE_LINK => sizeof(fuse_entry_out),

@@ -12,7 +12,7 @@ namespace MicroVm.Vmm.Fs.Requests;
 /// The request that a thread is working on: its header and arguments, copied out of guest memory before anything is
 /// checked, and its answer. One for each thread, used again for every request; belongs to the thread that made it.
 /// </summary>
-internal sealed unsafe class FuseRequest : IDisposable
+internal sealed class FuseRequest : IDisposable
 {
     /// <summary>Size of the scratch buffer: the largest extended attribute or list of their names.</summary>
     public const int ScratchLength = Libc.XATTR_SIZE_MAX;
@@ -35,7 +35,8 @@ internal sealed unsafe class FuseRequest : IDisposable
     /// <exception cref="LinuxException">The thread's credentials cannot be set up.</exception>
     /// <param name="procSelfFd">/proc/self/fd, borrowed.</param>
     /// <param name="mayWait">Who serves the queue finishes requests that are <see cref="Deferred"/>.</param>
-    public FuseRequest(SafeFd procSelfFd, bool mayWait)
+    // Safe: the three buffers are ours until Free.
+    public unsafe FuseRequest(SafeFd procSelfFd, bool mayWait)
     {
         MayWait = mayWait;
         Credentials = new ThreadCredentials(procSelfFd);
@@ -65,18 +66,22 @@ internal sealed unsafe class FuseRequest : IDisposable
     public FuseOpcode Opcode => (FuseOpcode)Header.opcode;
 
     /// <summary>Bytes behind the header.</summary>
-    public ulong ArgumentLength => _chain.ReadableLength - (ulong)sizeof(fuse_in_header);
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public unsafe ulong ArgumentLength => _chain.ReadableLength - (ulong)sizeof(fuse_in_header);
 
     /// <summary>Bytes that the answer's payload may have, behind its header.</summary>
     public ulong Room { get; private set; }
 
     /// <summary>Room for <see cref="ScratchLength"/> bytes.</summary>
-    public byte* Scratch { get; private set; }
+    // Safe: handed out, not followed.
+    public unsafe byte* Scratch { get; private set; }
 
     /// <summary>Room for <see cref="MaxVectors"/> records.</summary>
-    public Libc.iovec* Vectors { get; private set; }
+    // Safe: handed out, not followed.
+    public unsafe Libc.iovec* Vectors { get; private set; }
 
-    private byte* Names { get; set; }
+    // Safe: handed out, not followed.
+    private unsafe byte* Names { get; set; }
 
     /// <summary>The device is being reset: a request that goes on in steps ends with the one that it is at.</summary>
     public bool IsStopping => _isStopping;
@@ -86,7 +91,8 @@ internal sealed unsafe class FuseRequest : IDisposable
 
     /// <summary>Takes a new request's header.</summary>
     /// <returns>False when it is too short or does not have the length that it says.</returns>
-    public bool TryStart(DescriptorChain chain)
+    // Safe: the header is a local.
+    public unsafe bool TryStart(DescriptorChain chain)
     {
         _chain = chain;
         Unsafe.SkipInit(out fuse_in_header header);
@@ -103,7 +109,8 @@ internal sealed unsafe class FuseRequest : IDisposable
     }
 
     /// <summary>Copies an argument struct from <paramref name="offset"/> behind the header; false when the request is shorter.</summary>
-    public bool TryRead<T>(ulong offset, out T value)
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public unsafe bool TryRead<T>(ulong offset, out T value)
         where T : unmanaged
     {
         Unsafe.SkipInit(out value);
@@ -112,7 +119,8 @@ internal sealed unsafe class FuseRequest : IDisposable
     }
 
     /// <summary>Copies up to <paramref name="length"/> argument bytes to <paramref name="destination"/>; how many there were.</summary>
-    public int Read(ulong offset, byte* destination, int length) =>
+    // Safe: callers own length bytes at destination.
+    public unsafe int Read(ulong offset, byte* destination, int length) =>
         _chain.CopyFromReadable((ulong)sizeof(fuse_in_header) + offset, new Span<byte>(destination, length));
 
     /// <summary>
@@ -122,14 +130,16 @@ internal sealed unsafe class FuseRequest : IDisposable
     /// <param name="offset">Where it starts behind the header.</param>
     /// <param name="name">The name with its NUL; valid until the next request.</param>
     /// <returns>0, or a negative errno.</returns>
-    public int ReadName(int offset, out byte* name)
+    // Safe: ReadStrings says how long the name is.
+    public unsafe int ReadName(int offset, out byte* name)
     {
         int result = ReadStrings(offset, 1, out name, out int length, out _, out _);
         return result != 0 ? result : FuseNames.CheckComponent(new ReadOnlySpan<byte>(name, length));
     }
 
     /// <summary>The same for two names.</summary>
-    public int ReadNames(int offset, out byte* first, out byte* second)
+    // Safe: as for ReadName.
+    public unsafe int ReadNames(int offset, out byte* first, out byte* second)
     {
         int result = ReadStrings(offset, 2, out first, out int firstLength, out second, out int secondLength);
         result = result != 0 ? result : FuseNames.CheckComponent(new ReadOnlySpan<byte>(first, firstLength));
@@ -137,7 +147,8 @@ internal sealed unsafe class FuseRequest : IDisposable
     }
 
     /// <summary>The first or second name of the request, once it was read.</summary>
-    public ReadOnlySpan<byte> NameAt(int index)
+    // Safe: the span covers the buffer, and checks each access.
+    public unsafe ReadOnlySpan<byte> NameAt(int index)
     {
         ReadOnlySpan<byte> names = new(Names, NamesLength);
         int length = names.IndexOf((byte)0);
@@ -154,7 +165,8 @@ internal sealed unsafe class FuseRequest : IDisposable
     /// Takes the one or two strings, each ended by a NUL, that make up the rest of the request.
     /// </summary>
     /// <returns>0, or a negative errno: a string is missing or not ended, or something follows.</returns>
-    public int ReadStrings(int offset, int count, out byte* first, out int firstLength, out byte* second, out int secondLength)
+    // Safe: the length is at most NamesLength; each string ends in a NUL within it.
+    public unsafe int ReadStrings(int offset, int count, out byte* first, out int firstLength, out byte* second, out int secondLength)
     {
         first = Names;
         second = null;
@@ -196,24 +208,29 @@ internal sealed unsafe class FuseRequest : IDisposable
     }
 
     /// <summary>Describes argument bytes as iovecs in <see cref="Vectors"/>, at most <see cref="MaxVectors"/>; how many.</summary>
-    public int SliceArguments(ulong offset, ulong length) => _chain.SliceReadable(
+    // Safe: the chain fills at most MaxVectors vectors.
+    public unsafe int SliceArguments(ulong offset, ulong length) => _chain.SliceReadable(
         (ulong)sizeof(fuse_in_header) + offset, length, new Span<Libc.iovec>(Vectors, MaxVectors));
 
     /// <summary>Describes payload bytes of the answer in the same way.</summary>
-    public int SlicePayload(ulong offset, ulong length) => _chain.SliceWritable(
+    // Safe: as for SliceArguments.
+    public unsafe int SlicePayload(ulong offset, ulong length) => _chain.SliceWritable(
         (ulong)sizeof(fuse_out_header) + offset, length, new Span<Libc.iovec>(Vectors, MaxVectors));
 
     /// <summary>Answers with a struct.</summary>
     /// <returns>The payload's length, for the handler to return; -EINVAL when the driver left no room for it.</returns>
-    public int Reply<T>(in T value)
+    // Safe: the size of a struct is asked for, nothing is followed.
+    public unsafe int Reply<T>(in T value)
         where T : unmanaged => Write(0, value) ? sizeof(T) : -(int)Errno.EINVAL;
 
     /// <summary>Answers with bytes.</summary>
     /// <returns>As <see cref="Reply{T}"/>.</returns>
-    public int Reply(byte* bytes, int length) => Write(0, bytes, length) ? length : -(int)Errno.EINVAL;
+    // Safe: passed on, not followed.
+    public unsafe int Reply(byte* bytes, int length) => Write(0, bytes, length) ? length : -(int)Errno.EINVAL;
 
     /// <summary>Writes a struct at <paramref name="offset"/> of the payload; false when there is no room.</summary>
-    public bool Write<T>(ulong offset, in T value)
+    // Safe: the value is pinned while it is copied.
+    public unsafe bool Write<T>(ulong offset, in T value)
         where T : unmanaged
     {
         fixed (T* p = &value)
@@ -223,14 +240,16 @@ internal sealed unsafe class FuseRequest : IDisposable
     }
 
     /// <summary>Writes bytes at <paramref name="offset"/> of the payload; false when there is no room.</summary>
-    public bool Write(ulong offset, byte* bytes, int length) =>
+    // Safe: callers own length bytes, which are read only; the chain checks where they go.
+    public unsafe bool Write(ulong offset, byte* bytes, int length) =>
         offset + (ulong)length <= Room
         && _chain.CopyToWritable((ulong)sizeof(fuse_out_header) + offset, new ReadOnlySpan<byte>(bytes, length)) == length;
 
     /// <summary>Ends the request: writes the answer's header.</summary>
     /// <param name="result">Length of the payload, which is in place; or a negative errno; or <see cref="NoReply"/>.</param>
     /// <returns>Bytes written into the chain, for the used ring.</returns>
-    public uint Finish(int result)
+    // Safe: the header is a local.
+    public unsafe uint Finish(int result)
     {
         if (result == NoReply || _chain.WritableLength < (ulong)sizeof(fuse_out_header))
         {
@@ -254,7 +273,8 @@ internal sealed unsafe class FuseRequest : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    private void Free()
+    // Safe: frees what the constructor made; the pointers are null afterwards.
+    private unsafe void Free()
     {
         NativeMemory.Free(Scratch);
         NativeMemory.Free(Names);

@@ -10,7 +10,7 @@ namespace MicroVm.Vmm.Fs.Sockets;
 /// is bound, so that the sandbox process can listen on the name and carry connections to the guest. This process can neither make nor
 /// listen on one, and keeps none.
 /// </summary>
-internal sealed unsafe class LentSockets : IDisposable
+internal sealed class LentSockets : IDisposable
 {
     // Ten digits, a slash, and the NUL of the longest name that an address holds.
     private const int PathLength = 108;
@@ -29,7 +29,8 @@ internal sealed unsafe class LentSockets : IDisposable
 
     /// <summary>Has a socket at hand for a name; the request thread's alone, as <see cref="Bind"/> and <see cref="Announce"/>.</summary>
     /// <returns>False: none is lent now, or the name is too long for an address.</returns>
-    public bool TryTake(int folder, byte* name)
+    // Safe: the path has PathLength bytes, which TryFormat does not exceed.
+    public unsafe bool TryTake(int folder, byte* name)
     {
         byte* path = stackalloc byte[PathLength];
         if (!TryFormat(folder, name, path, out _))
@@ -48,7 +49,8 @@ internal sealed unsafe class LentSockets : IDisposable
 
     /// <summary>Binds the socket at hand, as the user that the thread is now, with the mode that its umask leaves of 0777.</summary>
     /// <returns>0, or a negative errno; the socket then is at hand still.</returns>
-    public int Bind(int folder, byte* name)
+    // Safe: sun_path has PathLength bytes, which TryFormat does not exceed.
+    public unsafe int Bind(int folder, byte* name)
     {
         Libc.sockaddr_un address = new() { sun_family = Libc.AF_UNIX };
         _ = TryFormat(folder, name, address.sun_path, out int length);
@@ -65,7 +67,8 @@ internal sealed unsafe class LentSockets : IDisposable
     /// <param name="folder">Where its name is.</param>
     /// <param name="name">Its name.</param>
     /// <param name="node">Its node id; 0 when the name is gone already.</param>
-    public void Announce(int folder, byte* name, ulong node)
+    // Safe: the name ends in a NUL and stays for the request; it is only read.
+    public unsafe void Announce(int folder, byte* name, ulong node)
     {
         _socket!.Dispose();
         _socket = null;
@@ -118,7 +121,8 @@ internal sealed unsafe class LentSockets : IDisposable
     }
 
     /// <summary>The name by way of /proc/self/fd, which is a file-serving thread's working directory.</summary>
-    private static bool TryFormat(int folder, byte* name, byte* path, out int length)
+    // Safe: the name ends in a NUL; what is written ends with PathLength.
+    private static unsafe bool TryFormat(int folder, byte* name, byte* path, out int length)
     {
         ProcFd.Format(folder, path);
         length = 0;
@@ -145,7 +149,8 @@ internal sealed unsafe class LentSockets : IDisposable
         }
     }
 
-    private bool TryReceive()
+    // Safe: the notice is a local, written in its length.
+    private unsafe bool TryReceive()
     {
         SocketNotice notice;
         int n = FdReceiver.Receive(_channel, new Span<byte>(&notice, sizeof(SocketNotice)), _received, out _);
@@ -161,7 +166,8 @@ internal sealed unsafe class LentSockets : IDisposable
     }
 
     // As many notices as there are sockets fit into the channel.
-    private void Send(in SocketNotice notice)
+    // Safe: the notice is pinned while the kernel reads it.
+    private unsafe void Send(in SocketNotice notice)
     {
         fixed (SocketNotice* p = &notice)
         {

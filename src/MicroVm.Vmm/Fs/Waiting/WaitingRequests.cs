@@ -12,7 +12,7 @@ namespace MicroVm.Vmm.Fs.Waiting;
 /// queue goes on; the thread of the request queue tries them again when this VM gives a lock up, and by a timer for what is held
 /// elsewhere. Used by that thread; any thread may call <see cref="Interrupt"/>.
 /// </summary>
-internal sealed unsafe class WaitingRequests : IDisposable
+internal sealed class WaitingRequests : IDisposable
 {
     /// <summary>Most requests that wait at once, a quarter of the queue; then ENOLCK.</summary>
     public const int Max = 128;
@@ -21,10 +21,11 @@ internal sealed unsafe class WaitingRequests : IDisposable
     private const int AnswerLength = HeaderLength + 16; // with struct fuse_open_out
     private readonly Lock _gate = new();
     private readonly EarlyInterrupts _early = new();
-    private readonly Waiter* _waiters = (Waiter*)NativeMemory.AllocZeroed(Max, (nuint)sizeof(Waiter));
+    private readonly unsafe Waiter* _waiters = (Waiter*)NativeMemory.AllocZeroed(Max, (nuint)sizeof(Waiter));
     private volatile int _count;
 
-    ~WaitingRequests() => NativeMemory.Free(_waiters);
+    // Safe: frees what the initialiser made, once.
+    unsafe ~WaitingRequests() => NativeMemory.Free(_waiters);
 
     /// <summary>How many wait.</summary>
     public int Count => _count;
@@ -41,7 +42,8 @@ internal sealed unsafe class WaitingRequests : IDisposable
     /// <param name="chain">The request.</param>
     /// <param name="blocker">Who has it in this VM; 0 when it is held elsewhere.</param>
     /// <returns>0, or the negative errno to answer with.</returns>
-    public int Add(in WaitingRequest request, ulong unique, DescriptorChain chain, ulong blocker)
+    // Safe: _count is below Max; a slice of an answer has at most one vector for each of its bytes.
+    public unsafe int Add(in WaitingRequest request, ulong unique, DescriptorChain chain, ulong blocker)
     {
         lock (_gate)
         {
@@ -74,7 +76,8 @@ internal sealed unsafe class WaitingRequests : IDisposable
     }
 
     /// <summary>Ends the waiting of a request. Any thread.</summary>
-    public void Interrupt(ulong unique)
+    // Safe: the index is below _count.
+    public unsafe void Interrupt(ulong unique)
     {
         lock (_gate)
         {
@@ -93,7 +96,8 @@ internal sealed unsafe class WaitingRequests : IDisposable
     }
 
     /// <summary>Ends the waiting of all: their session is over.</summary>
-    public void InterruptAll()
+    // Safe: the index is below _count.
+    public unsafe void InterruptAll()
     {
         lock (_gate)
         {
@@ -111,7 +115,8 @@ internal sealed unsafe class WaitingRequests : IDisposable
     public void Clear() => _count = 0;
 
     /// <summary>What waiter <paramref name="index"/> waits for, and whether it need not any more.</summary>
-    public WaitingRequest At(int index, out bool isInterrupted)
+    // Safe: callers have an index below Count.
+    public unsafe WaitingRequest At(int index, out bool isInterrupted)
     {
         lock (_gate)
         {
@@ -121,7 +126,8 @@ internal sealed unsafe class WaitingRequests : IDisposable
     }
 
     /// <summary>Waiter <paramref name="index"/> has tried again to open its FIFO and may have got a handle.</summary>
-    public void Update(int index, in FifoOpening opening)
+    // Safe: as for At.
+    public unsafe void Update(int index, in FifoOpening opening)
     {
         lock (_gate)
         {
@@ -131,7 +137,8 @@ internal sealed unsafe class WaitingRequests : IDisposable
 
     /// <summary>Waiter <paramref name="index"/> has tried again and was in the way of <paramref name="blocker"/>.</summary>
     /// <returns>0, or -EDEADLK.</returns>
-    public int StillBlocked(int index, ulong blocker)
+    // Safe: as for At.
+    public unsafe int StillBlocked(int index, ulong blocker)
     {
         lock (_gate)
         {
@@ -144,7 +151,8 @@ internal sealed unsafe class WaitingRequests : IDisposable
     /// <param name="index">Which.</param>
     /// <param name="error">0 or a negative errno.</param>
     /// <returns>Its chain's head, for the used ring, and how many bytes were written.</returns>
-    public (ushort Head, uint Written) Finish(int index, int error)
+    // Safe: as for At; the segments were checked to lie in RAM, and what is copied stays within them and the answer.
+    public unsafe (ushort Head, uint Written) Finish(int index, int error)
     {
         lock (_gate)
         {
@@ -170,7 +178,8 @@ internal sealed unsafe class WaitingRequests : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
+    // Safe: frees what the initialiser made; the device disposes of it once.
+    public unsafe void Dispose()
     {
         Wake.Dispose();
         Timer.Dispose();
@@ -179,7 +188,8 @@ internal sealed unsafe class WaitingRequests : IDisposable
     }
 
     /// <summary>Follows who waits for whom, from the blocker on, and comes back to the owner that would wait.</summary>
-    private bool IsDeadlock(in WaitingRequest request, ulong blocker)
+    // Safe: the indices are below _count.
+    private unsafe bool IsDeadlock(in WaitingRequest request, ulong blocker)
     {
         for (int steps = 0; steps <= _count && blocker != 0 && request.IsRecordLock; steps++)
         {
@@ -205,7 +215,7 @@ internal sealed unsafe class WaitingRequests : IDisposable
         public WaitingRequest Request;
         public ulong Unique;
         public ulong BlockedBy;
-        public fixed ulong Segments[2 * AnswerLength]; // struct iovec, one for each byte at worst
+        public unsafe fixed ulong Segments[2 * AnswerLength]; // struct iovec, one for each byte at worst
         public int SegmentCount;
         public ushort Head;
         public bool IsInterrupted;
