@@ -8,6 +8,7 @@ using MicroVm.Agent.Stdio;
 using MicroVm.Linux;
 using MicroVm.Linux.Child;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Protocol.Agent;
 using MicroVm.Ttrpc;
 
@@ -41,6 +42,9 @@ public static class Program
 
     private static void Run()
     {
+        StepRecorder trace = new(isOn: true);
+        long began = StepRecorder.Now;
+
         // No process of a container may look into this one (ptrace(2), "Ptrace access mode checking").
         Check.Result(Libc.prctl(Libc.PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)");
         GuestMounts.Prepare();
@@ -50,8 +54,10 @@ public static class Program
         Log.Level = BootArguments.Parse(SmallFile.TryRead(null, "/proc/cmdline") ?? "").LogLevel;
         using EventLoop loop = new();
         SafeFd proc = SafeFd.From(Libc.open(paths.Proc, Libc.O_PATH | Libc.O_DIRECTORY | Libc.O_CLOEXEC, 0), "open", paths.Proc);
+        long prepared = StepRecorder.Now;
+        trace.Add("the agent prepares the guest", began, prepared);
         StreamTable streams = new();
-        SetupContext context = new(paths, new FileSystems(paths, FileSystems.MountVirtioFs), new ProcessTable(), proc);
+        SetupContext context = new(paths, new FileSystems(paths, FileSystems.MountVirtioFs), new ProcessTable(), proc) { Trace = trace };
         using OomWatch oom = new(loop);
         AgentService service = new(loop, context, new CgroupTree(paths.Cgroup), streams, oom, loop.Stop);
         using Reaper reaper = new(loop, context.Processes, service.OnChildExited);
@@ -60,6 +66,7 @@ public static class Program
         streams.Listen(loop, stdio);
         using TtrpcServer server = new(loop, service);
         server.Listen(calls, listener => VsockSocket.Accept(listener, out _));
+        trace.Add("the agent prepares to serve", prepared, StepRecorder.Now);
         Log.Debug("ready");
         ReadyNotice.Send(loop);
         loop.Run();

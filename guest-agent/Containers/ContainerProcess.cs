@@ -69,6 +69,9 @@ public sealed class ContainerProcess : IDisposable
     /// <summary>How it ended, once <see cref="State"/> is Exited.</summary>
     public WaitProcessResponse? Exit { get; private set; }
 
+    /// <summary>When its exec, and then its run, began (<see cref="Linux.Tracing.StepRecorder.Now"/>); 0 before that.</summary>
+    public long StepBegan { get; set; }
+
     /// <summary>wait(2)'s status of a child that ended before its setup was finished on the loop.</summary>
     public int? EarlyStatus { get; set; }
 

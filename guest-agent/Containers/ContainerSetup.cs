@@ -6,6 +6,7 @@ using MicroVm.Agent.Rootfs;
 using MicroVm.Linux;
 using MicroVm.Linux.Child;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Protocol.Agent;
 
 namespace MicroVm.Agent.Containers;
@@ -46,8 +47,10 @@ public sealed unsafe class ContainerSetup
     /// <exception cref="SetupException">A step failed; the child, if there was one, is dead.</exception>
     public void Run()
     {
+        using StepScope whole = _context.Trace.Begin("set up the container");
         try
         {
+            long began = StepRecorder.Now;
             JoinAndUnshare();
             ClonedChild child = new(moreSteps: _spec.Mounts.Count);
             _process.Child = child;
@@ -55,9 +58,18 @@ public sealed unsafe class ContainerSetup
             int cloneFlags = _newFlags & ~(Libc.CLONE_NEWCGROUP | Libc.CLONE_NEWTIME);
             ContainerCgroup? cgroup = _process.Container.Cgroup;
             bool shareMemory = (_newFlags & Libc.CLONE_NEWTIME) == 0;
+            began = Note("make the program of the child", began);
             try
             {
-                _context.Processes.Spawn(_process, () => child.Spawn((uint)cloneFlags, cgroup, shareMemory), () => Prepare(child, contexts, exec));
+                _context.Processes.Spawn(
+                    _process,
+                    () => child.Spawn((uint)cloneFlags, cgroup, shareMemory),
+                    () =>
+                    {
+                        began = Note("clone the child into its namespaces", began);
+                        Prepare(child, contexts, exec);
+                    });
+                began = StepRecorder.Now;
                 if (child.Forks)
                 {
                     // Afterwards, since the limit of processes bounds the clone, too.
@@ -67,6 +79,7 @@ public sealed unsafe class ContainerSetup
 
                 child.Expect(StepId.Created);
                 _process.Stdio.CloseChildEnds();
+                _ = Note("await the child's identity and limits", began);
             }
             catch
             {
@@ -82,6 +95,14 @@ public sealed unsafe class ContainerSetup
         {
             throw new SetupException(e.Operation, e);
         }
+    }
+
+    /// <summary>Records a step that ends now, and where the next one begins.</summary>
+    private long Note(string step, long began)
+    {
+        long now = StepRecorder.Now;
+        _context.Trace.Add(step, began, now);
+        return now;
     }
 
     // From within a new user namespace no PID namespace of another one can be joined.
@@ -204,12 +225,14 @@ public sealed unsafe class ContainerSetup
 
     private void Prepare(ClonedChild child, int[] contexts, ChildStep* exec)
     {
+        long began = StepRecorder.Now;
         if ((_newFlags & Libc.CLONE_NEWUSER) != 0)
         {
             WriteMaps(child);
         }
 
         child.Expect(StepId.Ready);
+        began = Note("await the child", began);
         List<SafeFd> procs = [.. contexts.Select(child.Take)];
         if (OwnsPid)
         {
@@ -232,7 +255,8 @@ public sealed unsafe class ContainerSetup
 
         SetNames();
         OwnFiles();
-        using RootfsBuilder rootfs = new(_context.Paths, _context.FileSystems, _spec);
+        began = Note("join the namespaces", began);
+        using RootfsBuilder rootfs = new(_context.Paths, _context.FileSystems, _spec, _context.Trace);
         try
         {
             rootfs.Build(procs, _joinedProc);
@@ -243,6 +267,7 @@ public sealed unsafe class ContainerSetup
             procs.ForEach(p => p.Dispose());
         }
 
+        began = Note("build the root", began);
         uint owner = NamespaceFlags.Map(_spec.UidMappings, _process.Spec.User?.Uid ?? 0);
         if (_process.Spec.Terminal)
         {
@@ -266,10 +291,14 @@ public sealed unsafe class ContainerSetup
         }
 
         new ContainerHooks(_context, _process.Container, child.PidFd).RunCreateContainer(rootfs.Root);
+        began = Note("streams, sysctls, limits, hooks", began);
         rootfs.Seal();
+        began = Note("seal the root", began);
         _process.Executable = ExecutableLookup.Find(rootfs.Root, _process.Spec);
         exec->Arguments[0] = child.Program.String(_process.Executable);
+        began = Note("find the executable", began);
         rootfs.Pivot();
+        _ = Note("pivot to the root", began);
         if (_process.Stdio.Slave is { } slave)
         {
             child.Go(slave);

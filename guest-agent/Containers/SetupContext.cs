@@ -1,6 +1,7 @@
 using MicroVm.Agent.Rootfs;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Protocol.Agent;
 
 namespace MicroVm.Agent.Containers;
@@ -10,7 +11,11 @@ namespace MicroVm.Agent.Containers;
 /// <param name="FileSystems">The virtio-fs mounts.</param>
 /// <param name="Processes">The agent's children.</param>
 /// <param name="Proc">The agent's procfs, O_PATH, for threads that see another root.</param>
-public sealed record SetupContext(AgentPaths Paths, FileSystems FileSystems, ProcessTable Processes, SafeFd Proc);
+public sealed record SetupContext(AgentPaths Paths, FileSystems FileSystems, ProcessTable Processes, SafeFd Proc)
+{
+    /// <summary>The steps of the agent.</summary>
+    public StepRecorder Trace { get; init; } = StepRecorder.Off;
+}
 
 /// <summary>Namespace kinds as clone(2)'s flags.</summary>
 public static class NamespaceFlags

@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Protocol.Agent;
 
 namespace MicroVm.Agent.Rootfs;
@@ -14,14 +15,16 @@ public sealed unsafe partial class RootfsBuilder : IDisposable
     private readonly FileSystems _fileSystems;
     private readonly ContainerSpec _spec;
     private readonly GuestDevices _devices;
+    private readonly StepRecorder _trace;
     private string? _joinedProc;
     private RootDirectory? _root;
     private SafeFd? _nodes;
     private int _nodeCount;
 
     /// <summary>Prepares to build the root of <paramref name="spec"/>.</summary>
-    public RootfsBuilder(AgentPaths paths, FileSystems fileSystems, ContainerSpec spec)
+    public RootfsBuilder(AgentPaths paths, FileSystems fileSystems, ContainerSpec spec, StepRecorder? trace = null)
     {
+        _trace = trace ?? StepRecorder.Off;
         ArgumentNullException.ThrowIfNull(paths);
         _paths = paths;
         _devices = new GuestDevices(paths.Devices);
@@ -43,11 +46,16 @@ public sealed unsafe partial class RootfsBuilder : IDisposable
     {
         _joinedProc = joinedProc;
         _ = Libc.umask(0);
-        MountRoot();
+        using (_trace.Begin("mount the root"))
+        {
+            MountRoot();
+        }
+
         bool makeDevices = true;
         int procs = 0;
         foreach (Mount mount in _spec.Mounts)
         {
+            using StepScope step = _trace.Begin(_trace.IsOn ? $"mount {mount.Destination}" : "");
             MountOne(mount, IsProc(mount) && joinedProc is null ? procContexts[procs++] : null);
             if (Clean(mount.Destination) == "/dev" && mount.Kind != Mount.Types.Kind.Filesystem)
             {
@@ -57,6 +65,7 @@ public sealed unsafe partial class RootfsBuilder : IDisposable
 
         if (makeDevices)
         {
+            using StepScope step = _trace.Begin("make the devices");
             MakeDevices();
         }
     }

@@ -2,6 +2,7 @@ using MicroVm.Agent.Cgroups;
 using MicroVm.Agent.Containers;
 using MicroVm.Agent.Stdio;
 using MicroVm.Linux;
+using MicroVm.Linux.Tracing;
 using MicroVm.Protocol.Agent;
 using MicroVm.Ttrpc;
 
@@ -26,6 +27,7 @@ public sealed class AgentService : AgentServiceBase
     private readonly GuestNetwork _network;
     private readonly GuestControl _guest;
     private readonly HostConnections _connections;
+    private readonly GuestTrace _trace;
 
     /// <summary>Creates the service.</summary>
     /// <param name="loop">The agent's loop.</param>
@@ -36,6 +38,7 @@ public sealed class AgentService : AgentServiceBase
     /// <param name="powerOff">Ends the machine; called by Shutdown when containers are dead.</param>
     public AgentService(EventLoop loop, SetupContext context, CgroupTree cgroups, StreamTable streams, OomWatch oom, Action powerOff)
     {
+        ArgumentNullException.ThrowIfNull(context);
         _state = new AgentState(loop, context, cgroups, streams);
         _oom = new OomEvents(_state.Containers, oom);
         _start = new ContainerStart(_state);
@@ -49,6 +52,7 @@ public sealed class AgentService : AgentServiceBase
         _network = new GuestNetwork(_state);
         _guest = new GuestControl(_state, powerOff);
         _connections = new HostConnections(_state);
+        _trace = new GuestTrace(context.Trace);
     }
 
     /// <summary>Records the end of a child; ids that are none of the agent's children are ignored.</summary>
@@ -60,7 +64,11 @@ public sealed class AgentService : AgentServiceBase
     protected override void GetGuestDetails(GetGuestDetailsRequest request, TtrpcCall call) => _guest.ReadDetails(call);
 
     /// <inheritdoc/>
-    protected override void CreateContainer(CreateContainerRequest request, TtrpcCall call) => _creation.Create(request, call);
+    protected override void CreateContainer(CreateContainerRequest request, TtrpcCall call)
+    {
+        using StepScope step = _state.Setup.Trace.Begin("check the container, mount its sources, make its cgroup");
+        _creation.Create(request, call);
+    }
 
     /// <inheritdoc/>
     protected override void StartContainer(ContainerId request, TtrpcCall call) => _start.Start(request, call);
@@ -106,16 +114,28 @@ public sealed class AgentService : AgentServiceBase
     protected override void GetOomEvent(GetOomEventRequest request, TtrpcCall call) => _oom.Await(request, call);
 
     /// <inheritdoc/>
-    protected override void SetGuestDateTime(SetGuestDateTimeRequest request, TtrpcCall call) => GuestControl.SetDateTime(request, call);
+    protected override void SetGuestDateTime(SetGuestDateTimeRequest request, TtrpcCall call)
+    {
+        using StepScope step = _state.Setup.Trace.Begin("set the clock");
+        GuestControl.SetDateTime(request, call);
+    }
 
     /// <inheritdoc/>
-    protected override void ReseedRandomDev(ReseedRandomDevRequest request, TtrpcCall call) => GuestControl.Reseed(request, call);
+    protected override void ReseedRandomDev(ReseedRandomDevRequest request, TtrpcCall call)
+    {
+        using StepScope step = _state.Setup.Trace.Begin("reseed the random generator");
+        GuestControl.Reseed(request, call);
+    }
 
     /// <inheritdoc/>
     protected override void OnlineCpuMem(Empty request, TtrpcCall call) => GuestControl.OnlineCpuMem(call);
 
     /// <inheritdoc/>
-    protected override void ConfigureNetwork(NetworkPlan request, TtrpcCall call) => _network.Configure(request, call);
+    protected override void ConfigureNetwork(NetworkPlan request, TtrpcCall call)
+    {
+        using StepScope step = _state.Setup.Trace.Begin("configure the network");
+        _network.Configure(request, call);
+    }
 
     /// <inheritdoc/>
     protected override void RelayNames(NameRelayRequest request, TtrpcCall call) => _network.RelayNames(request, call);
@@ -128,6 +148,9 @@ public sealed class AgentService : AgentServiceBase
 
     /// <inheritdoc/>
     protected override void ConnectPort(ConnectPortRequest request, TtrpcCall call) => _connections.Connect(request, call);
+
+    /// <inheritdoc/>
+    protected override void ReadTrace(TraceRequest request, TtrpcCall call) => _trace.Read(request, call);
 
     /// <inheritdoc/>
     protected override void Shutdown(Empty request, TtrpcCall call) => _guest.Shutdown();

@@ -3,6 +3,7 @@ using MicroVm.Agent.Containers;
 using MicroVm.Agent.Network;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Protocol.Agent;
 using MicroVm.Ttrpc;
 
@@ -11,8 +12,13 @@ namespace MicroVm.Agent.Service;
 /// <summary>Starts created containers: startContainer hooks, then the exec of the init.</summary>
 internal sealed class ContainerStart(AgentState agent)
 {
+    // Above every thread's.
+    private const int FirstInitLane = 1 << 20;
     private readonly Dictionary<ContainerProcess, ExecWatch> _starting = [];
     private readonly HashSet<ContainerProcess> _inHooks = [];
+
+    /// <summary>The lane of what an init itself does, in the trace.</summary>
+    internal static int LaneOf(ContainerProcess init) => FirstInitLane + (init.Child?.Pid ?? 0);
 
     internal void Start(ContainerId request, TtrpcCall call)
     {
@@ -86,6 +92,7 @@ internal sealed class ContainerStart(AgentState agent)
 
     private void LetExec(ContainerProcess init, TtrpcCall call)
     {
+        init.StepBegan = StepRecorder.Now;
         init.State = ProcessState.Starting;
         ExecWatch watch = new(this, init, call);
         _starting.Add(init, watch);
@@ -98,6 +105,9 @@ internal sealed class ContainerStart(AgentState agent)
         // The pipe ends when exec closes the child's end, and when the child is killed: which is an exit like any other.
         string? failure = init.NoteExec(init.Child!.TakeReport());
         agent.Loop.Remove(init.Child.Report);
+        long now = StepRecorder.Now;
+        agent.Setup.Trace.Add("exec the init", init.StepBegan, now, LaneOf(init));
+        init.StepBegan = now;
         _starting.Remove(init);
         init.State = ProcessState.Running;
         if (failure is null)

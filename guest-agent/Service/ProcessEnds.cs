@@ -1,5 +1,6 @@
 using MicroVm.Agent.Containers;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Protocol.Agent;
 
 namespace MicroVm.Agent.Service;
@@ -41,6 +42,11 @@ internal sealed class ProcessEnds(AgentState agent, ContainerStart start, OomEve
         }
 
         start.OnExited(process);
+        if (process.StepBegan != 0)
+        {
+            agent.Setup.Trace.Add("the init runs", process.StepBegan, StepRecorder.Now, ContainerStart.LaneOf(process));
+        }
+
         process.SetExited(status, oomKilled);
         if (!isInit)
         {

@@ -34,6 +34,7 @@ internal static class CommandLine
         ("spec", static () => SpecCommand.Command),
         ("template", static () => TemplateCommand.Command),
         ("snapshot", static () => SnapshotCommand.Command),
+        ("trace", static () => TraceCommand.Command),
         ("features", static () => FeaturesCommand.Command),
         ("install", static () => InstallCommand.Command),
         ("doctor", static () => DoctorCommand.Command),

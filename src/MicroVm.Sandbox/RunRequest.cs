@@ -26,6 +26,9 @@ public sealed record RunRequest
     /// <summary>For run: keep the container's state after its end.</summary>
     public bool Keep { get; init; }
 
+    /// <summary>For run: file for a trace of the start (<see cref="Tracing.TraceDocument"/>); none when null.</summary>
+    public string? Trace { get; init; }
+
     /// <summary>Size and files of the VM.</summary>
     public VmOptions Vm { get; init; } = new();
 }

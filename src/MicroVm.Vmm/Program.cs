@@ -4,6 +4,7 @@ using MicroVm.Jail;
 using MicroVm.Kvm;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Vmm.Boot;
 using MicroVm.Vmm.Control;
 using MicroVm.Vmm.Machine;
@@ -31,9 +32,10 @@ public static class Program
                 return 0;
             }
 
-            VmmConfig config = ConfigReader.Read(options);
-            ProcessSetup.Apply(config, parent);
-            VmmExitCode code = Run(config, clock, out string? reason);
+            StepRecorder trace = new(isOn: true);
+            trace.Add("exec, loader and runtime", clock.Began, clock.Entered);
+            VmmConfig config = ReadConfiguration(options, parent, trace);
+            VmmExitCode code = Run(config, clock, trace, out string? reason);
             if (reason is not null)
             {
                 // The last line, after what closing the devices had to say.
@@ -50,19 +52,30 @@ public static class Program
         }
     }
 
-    private static VmmExitCode Run(VmmConfig config, StartClock clock, out string? reason)
+    private static VmmConfig ReadConfiguration(CommandLineOptions options, int parent, StepRecorder trace)
     {
-        using VirtualMachine machine = MachineBuilder.Build(config);
+        using StepScope step = trace.Begin("read the configuration");
+        VmmConfig config = ConfigReader.Read(options);
+        ProcessSetup.Apply(config, parent);
+        return config;
+    }
+
+    private static VmmExitCode Run(VmmConfig config, StartClock clock, StepRecorder trace, out string? reason)
+    {
+        using VirtualMachine machine = MachineBuilder.Build(config, trace);
         _ = new TerminationSignals(machine.Loop, () => machine.End(VmmExitCode.Stopped));
         using VmmControlServer? control = config.Control is { } file
             ? VmmControlServer.Start(file, machine.Loop, new ControlOperations(machine, () => clock.MicrosecondsTo(machine.FirstRunTimestamp)))
             : null;
-        machine.StartThreads();
-        if (config.FilterSystemCalls)
+        using (trace.Begin("start the threads and turn the filters on"))
         {
-            RuntimeThreads.WaitUntilBegun();
-            SystemCallFilter.TurnOn(config.Saves);
-            machine.NarrowThreads();
+            machine.StartThreads();
+            if (config.FilterSystemCalls)
+            {
+                RuntimeThreads.WaitUntilBegun();
+                SystemCallFilter.TurnOn(config.Saves);
+                machine.NarrowThreads();
+            }
         }
 
         VmmExitCode code = machine.Run();

@@ -108,6 +108,9 @@ public enum ControlOperation
 
     /// <summary>Asks the guest to plug or unplug RAM until so much is added to what it booted with. It may take a while, or not do it.</summary>
     ResizeMemory,
+
+    /// <summary>The steps of the VMM's start: <see cref="ControlResponse.Steps"/>.</summary>
+    Trace,
 }
 
 /// <summary>The answer to a <see cref="ControlRequest"/>.</summary>
@@ -119,6 +122,9 @@ public sealed record ControlResponse : IJsonDocument<ControlResponse>
     /// <summary>For <see cref="ControlOperation.Info"/>.</summary>
     public VmmInfo? Info { get; set; }
 
+    /// <summary>For <see cref="ControlOperation.Trace"/>.</summary>
+    public IReadOnlyList<TraceStep> Steps { get; set; } = [];
+
     /// <inheritdoc/>
     public static ControlResponse Empty() => new();
 
@@ -126,6 +132,7 @@ public sealed record ControlResponse : IJsonDocument<ControlResponse>
     {
         Error = members.Text("error"u8, Error);
         Info = members.Object("info"u8, Info, VmmInfo.Empty);
+        Steps = members.Objects("steps"u8, Steps, static () => new TraceStep());
     }
 }
 

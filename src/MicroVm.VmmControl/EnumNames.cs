@@ -25,5 +25,6 @@ internal static class EnumNames
         (VmmControl.ControlOperation.SetNetLink, "SetNetLink"),
         (VmmControl.ControlOperation.DetachNet, "DetachNet"),
         (VmmControl.ControlOperation.Save, "Save"),
-        (VmmControl.ControlOperation.ResizeMemory, "ResizeMemory"));
+        (VmmControl.ControlOperation.ResizeMemory, "ResizeMemory"),
+        (VmmControl.ControlOperation.Trace, "Trace"));
 }

@@ -60,6 +60,7 @@ internal static class LifecycleCommands
             new("detach, d", null, "detach from the container's process"),
             new("keep", null, "do not delete the container after it exits"),
             new("no-subreaper", null, "accepted for callers of runc; has no effect"),
+            new("trace", "FILE", "write a trace of the start, in Chrome's format, when the command ends (microvm trace render)"),
         ],
         Run = call => call.Runtime.Run(Request(call)),
     };
@@ -155,6 +156,7 @@ internal static class LifecycleCommands
             PidfdSocket = flags.Text("pidfd-socket"),
             Detach = flags.On("detach"),
             Keep = flags.On("keep"),
+            Trace = flags.Text("trace"),
             Vm = new VmOptions
             {
                 MemoryMiB = flags.Number("vm-memory"),

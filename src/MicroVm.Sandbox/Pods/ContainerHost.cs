@@ -1,12 +1,16 @@
+using System.Globalization;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
+using MicroVm.Sandbox.Tracing;
 using MicroVm.Sandbox.Vm;
+using TraceStep = MicroVm.VmmControl.TraceStep;
 
 namespace MicroVm.Sandbox.Pods;
 
@@ -81,7 +85,7 @@ internal sealed class ContainerHost : IDisposable
     /// <exception cref="SandboxException">The state cannot be written.</exception>
     internal bool HandOver(ContainerStore store, Action whileCallerWorks)
     {
-        _control = ContainerControlServer.Start(store.FolderOf(_request.Id), Container.Commands.Answer, _join);
+        _control = ContainerControlServer.Start(store.FolderOf(_request.Id), Answer, _join);
         if (!_caller.Send(new ProxyMessage { Kind = ProxyMessageKind.Created, State = _record!.State, Terminal = _terminal }))
         {
             return false;
@@ -140,6 +144,7 @@ internal sealed class ContainerHost : IDisposable
             _caller.Log(LogLevel.Warning, $"container {_request.Id} was killed: out of memory (linux.resources.memory.limit, or the VM's memory)");
         }
 
+        IReadOnlyList<TraceTrack> ofVm = _request.Trace && _request.Foreground ? TryReadVm() : [];
         bool last = _sandbox!.TakeOut(Container, () => endSandbox(_abandoned), Warn);
         if (!last)
         {
@@ -161,7 +166,38 @@ internal sealed class ContainerHost : IDisposable
         }
 
         _control?.Dispose();
+        if (ofVm.Count > 0)
+        {
+            _ = _caller.Send(new ProxyMessage { Kind = ProxyMessageKind.Trace, Tracks = [Track(), .. ofVm] });
+        }
+
         EndProxy(exit);
+    }
+
+    private ControlReply Answer(ControlCall call) => call.Verb == ControlVerb.Trace
+        ? new ControlReply { Tracks = [Track(), .. VmTrace.Read(_sandbox!.Vmm, _sandbox.Guest, _request.Began)] }
+        : Container.Commands.Answer(call);
+
+    /// <summary>What this process did since the caller began.</summary>
+    private TraceTrack Track() => new()
+    {
+        Process = string.Create(CultureInfo.InvariantCulture, $"microvm sandbox {Environment.ProcessId}"),
+        Steps = UntrustedSteps.Check(TraceStep.Of(_sandbox!.Trace), _request.Began, StepRecorder.Now),
+    };
+
+    // A VM that has ended has no trace any more.
+    private IReadOnlyList<TraceTrack> TryReadVm()
+    {
+        using StepScope step = _sandbox!.Trace.Begin("read the VM's trace");
+        try
+        {
+            return VmTrace.Read(_sandbox.Vmm, _sandbox.Guest, _request.Began);
+        }
+        catch (SandboxException e)
+        {
+            Warn($"the trace lacks the VM: {e.Message}");
+            return [new TraceTrack { Process = "microvm-vmm" }];
+        }
     }
 
     /// <summary>Waits for the init's end, and for the rest of its output.</summary>

@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Network;
@@ -72,6 +73,9 @@ internal sealed class PodSandbox : IDisposable
     /// <summary>The container in whose cgroup the VMM is; null where it is in none.</summary>
     internal SandboxContainer? Home { get; set; }
 
+    /// <summary>The steps of the VM's start, as this process sees it.</summary>
+    internal StepRecorder Trace { get; init; } = StepRecorder.Off;
+
     /// <summary>Moves what is in a container's cgroup beside the VMM to that of another.</summary>
     internal required Action<HostCgroup> MoveAlong { get; init; }
 
@@ -107,12 +111,18 @@ internal sealed class PodSandbox : IDisposable
     {
         if (!fromTemplate)
         {
+            using StepScope step = Trace.Begin("await the agent");
             ready.Wait(Vmm, timeout);
         }
 
-        _guest = Guest.Connect(Vmm, Vsock, timeout);
+        using (Trace.Begin("connect to the agent"))
+        {
+            _guest = Guest.Connect(Vmm, Vsock, timeout);
+        }
+
         if (fromTemplate)
         {
+            using StepScope step = Trace.Begin("give the guest its identity");
             GuestIdentity.Give(_guest);
         }
     }
@@ -349,6 +359,7 @@ internal sealed class PodSandbox : IDisposable
     /// <summary>Ends the VM, removes its folder, and undoes what was done to the network namespace's interfaces.</summary>
     public void Dispose()
     {
+        using StepScope step = Trace.Begin("end the VM");
         _watch?.Dispose();
         _guest?.Dispose();
         EndVm();

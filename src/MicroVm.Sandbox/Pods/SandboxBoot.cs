@@ -1,4 +1,5 @@
 using MicroVm.Linux;
+using MicroVm.Linux.Tracing;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
@@ -20,6 +21,7 @@ internal sealed class SandboxBoot : IDisposable
     private readonly VmShape _shape;
     private readonly RuntimeFiles _files;
     private readonly Action<LogLevel, string> _log;
+    private readonly StepRecorder _trace;
     private PodSandbox? _sandbox;
     private GuestReady? _ready;
     private bool _fromTemplate;
@@ -32,11 +34,13 @@ internal sealed class SandboxBoot : IDisposable
     /// <param name="vm">What is asked for of the VM.</param>
     /// <param name="systemdCgroup">cgroupsPath has systemd's form.</param>
     /// <param name="log">Takes warnings, and what was done when.</param>
+    /// <param name="trace">Records the steps; null for nobody.</param>
     /// <exception cref="Oci.SpecException">Something cannot be resolved.</exception>
     /// <exception cref="SandboxException">The size is not possible, or a file is missing.</exception>
-    internal SandboxBoot(Spec spec, string id, string bundle, string rootfs, VmOptions vm, bool systemdCgroup, Action<LogLevel, string> log)
+    internal SandboxBoot(Spec spec, string id, string bundle, string rootfs, VmOptions vm, bool systemdCgroup, Action<LogLevel, string> log, StepRecorder? trace = null)
     {
-        (_vm, _log) = (vm, log);
+        (_vm, _log, _trace) = (vm, log, trace ?? StepRecorder.Off);
+        using StepScope step = _trace.Begin("resolve the configuration");
         _shape = VmShape.Resolve(spec, vm, Host.MemoryMiB, Environment.ProcessorCount);
         _files = RuntimeFiles.Locate(vm.Kernel, vm.Initramfs) with { PrivateImages = vm.PrivateImages };
         _first = ResolvedContainer.First(spec, id, bundle, rootfs, systemdCgroup, w => log(LogLevel.Warning, w));
@@ -54,8 +58,9 @@ internal sealed class SandboxBoot : IDisposable
     /// <exception cref="SandboxException">An interface cannot be connected.</exception>
     internal PodSandbox Prepare(ContainerStore store, string folder, string network, Action<HostCgroup> moveAlong)
     {
+        using StepScope step = _trace.Begin("connect the network");
         VmNetwork connected = VmNetwork.Prepare(_first.Spec, _shape.Vcpus, network);
-        _sandbox = new PodSandbox(store, folder, connected, new VmMemory(_shape.MemoryMiB, _shape.GrowthMiB), _log) { MoveAlong = moveAlong };
+        _sandbox = new PodSandbox(store, folder, connected, new VmMemory(_shape.MemoryMiB, _shape.GrowthMiB), _log) { MoveAlong = moveAlong, Trace = _trace };
         _log(LogLevel.Debug, "the network is connected");
         return _sandbox;
     }
@@ -77,16 +82,20 @@ internal sealed class SandboxBoot : IDisposable
     internal Vmm Start()
     {
         PodSandbox sandbox = _sandbox!;
+        long began = StepRecorder.Now;
         HostLimits.ApplyAtCreation(
             _first.Cgroup, _first.Spec.Linux?.Resources, _shape.MemoryMiB + _files.CopiesMiB, w => _log(LogLevel.Warning, w));
         using SafeFd? unified = _first.Cgroup.JoinThread();
         _log(LogLevel.Debug, "the cgroup is made");
+        long limited = StepRecorder.Now;
+        _trace.Add("limit and enter the cgroup", began, limited);
         sandbox.MakeFolder();
         _ready = GuestReady.Listen(sandbox.Vsock);
         using Template? template = TemplateChoice.For(_vm, _files, _shape, sandbox.Network, _log);
         _fromTemplate = template is not null;
         Vmm vmm = sandbox.StartVm(() => Vmm.Start(
             _files, _shape, sandbox.Vsock, _first.Plan.Exports, sandbox.Network, _vm.ConsoleLog, unified, _first.Spec.Linux?.UidMappings, _first.Spec.Linux?.GidMappings, template));
+        _trace.Add("start microvm-vmm", limited, StepRecorder.Now);
         _log(LogLevel.Debug, $"started microvm-vmm {vmm.Process.Pid}: {_shape.MemoryMiB} MiB, {_shape.Vcpus} vCPUs");
         return vmm;
     }
@@ -98,12 +107,22 @@ internal sealed class SandboxBoot : IDisposable
     internal void Finish(SandboxContainer container)
     {
         PodSandbox sandbox = _sandbox!;
-        NetworkView view = sandbox.Network.Read();
-        ListenOnLoopback(sandbox.Network);
+        NetworkView view;
+        using (_trace.Begin("read the network"))
+        {
+            view = sandbox.Network.Read();
+            ListenOnLoopback(sandbox.Network);
+        }
+
         _log(LogLevel.Debug, "everything but the guest is ready");
         sandbox.Connect(_ready!, _fromTemplate, _vm.StartTimeout);
         _log(LogLevel.Debug, "the agent is ready");
-        sandbox.SetUpNetwork(view);
+        using (_trace.Begin("set up the network"))
+        {
+            sandbox.SetUpNetwork(view);
+        }
+
+        using StepScope step = _trace.Begin("create the container in the guest");
         CreateContainerRequest create = new() { ContainerId = _first.Id, Spec = _first.Plan.Spec };
         container.Create(create, _first.Plan.Exports, _first.Plan.Sources.Sockets, sandbox.TakePorts());
         _log(LogLevel.Debug, "the guest has the container");

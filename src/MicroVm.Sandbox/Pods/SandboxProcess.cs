@@ -1,5 +1,6 @@
 using System.Globalization;
 using MicroVm.Linux;
+using MicroVm.Linux.Tracing;
 using MicroVm.Oci;
 using MicroVm.Oci.Config;
 using MicroVm.Sandbox.HostCgroups;
@@ -87,24 +88,35 @@ internal sealed class SandboxProcess : IDisposable
     private bool Create()
     {
         _caller.Log(LogLevel.Debug, "the sandbox process runs");
+        StepRecorder trace = _caller.Trace;
+        using StepScope all = trace.Begin("create the container");
         string bundle = _request.Bundle!;
         Spec spec = SpecReader.ParseBundle(_request.Configuration);
         string rootfs = SpecValidator.Validate(spec, bundle);
         HookRunner.Check(spec.Hooks);
         TerminalRules.Check(_request, spec.Process!.Terminal ?? false);
-        using SandboxBoot boot = new(spec, _request.Id, bundle, rootfs, _request.Vm!, _request.SystemdCgroup, _caller.Log);
+        using SandboxBoot boot = new(spec, _request.Id, bundle, rootfs, _request.Vm!, _request.SystemdCgroup, _caller.Log, trace);
         HostCgroup cgroup = boot.First.Cgroup;
         _before = boot.First.Before;
 
         // Made by the command meanwhile.
-        ProcessIdentity proxy = _caller.WaitForProxy();
+        ProcessIdentity proxy;
+        using (trace.Begin("await the proxy"))
+        {
+            proxy = _caller.WaitForProxy();
+        }
+
         PodSandbox sandbox = boot.Prepare(_store, _vmFolder, string.Create(CultureInfo.InvariantCulture, $"/proc/{proxy.Pid}/ns/net"), c => c.Join());
         lock (_lock)
         {
             _sandbox = sandbox;
         }
 
-        _first.TakeId(boot.State(proxy) with { Transient = _request.Transient }, _store, cgroup, proxy);
+        using (trace.Begin("take the id, make the cgroup"))
+        {
+            _first.TakeId(boot.State(proxy) with { Transient = _request.Transient }, _store, cgroup, proxy);
+        }
+
         Vmm vmm = boot.Start();
         if (_interrupted)
         {
@@ -112,12 +124,17 @@ internal sealed class SandboxProcess : IDisposable
         }
 
         // What needs no guest is done while it boots.
-        vmm.ReadConsole();
-        cgroup.Join();
-        cgroup.Move(proxy.Pid);
-        _first.Begin(sandbox, _store, spec);
-        sandbox.Home = _first.Container;
+        using (trace.Begin("move to the cgroup, keep the configuration"))
+        {
+            vmm.ReadConsole();
+            cgroup.Join();
+            cgroup.Move(proxy.Pid);
+            _first.Begin(sandbox, _store, spec);
+            sandbox.Home = _first.Container;
+        }
+
         boot.Finish(_first.Container);
+        using StepScope handOver = trace.Begin("hand the container over");
         bool created = _first.HandOver(_store, Confinement.ForSandbox);
 
         // From now on signals are the proxies' part: who ends all processes of a cgroup politely does not mean the VM.

@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
@@ -155,6 +156,7 @@ internal sealed class ContainerCommands
         }
 
         _log(LogLevel.Debug, "the start was asked for");
+        using StepScope step = _sandbox.Trace.Begin("start the container");
 
         if (!_sandbox.IsShared)
         {
@@ -165,8 +167,13 @@ internal sealed class ContainerCommands
         Call(agent =>
         {
             // Some callers add interfaces between create and start.
-            _sandbox.RefreshNetwork(agent);
+            using (_sandbox.Trace.Begin("refresh the network"))
+            {
+                _sandbox.RefreshNetwork(agent);
+            }
+
             _log(LogLevel.Debug, "everything but the guest is ready");
+            using StepScope inGuest = _sandbox.Trace.Begin("start the container in the guest");
             return agent.StartContainer(id, _startTimeout);
         });
         _log(LogLevel.Debug, "the guest has started the container");

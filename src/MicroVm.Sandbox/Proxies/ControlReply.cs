@@ -1,5 +1,6 @@
 using MicroVm.Json;
 using MicroVm.Sandbox.Runtime;
+using MicroVm.Sandbox.Tracing;
 
 namespace MicroVm.Sandbox.Proxies;
 
@@ -24,6 +25,9 @@ internal sealed record ControlReply : IJsonDocument<ControlReply>
     /// <summary>For OutOfMemory: the container has ended, and there will be no more.</summary>
     public bool Ended { get; set; }
 
+    /// <summary>For Trace.</summary>
+    public IReadOnlyList<TraceTrack> Tracks { get; set; } = [];
+
     /// <inheritdoc/>
     public static ControlReply Empty() => new();
 
@@ -35,5 +39,6 @@ internal sealed record ControlReply : IJsonDocument<ControlReply>
         Ended = members.Flag("ended"u8, Ended);
         Warnings = members.Texts("warnings"u8, Warnings);
         Interfaces = members.Objects("interfaces"u8, Interfaces);
+        Tracks = members.Objects("tracks"u8, Tracks, static () => new TraceTrack());
     }
 }

@@ -28,6 +28,9 @@ internal enum ControlVerb
 
     /// <summary>Takes one more container into the VM; descriptors follow (Pods.JoinFiles).</summary>
     Join,
+
+    /// <summary>Reads the steps of the sandbox process and its VM.</summary>
+    Trace,
 }
 
 /// <summary>Names of <see cref="ControlVerb"/>.</summary>
@@ -41,5 +44,6 @@ internal static class ControlVerbs
         (ControlVerb.Update, "update"),
         (ControlVerb.Stats, "stats"),
         (ControlVerb.OutOfMemory, "outOfMemory"),
-        (ControlVerb.Join, "join"));
+        (ControlVerb.Join, "join"),
+        (ControlVerb.Trace, "trace"));
 }

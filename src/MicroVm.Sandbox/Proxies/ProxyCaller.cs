@@ -1,4 +1,5 @@
 using MicroVm.Linux;
+using MicroVm.Linux.Tracing;
 using MicroVm.Sandbox.State;
 
 namespace MicroVm.Sandbox.Proxies;
@@ -18,8 +19,12 @@ internal sealed class ProxyCaller : IDisposable
         _channel = new LineChannel(socket);
         _debug = request.Debug;
         _began = request.Began;
+        Trace = request.Trace ? new StepRecorder(isOn: true) : StepRecorder.Off;
         _file = request.LogFile is null ? null : RuntimeLog.Open(request.LogFile, request.LogJson, request.Debug);
     }
+
+    /// <summary>This process's steps, where the caller wants them.</summary>
+    internal StepRecorder Trace { get; }
 
     /// <summary>Writes to the caller's log while there is a caller, then to the log's file.</summary>
     internal void Log(LogLevel level, string text)

@@ -6,6 +6,7 @@ using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
+using MicroVm.Sandbox.Tracing;
 
 namespace MicroVm.Sandbox.Proxies;
 
@@ -93,6 +94,9 @@ internal sealed class ProxyClient : IDisposable
             throw e as SandboxException ?? new SandboxException(e.Message, e);
         }
     }
+
+    /// <summary>What the sandbox process reported of its steps, once the container has ended; null when nothing.</summary>
+    internal IReadOnlyList<TraceTrack>? Tracks { get; private set; }
 
     /// <summary>Shows the container's volumes and processes to callers that look at its proxy.</summary>
     /// <exception cref="LinuxException">A volume cannot be attached.</exception>
@@ -248,6 +252,12 @@ internal sealed class ProxyClient : IDisposable
     {
         while (_channel.Receive<ProxyMessage>() is { } message)
         {
+            if (message.Kind == ProxyMessageKind.Trace)
+            {
+                Tracks = message.Tracks;
+                continue;
+            }
+
             if (message.Kind != ProxyMessageKind.Log)
             {
                 return message;

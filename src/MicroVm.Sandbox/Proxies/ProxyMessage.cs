@@ -1,5 +1,6 @@
 using MicroVm.Json;
 using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Tracing;
 
 namespace MicroVm.Sandbox.Proxies;
 
@@ -23,6 +24,9 @@ internal enum ProxyMessageKind
 
     /// <summary>To the caller: it failed, and nothing is left.</summary>
     Failed,
+
+    /// <summary>To the caller: the steps of the sandbox process and its VM.</summary>
+    Trace,
 }
 
 /// <summary>A line between a command and the proxy process that it started.</summary>
@@ -38,7 +42,8 @@ internal sealed record ProxyMessage : IJsonDocument<ProxyMessage>
         (ProxyMessageKind.Created, "created"),
         (ProxyMessageKind.Proceed, "proceed"),
         (ProxyMessageKind.Ready, "ready"),
-        (ProxyMessageKind.Failed, "failed"));
+        (ProxyMessageKind.Failed, "failed"),
+        (ProxyMessageKind.Trace, "trace"));
 
     /// <summary>Names of the severities.</summary>
     internal static readonly NamedValues<LogLevel> Levels = new(
@@ -65,6 +70,9 @@ internal sealed record ProxyMessage : IJsonDocument<ProxyMessage>
     /// <summary>For Created: the process has a terminal.</summary>
     public bool Terminal { get; set; }
 
+    /// <summary>For Trace.</summary>
+    public IReadOnlyList<TraceTrack> Tracks { get; set; } = [];
+
     string? IJsonRecord.Missing => Kind == NoKind ? "kind" : null;
 
     /// <inheritdoc/>
@@ -78,5 +86,6 @@ internal sealed record ProxyMessage : IJsonDocument<ProxyMessage>
         Pid = members.Number("pid"u8, Pid);
         Text = members.Text("text"u8, Text);
         State = members.Object("state"u8, State, ContainerState.Empty);
+        Tracks = members.Objects("tracks"u8, Tracks, static () => new TraceTrack());
     }
 }

@@ -56,6 +56,9 @@ internal sealed record ProxyRequest : IJsonDocument<ProxyRequest>
     /// <summary><see cref="System.Diagnostics.Stopwatch"/> ticks at which the command began, for the log.</summary>
     public long Began { get; set; }
 
+    /// <summary>The steps of the start are wanted.</summary>
+    public bool Trace { get; set; }
+
     string? IJsonRecord.Missing => Root is null ? "root" : Id is null ? "id" : null;
 
     /// <inheritdoc/>
@@ -78,5 +81,6 @@ internal sealed record ProxyRequest : IJsonDocument<ProxyRequest>
         LogJson = members.Flag("logJson"u8, LogJson);
         Debug = members.Flag("debug"u8, Debug);
         Began = members.Number("began"u8, Began);
+        Trace = members.Flag("trace"u8, Trace);
     }
 }

@@ -1,3 +1,4 @@
+using MicroVm.Linux.Tracing;
 using MicroVm.Oci;
 using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.Proxies;
@@ -19,6 +20,7 @@ internal sealed class CreateVerb(RuntimeContext runtime, DeleteVerb deletion)
     /// <summary>Starts the process on the host that makes the container.</summary>
     internal ProxyClient Launch(RunRequest request, bool foreground)
     {
+        using StepScope step = runtime.Trace.Steps.Begin("start the sandbox process and the proxy");
         Prerequisites.Check();
         HostStreams.Prepare();
         string bundle = WorkingBundle(request.Bundle);
@@ -52,6 +54,7 @@ internal sealed class CreateVerb(RuntimeContext runtime, DeleteVerb deletion)
         ContainerState? state = null;
         try
         {
+            using StepScope step = runtime.Trace.Steps.Begin("create the container");
             ProxyMessage created = process.Expect(ProxyMessageKind.Created);
             (state, hasTerminal) = (created.State!, created.Terminal);
             process.CompleteView();

@@ -1,4 +1,5 @@
 using MicroVm.Linux;
+using MicroVm.Linux.Tracing;
 using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
@@ -12,6 +13,11 @@ internal sealed class RunVerb(RuntimeContext runtime, CreateVerb creation, Start
     /// <returns>The container's exit status (128 + signal when one ended it); 0 when detached.</returns>
     internal int Run(RunRequest request)
     {
+        if (request.Trace is not null)
+        {
+            runtime.TraceInto(request.Trace);
+        }
+
         if (!request.Detach)
         {
             return RunForeground(request);
@@ -33,8 +39,16 @@ internal sealed class RunVerb(RuntimeContext runtime, CreateVerb creation, Start
         }
 
         readiness?.PassOn(runtime.Store.VsockOf(state), state.Id, state.Init.Pid);
+        if (runtime.Trace.Steps.IsOn)
+        {
+            runtime.WarnOnly(() => runtime.Trace.Add(runtime.Ask(state.Id, new ControlCall { Verb = ControlVerb.Trace }).Tracks));
+            WriteTrace();
+        }
+
         return 0;
     }
+
+    private void WriteTrace() => runtime.Trace.Write(text => runtime.Log.Write(LogLevel.Warning, text));
 
     private int RunForeground(RunRequest request)
     {
@@ -51,6 +65,7 @@ internal sealed class RunVerb(RuntimeContext runtime, CreateVerb creation, Start
             start.StartCreated(state);
             PassOnBeside(readiness, state);
             ForegroundProcess.HandOn(process, signals, terminal);
+            using StepScope step = runtime.Trace.Steps.Begin("await the end");
             return ForegroundProcess.Await(process);
         }
         catch (SandboxException e) when (signals.AbortedBy != 0)
@@ -62,8 +77,12 @@ internal sealed class RunVerb(RuntimeContext runtime, CreateVerb creation, Start
         {
             if (state is not null && !request.Keep)
             {
+                using StepScope step = runtime.Trace.Steps.Begin("delete the container");
                 deletion.Destroy(state);
             }
+
+            runtime.Trace.Add(process?.Tracks);
+            WriteTrace();
         }
     }
 

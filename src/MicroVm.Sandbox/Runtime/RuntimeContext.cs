@@ -2,6 +2,7 @@ using System.Diagnostics;
 using MicroVm.Linux;
 using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Tracing;
 
 namespace MicroVm.Sandbox.Runtime;
 
@@ -9,6 +10,9 @@ namespace MicroVm.Sandbox.Runtime;
 internal sealed class RuntimeContext(RuntimeOptions options, RuntimeLog log)
 {
     private readonly long _began = Stopwatch.GetTimestamp();
+
+    /// <summary>The trace of the command.</summary>
+    internal CommandTrace Trace { get; private set; } = new(null, 0);
 
     /// <summary>The log of the command.</summary>
     internal RuntimeLog Log => log;
@@ -52,6 +56,9 @@ internal sealed class RuntimeContext(RuntimeOptions options, RuntimeLog log)
         }
     }
 
+    /// <summary>Records the command's steps from now on, for a file.</summary>
+    internal void TraceInto(string file) => Trace = new CommandTrace(Path.GetFullPath(file), _began);
+
     /// <summary>Notes in the debug log when a step was done.</summary>
     internal void LogStep(string step) => log.Write(LogLevel.Debug, RuntimeLog.Stamped(step, _began));
 
@@ -65,5 +72,6 @@ internal sealed class RuntimeContext(RuntimeOptions options, RuntimeLog log)
         LogJson = options.LogJson,
         Debug = options.Debug,
         Began = _began,
+        Trace = Trace.Steps.IsOn,
     };
 }

@@ -1,3 +1,4 @@
+using MicroVm.Linux.Tracing;
 using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
 
@@ -30,6 +31,7 @@ internal sealed class StartVerb(RuntimeContext runtime, ContainerTermination ter
     /// <summary>The same for a container whose state is known.</summary>
     internal void StartCreated(ContainerState state)
     {
+        using StepScope step = runtime.Trace.Steps.Begin("start the container");
         runtime.Ask(state.Id, new ControlCall { Verb = ControlVerb.Start });
         try
         {

@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Fs;
 using MicroVm.Vmm.Fs.Exports;
@@ -11,6 +12,7 @@ namespace MicroVm.Vmm.Control;
 /// <summary>Carries out the requests of the control socket. Device thread only.</summary>
 public sealed class ControlOperations
 {
+    private const int GuestLane = -1;
     private readonly VirtualMachine _machine;
     private readonly Func<long> _startMicroseconds;
 
@@ -37,6 +39,9 @@ public sealed class ControlOperations
         {
             case ControlOperation.Info:
                 answer(new ControlResponse { Info = Describe() });
+                break;
+            case ControlOperation.Trace:
+                answer(new ControlResponse { Steps = Steps() });
                 break;
             case ControlOperation.Pause:
                 if (!_machine.Pause(() => answer(new ControlResponse())))
@@ -116,6 +121,18 @@ public sealed class ControlOperations
                 return Failure($"save: {e.Message}");
             }
         }
+    }
+
+    // The guest's time is a lane of its own: the vCPU's thread has no other steps.
+    private List<TraceStep> Steps()
+    {
+        List<TraceStep> steps = [.. TraceStep.Of(_machine.Trace)];
+        if (_machine.FirstRunTimestamp is not 0 and var first)
+        {
+            steps.Add(new TraceStep { Name = "the guest runs", Begin = first, End = StepRecorder.Now, Thread = GuestLane });
+        }
+
+        return steps;
     }
 
     private VmmInfo Describe()

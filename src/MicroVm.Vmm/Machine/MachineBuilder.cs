@@ -4,6 +4,7 @@ using MicroVm.Kvm;
 using MicroVm.Kvm.Native;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Memory;
 using MicroVm.Virtio.Mmio;
 using MicroVm.Vmm.Boot;
@@ -21,18 +22,20 @@ namespace MicroVm.Vmm.Machine;
 public static class MachineBuilder
 {
     /// <summary>Builds the machine; the descriptors that <paramref name="config"/> names are taken over.</summary>
+    /// <param name="config">The configuration.</param>
+    /// <param name="trace">Records the steps; null for nobody.</param>
     /// <exception cref="ConfigException">A setting cannot be carried out.</exception>
     /// <exception cref="BootException">Kernel or initrd are malformed or do not fit.</exception>
     /// <exception cref="KvmUnavailableException">The host has no KVM that can be used.</exception>
     /// <exception cref="LinuxException">The host refused something.</exception>
     /// <exception cref="SnapshotException">The snapshot to restore is damaged or does not fit.</exception>
-    public static VirtualMachine Build(VmmConfig config)
+    public static VirtualMachine Build(VmmConfig config, StepRecorder? trace = null)
     {
         ArgumentNullException.ThrowIfNull(config);
         ConfigValidator.Check(config);
         try
         {
-            return Make(config);
+            return Make(config, trace ?? StepRecorder.Off);
         }
         catch (SnapshotException e) when (config.Restore is { } restore)
         {
@@ -40,8 +43,9 @@ public static class MachineBuilder
         }
     }
 
-    private static VirtualMachine Make(VmmConfig config)
+    private static VirtualMachine Make(VmmConfig config, StepRecorder trace)
     {
+        long began = StepRecorder.Now;
         KvmSystem kvm = config.Kvm is { } device ? new KvmSystem(FileOpener.Open(device, Libc.O_RDWR, "kvm")) : KvmSystem.Open();
         if (config.ProcSelfFd is { } directory)
         {
@@ -50,10 +54,12 @@ public static class MachineBuilder
 
         SnapshotFile? snapshot = config.Restore is { } restore ? SnapshotOpener.OpenState(restore) : null;
         KvmVm vm = kvm.CreateVm();
+        began = Note(trace, "open KVM and make the VM", began);
         GuestMemory memory = snapshot is null
             ? GuestMemory.Create((ulong)config.MemoryMiB << 20, config.HugePages)
             : SnapshotOpener.MapMemory(config.Restore!, snapshot, config.MemoryMiB);
-        VirtualMachine machine = new(kvm, vm, memory, new EventLoop()) { CpuTemplate = config.CpuTemplate };
+        VirtualMachine machine = new(kvm, vm, memory, new EventLoop()) { CpuTemplate = config.CpuTemplate, Trace = trace };
+        _ = Note(trace, "map the guest's memory", began);
         try
         {
             Assemble(machine, config, snapshot);
@@ -68,6 +74,8 @@ public static class MachineBuilder
 
     private static void Assemble(VirtualMachine machine, VmmConfig config, SnapshotFile? snapshot)
     {
+        StepRecorder trace = machine.Trace;
+        long began = StepRecorder.Now;
         KvmVm vm = machine.Vm;
         vm.SetTssAddress((uint)BootLayout.KvmTss);
         vm.SetIdentityMapAddress(BootLayout.KvmTss - GuestMemory.PageSize);
@@ -76,6 +84,8 @@ public static class MachineBuilder
         {
             machine.AddMemory(region);
         }
+
+        began = Note(trace, "make the interrupt controllers, show the memory", began);
 
         // vCPUs come first: the kind of host, which a vCPU's answer tells, decides on the command line, and CPUID cannot be
         // set any more once a vCPU has run.
@@ -87,19 +97,31 @@ public static class MachineBuilder
         }
 
         boot.DetachThread();
+        began = Note(trace, "make the vCPUs", began);
 
         AddPorts(machine, config);
         DeviceFactory.AddDevices(machine, config);
         machine.StateMsrs = config.Saves ? machine.Kvm.GetMsrIndexList() : null;
+        began = Note(trace, "make the devices", began);
         if (snapshot is not null)
         {
             MachineSnapshot.Restore(machine, snapshot);
+            _ = Note(trace, "restore the state", began);
             return;
         }
 
         KernelImage kernel = LoadKernel(machine, config);
         VcpuSetup.SetLapic(boot);
         VcpuSetup.SetRegisters(boot, kernel);
+        _ = Note(trace, "load the kernel", began);
+    }
+
+    /// <summary>Records a step that ends now, and where the next one begins.</summary>
+    private static long Note(StepRecorder trace, string step, long began)
+    {
+        long now = StepRecorder.Now;
+        trace.Add(step, began, now);
+        return now;
     }
 
     private static void AddPorts(VirtualMachine machine, VmmConfig config)

@@ -7,6 +7,7 @@ using MicroVm.Jail;
 using MicroVm.Kvm;
 using MicroVm.Kvm.Native;
 using MicroVm.Linux;
+using MicroVm.Linux.Tracing;
 using MicroVm.Memory;
 using MicroVm.Virtio;
 using MicroVm.Virtio.Mmio;
@@ -78,6 +79,9 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
 
     /// <summary>The MSRs that are saved; null where the machine is not to be saved.</summary>
     internal uint[]? StateMsrs { get; set; }
+
+    /// <summary>The steps of the VMM's start.</summary>
+    internal StepRecorder Trace { get; init; } = StepRecorder.Off;
 
     internal KvmSystem Kvm { get; }
 

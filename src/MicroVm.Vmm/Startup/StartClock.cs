@@ -21,6 +21,12 @@ public sealed unsafe class StartClock
             : 0;
     }
 
+    /// <summary>When the process started: nanoseconds of CLOCK_MONOTONIC.</summary>
+    public long Began => _entry - (_cpuMicroseconds * 1000);
+
+    /// <summary>When Main was entered: the same.</summary>
+    public long Entered => _entry;
+
     /// <summary>Microseconds from the start of the process to <paramref name="timestamp"/> of <see cref="Stopwatch"/>; 0 for 0.</summary>
     public long MicrosecondsTo(long timestamp) =>
         timestamp == 0 ? 0 : _cpuMicroseconds + (long)Stopwatch.GetElapsedTime(_entry, timestamp).TotalMicroseconds;
