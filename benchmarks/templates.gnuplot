@@ -11,4 +11,5 @@ set ylabel "ms"
 set title "run of a container, start to end"
 plot csv using 1:2 with linespoints pt 7 lc rgb "#1f77b4" title "microvm, booted", \
      csv using 1:3 with linespoints pt 9 lc rgb "#2ca02c" title "microvm, from a template", \
-     csv using 1:4 with linespoints pt 5 lc rgb "#d62728" title "runc"
+     csv using 1:4 with linespoints pt 11 lc rgb "#9467bd" title "microvm, from a template, page by page", \
+     csv using 1:5 with linespoints pt 5 lc rgb "#d62728" title "runc"

@@ -87,6 +87,8 @@ internal sealed class InstantAgent(Action ended) : AgentServiceBase
 
     protected override void OnlineCpuMem(Empty request, TtrpcCall call) => Refuse(request, call);
 
+    protected override void PrepareToSave(Empty request, TtrpcCall call) => Refuse(request, call);
+
     protected override void ReadTrace(TraceRequest request, TtrpcCall call) => Refuse(request, call);
 
     protected override void Shutdown(Empty request, TtrpcCall call) => Refuse(request, call);

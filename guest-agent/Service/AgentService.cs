@@ -150,6 +150,9 @@ public sealed class AgentService : AgentServiceBase
     protected override void ConnectPort(ConnectPortRequest request, TtrpcCall call) => _connections.Connect(request, call);
 
     /// <inheritdoc/>
+    protected override void PrepareToSave(Empty request, TtrpcCall call) => _guest.PrepareToSave(call);
+
+    /// <inheritdoc/>
     protected override void ReadTrace(TraceRequest request, TtrpcCall call) => _trace.Read(request, call);
 
     /// <inheritdoc/>

@@ -2,6 +2,7 @@ using MicroVm.Agent.Containers;
 using MicroVm.Agent.Rootfs;
 using MicroVm.Agent.Stdio;
 using MicroVm.Linux;
+using MicroVm.Linux.Tracing;
 using MicroVm.Protocol.Agent;
 using MicroVm.Ttrpc;
 
@@ -31,7 +32,11 @@ internal sealed class ContainerCreation(AgentState agent, ProcessEnds ends, OomE
         try
         {
             FindJoins(container, joins);
-            agent.Setup.FileSystems.Need(request.Spec.Root.FsTag, request.Spec.Root.FsPath);
+            using (agent.Setup.Trace.Begin("mount the host's files"))
+            {
+                agent.Setup.FileSystems.Need(request.Spec.Root.FsTag, request.Spec.Root.FsPath);
+            }
+
             foreach (Mount mount in request.Spec.Mounts)
             {
                 NeedSource(id, mount);
@@ -145,6 +150,7 @@ internal sealed class ContainerCreation(AgentState agent, ProcessEnds ends, OomE
             return;
         }
 
+        using StepScope step = agent.Setup.Trace.Begin("make the cgroup");
         container.Cgroup = agent.Cgroups.Create(cgroup.Path, cgroup.Settings);
         container.Cgroup.AttachDeviceFilter(cgroup.DeviceFilter.Span);
         if (cgroup.HasOwner)

@@ -89,6 +89,18 @@ internal sealed class GuestControl(AgentState agent, Action powerOff)
         }
     }
 
+    /// <summary>Unmounts what the host serves, which cannot be saved with the VM.</summary>
+    internal void PrepareToSave(TtrpcCall call)
+    {
+        if (agent.Containers.All.Count > 0)
+        {
+            throw Refusal.WrongState("a VM with containers cannot be prepared to be saved");
+        }
+
+        agent.Setup.FileSystems.Unmount();
+        call.Complete(new Empty());
+    }
+
     internal static void OnlineCpuMem(TtrpcCall call)
     {
         const string system = "/sys/devices/system";

@@ -50,9 +50,9 @@ internal sealed unsafe class GuestTrace(StepRecorder trace)
             WriteDebug(kmsg, mark);
             lines = ReadLines(kmsg);
         }
-        catch (LinuxException)
+        catch (LinuxException e)
         {
-            // A kernel without messages, or with a reader that keeps others out.
+            Log.Warn($"the kernel's messages are not in the trace: {e.Message}");
             return;
         }
 
@@ -72,8 +72,8 @@ internal sealed unsafe class GuestTrace(StepRecorder trace)
 
     private static void WriteDebug(SafeFd kmsg, string text)
     {
-        // KERN_DEBUG: not for the console.
-        byte[] line = Encoding.UTF8.GetBytes("<7>" + text);
+        // KERN_DEBUG: not for the console. A message without its newline may be continued, and is not read before that.
+        byte[] line = Encoding.UTF8.GetBytes($"<7>{text}\n");
         fixed (byte* p = line)
         {
             Check.Result(Libc.write(kmsg.Value, p, (nuint)line.Length), "write", "/dev/kmsg");

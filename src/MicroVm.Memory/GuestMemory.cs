@@ -283,6 +283,21 @@ public sealed unsafe class GuestMemory : IDisposable
     }
 
     /// <summary>
+    /// Makes this process's own copies of pages, where RAM is a copy of a file: all at once what a guest that writes to them makes KVM do page by
+    /// page. Pages beyond RAM are left out, and where the host refuses, the guest does it. Any thread.
+    /// </summary>
+    /// <param name="first">The first page, by its place in the file.</param>
+    /// <param name="count">How many.</param>
+    public void CopyPages(ulong first, ulong count)
+    {
+        ulong pages = _mappingLength / PageSize;
+        if (_kind == RamKind.CopyOfFile && first < pages)
+        {
+            _ = Libc.madvise(_mapping + (first * PageSize), (nuint)(Math.Min(count, pages - first) * PageSize), Libc.MADV_POPULATE_WRITE);
+        }
+    }
+
+    /// <summary>
     /// The parts of a region outside of which no byte was ever written: by rising address, whole pages. Where that cannot be told,
     /// all of the region. Reading what nobody wrote would cost the host memory.
     /// </summary>

@@ -123,7 +123,7 @@ public sealed record ControlResponse : IJsonDocument<ControlResponse>
     public VmmInfo? Info { get; set; }
 
     /// <summary>For <see cref="ControlOperation.Trace"/>.</summary>
-    public IReadOnlyList<TraceStep> Steps { get; set; } = [];
+    public List<TraceStep>? Steps { get; set; }
 
     /// <inheritdoc/>
     public static ControlResponse Empty() => new();
@@ -132,7 +132,7 @@ public sealed record ControlResponse : IJsonDocument<ControlResponse>
     {
         Error = members.Text("error"u8, Error);
         Info = members.Object("info"u8, Info, VmmInfo.Empty);
-        Steps = members.Objects("steps"u8, Steps, static () => new TraceStep());
+        Steps = members.Objects("steps"u8, Steps);
     }
 }
 

@@ -141,12 +141,16 @@ public sealed record RestoreConfig : IJsonRecord
     /// <summary>The memory file. It must keep its content while the VM runs.</summary>
     public required FileReference Memory { get; set; }
 
+    /// <summary>Which pages of the memory every start writes: a <see cref="Snapshots.PageSet"/>; null where that is not known.</summary>
+    public FileReference? Pages { get; set; }
+
     string? IJsonRecord.Missing => State is null ? "state" : Memory is null ? "memory" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
     {
         State = members.Object("state"u8, State)!;
         Memory = members.Object("memory"u8, Memory)!;
+        Pages = members.Object("pages"u8, Pages);
     }
 }
 

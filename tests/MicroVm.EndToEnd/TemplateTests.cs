@@ -58,6 +58,24 @@ public sealed class TemplateTests : IDisposable
         Assert.Equal(7, Run(bundle, "").ExitCode);
     }
 
+    /// <summary>
+    /// A container is tried before the VM is saved, and the pages that starts write are known. Another container has the mounts, cgroups and interfaces
+    /// that it has in a VM that was booted.
+    /// </summary>
+    [SkippableFact]
+    public void NothingOfTheTrialContainerIsSeen()
+    {
+        Installation.RequireKvm();
+        string name = Create();
+        Assert.True(new FileInfo(Path.Combine(_folder, name, "pages")).Length > 12);
+        Assert.Equal(["key", "memory", "pages", "state"], Directory.GetFileSystemEntries(Path.Combine(_folder, name)).Select(p => Path.GetFileName(p)!).Order(StringComparer.Ordinal));
+        using Bundle bundle = Bundle.Create("cut -d' ' -f4- /proc/self/mountinfo; ls /sys/fs/cgroup /dev; cat /proc/net/dev");
+        CommandResult booted = Run(bundle, "", "--no-template", "--vm-memory", Memory), started = Run(bundle, "");
+        Assert.Contains("the VM starts from template", started.StandardError, StringComparison.Ordinal);
+        Assert.Contains("\n/ /proc ", started.StandardOutput, StringComparison.Ordinal);
+        Assert.Equal(booted.StandardOutput, started.StandardOutput);
+    }
+
     /// <summary>Each VM gives the numbers of many processes; MICROVM_CLONES for more VMs.</summary>
     [SkippableFact]
     public void NoTwoVmsFromATemplateAreTheSame()
@@ -109,6 +127,13 @@ public sealed class TemplateTests : IDisposable
         File.WriteAllBytes(state, good[..^1]);
         Assert.Contains("the file is damaged", Refused(bundle), StringComparison.Ordinal);
         File.WriteAllBytes(state, good);
+
+        string pages = Path.Combine(_folder, name, "pages");
+        byte[] set = File.ReadAllBytes(pages);
+        File.WriteAllBytes(pages, set[..^1]);
+        Assert.Contains("the file of pages has", Refused(bundle), StringComparison.Ordinal);
+        Assert.Contains("the file of pages has", Shell.Run("env", Variable, Installation.Runtime, "template", "verify", name).StandardError, StringComparison.Ordinal);
+        File.WriteAllBytes(pages, set);
 
         using (FileStream file = File.Open(memory, FileMode.Open))
         {

@@ -36,6 +36,9 @@ public sealed class ConfigurationTests : IDisposable
         Assert.Equal((_folder["m.toml"], 1024, 2, "x86-64-v3"), (read.Path, read.MemoryMiB, read.Vcpus, read.CpuTemplate));
         Assert.Equal(("/boot/\\guest", "a=\"1\" b\\", 30, true), (read.Kernel, read.KernelArguments, read.StartTimeoutSeconds, read.PrivateImages));
         Assert.True(read.Template);
+        Assert.False(read.MakesTemplates);
+        RuntimeConfiguration background = RuntimeConfiguration.Parse("template = \"background\"", "f");
+        Assert.True(background.Template == true && background.MakesTemplates);
         Assert.Equal(["dev.microvm.memory", "dev.microvm.vcpus"], read.AllowedAnnotations!);
     }
 
@@ -50,6 +53,8 @@ public sealed class ConfigurationTests : IDisposable
     [InlineData("kernel = \"/\\u00e4\"", "line 1: the escape \\u is not supported")]
     [InlineData("private-images = yes", "line 1: \"yes\" is no value")]
     [InlineData("private-images = 1", "line 1: private-images must be true or false")]
+    [InlineData("template = \"always\"", "line 1: template must be true, false or \"background\"")]
+    [InlineData("template = 1", "line 1: template must be true, false or \"background\"")]
     [InlineData("allowed-annotations = \"*\"", "line 1: allowed-annotations must be an array of strings")]
     [InlineData("allowed-annotations = [1]", "line 1: expected a string in quotes")]
     [InlineData("allowed-annotations = [\"a\" \"b\"]", "line 1: expected , or ] in an array")]

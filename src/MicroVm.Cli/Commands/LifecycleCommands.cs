@@ -166,6 +166,7 @@ internal static class LifecycleCommands
                 AllowedAnnotations = host.AllowedAnnotations is { Count: > 0 } allowed ? string.Join(',', allowed) : null,
                 PrivateImages = host.PrivateImages ?? false,
                 Template = host.Template ?? false,
+                MakesTemplates = host.MakesTemplates,
                 CpuTemplate = flags.Text("cpu-template") ?? host.CpuTemplate,
                 Kernel = flags.Text("kernel") ?? host.Kernel,
                 Initramfs = flags.Text("initramfs"),

@@ -26,6 +26,7 @@ internal static class TemplateCommand
             new("vcpus", "N", "create: number of vCPUs (default: that of a container without a CPU quota)"),
             new("cpu-template", "NAME", "create: what CPUID shows of the processor (default: host)"),
             new("start-timeout", "SECONDS", $"create: how long the guest may take to boot (default: {VmOptions.DefaultStartTimeoutSeconds})"),
+            new("background", null, "create: make it only if it is missing, no other process makes one, it did not fail before, and the disk has room"),
             new("quiet, q", null, "list: display only names"),
             new("outdated", null, "delete: those from which no VM starts any more, since the runtime changed or the host was booted"),
         ],
@@ -34,6 +35,11 @@ internal static class TemplateCommand
             string? name = call.Arguments.Count > 1 ? call.Arguments[1] : null;
             switch (call.Arguments[0])
             {
+                case "create" when name is null && call.Flags.On("background"):
+                    (VmShape shape, TimeSpan timeout) = Shape(call);
+                    (string? made, string? reason) = BackgroundTemplate.Make(shape, timeout);
+                    Output.Write((made ?? $"no template is made: {reason}") + "\n");
+                    return 0;
                 case "create" when name is null:
                     Output.Write(Create(call) + "\n");
                     return 0;
@@ -57,6 +63,12 @@ internal static class TemplateCommand
 
     private static string Create(Invocation call)
     {
+        (VmShape shape, TimeSpan timeout) = Shape(call);
+        return TemplateMaker.Create(shape, timeout);
+    }
+
+    private static (VmShape Shape, TimeSpan Timeout) Shape(Invocation call)
+    {
         RuntimeConfiguration host = call.Configuration;
         VmOptions options = new()
         {
@@ -74,7 +86,7 @@ internal static class TemplateCommand
 
         // A container without limits of its own.
         VmShape shape = VmShape.Resolve(new Spec { OciVersion = "1.0.0" }, options, Host.MemoryMiB, Environment.ProcessorCount);
-        return TemplateMaker.Create(shape, TimeSpan.FromSeconds(options.StartTimeoutSeconds ?? VmOptions.DefaultStartTimeoutSeconds));
+        return (shape, TimeSpan.FromSeconds(options.StartTimeoutSeconds ?? VmOptions.DefaultStartTimeoutSeconds));
     }
 
     private static void Verify(string? name)

@@ -18,7 +18,7 @@ internal static class ConfigurationChecks
         yield return Value("kernel-args", c.KernelArguments ?? "none");
         yield return Value("start-timeout", string.Create(CultureInfo.InvariantCulture, $"{c.StartTimeoutSeconds ?? VmOptions.DefaultStartTimeoutSeconds} s for each step of a start"));
         yield return Value("private-images", c.PrivateImages == true ? "yes: each VM has copies of its own" : "no: VMs share the pages of guest kernel and agent");
-        yield return Value("template", c.Template == true ? "yes: VMs start from a template where one fits" : "no: every VM boots");
+        yield return Value("template", c.MakesTemplates ? "yes: VMs start from a template where one fits, and one is made in the background where none does" : c.Template == true ? "yes: VMs start from a template where one fits" : "no: every VM boots");
         yield return Value("allowed-annotations", c.AllowedAnnotations is { Count: > 0 } allowed ? string.Join(' ', allowed) : "none");
     }
 

@@ -42,6 +42,9 @@ public sealed record RuntimeConfiguration
     /// <summary>Whether VMs start from a template where one fits (<c>template</c>).</summary>
     public bool? Template { get; init; }
 
+    /// <summary>Whether a template is made in the background where none fits (<c>template = "background"</c>).</summary>
+    public bool MakesTemplates { get; init; }
+
     /// <summary>Annotations of bundles that may size and shape the VM (<c>allowed-annotations</c>); "*" stands for all.</summary>
     public IReadOnlyList<string>? AllowedAnnotations { get; init; }
 
@@ -80,7 +83,12 @@ public sealed record RuntimeConfiguration
                 "kernel-args" => read with { KernelArguments = Text() },
                 "start-timeout" => read with { StartTimeoutSeconds = Number() },
                 "private-images" => read with { PrivateImages = value as bool? ?? throw Wrong("true or false") },
-                "template" => read with { Template = value as bool? ?? throw Wrong("true or false") },
+                "template" => value switch
+                {
+                    bool use => read with { Template = use },
+                    "background" => read with { Template = true, MakesTemplates = true },
+                    _ => throw Wrong("true, false or \"background\""),
+                },
                 "allowed-annotations" => read with { AllowedAnnotations = value as List<string> ?? throw Wrong("an array of strings") },
                 _ => throw new SandboxException(
                     $"{file}, line {line}: unknown key {key}; known are memory, vcpus, cpu-template, kernel, kernel-args, start-timeout, private-images, template, allowed-annotations"),

@@ -50,6 +50,9 @@ internal sealed class SandboxBoot : IDisposable
     /// <summary>The first container.</summary>
     internal ResolvedContainer First => _first;
 
+    /// <summary>After <see cref="Start"/>: the template that is to be made in the background; null where none is.</summary>
+    internal MissingTemplate? MissingTemplate { get; private set; }
+
     /// <summary>Connects the network, and makes the sandbox, without its VM yet.</summary>
     /// <param name="store">Keeps the VM's folder.</param>
     /// <param name="folder">That folder's name, which no other VM has.</param>
@@ -91,7 +94,8 @@ internal sealed class SandboxBoot : IDisposable
         _trace.Add("limit and enter the cgroup", began, limited);
         sandbox.MakeFolder();
         _ready = GuestReady.Listen(sandbox.Vsock);
-        using Template? template = TemplateChoice.For(_vm, _files, _shape, sandbox.Network, _log);
+        using Template? template = TemplateChoice.For(_vm, _files, _shape, sandbox.Network, _log, out MissingTemplate? missing);
+        MissingTemplate = missing;
         _fromTemplate = template is not null;
         Vmm vmm = sandbox.StartVm(() => Vmm.Start(
             _files, _shape, sandbox.Vsock, _first.Plan.Exports, sandbox.Network, _vm.ConsoleLog, unified, _first.Spec.Linux?.UidMappings, _first.Spec.Linux?.GidMappings, template));
@@ -126,6 +130,15 @@ internal sealed class SandboxBoot : IDisposable
         CreateContainerRequest create = new() { ContainerId = _first.Id, Spec = _first.Plan.Spec };
         container.Create(create, _first.Plan.Exports, _first.Plan.Sources.Sockets, sandbox.TakePorts());
         _log(LogLevel.Debug, "the guest has the container");
+    }
+
+    /// <summary>Has the missing template made by a thread of this process.</summary>
+    internal void BeginMissingTemplate()
+    {
+        if (MissingTemplate is not null)
+        {
+            BackgroundTemplate.Begin(_shape with { HostCpus = [], StripSetId = false }, _vm.StartTimeout, _log);
+        }
     }
 
     // A container without it is better than none, and few are asked by localhost of their namespace.

@@ -118,6 +118,12 @@ internal sealed class SandboxProcess : IDisposable
         }
 
         Vmm vmm = boot.Start();
+        if (boot.MissingTemplate is { } missing)
+        {
+            // Made by a process of the caller: this one is about to enter the container's cgroup.
+            _ = _caller.Send(new ProxyMessage { Kind = ProxyMessageKind.NoTemplate, Template = missing });
+        }
+
         if (_interrupted)
         {
             throw new SandboxException("interrupted");

@@ -26,7 +26,7 @@ internal sealed record ControlReply : IJsonDocument<ControlReply>
     public bool Ended { get; set; }
 
     /// <summary>For Trace.</summary>
-    public IReadOnlyList<TraceTrack> Tracks { get; set; } = [];
+    public List<TraceTrack>? Tracks { get; set; }
 
     /// <inheritdoc/>
     public static ControlReply Empty() => new();
@@ -39,6 +39,6 @@ internal sealed record ControlReply : IJsonDocument<ControlReply>
         Ended = members.Flag("ended"u8, Ended);
         Warnings = members.Texts("warnings"u8, Warnings);
         Interfaces = members.Objects("interfaces"u8, Interfaces);
-        Tracks = members.Objects("tracks"u8, Tracks, static () => new TraceTrack());
+        Tracks = members.Objects("tracks"u8, Tracks);
     }
 }

@@ -6,6 +6,7 @@ using MicroVm.Oci.Config;
 using MicroVm.Sandbox.Pods;
 using MicroVm.Sandbox.State;
 using MicroVm.Sandbox.Streams;
+using MicroVm.Sandbox.Templates;
 using MicroVm.Sandbox.Tracing;
 
 namespace MicroVm.Sandbox.Proxies;
@@ -97,6 +98,9 @@ internal sealed class ProxyClient : IDisposable
 
     /// <summary>What the sandbox process reported of its steps, once the container has ended; null when nothing.</summary>
     internal IReadOnlyList<TraceTrack>? Tracks { get; private set; }
+
+    /// <summary>The template that is to be made in the background; null where none is.</summary>
+    internal MissingTemplate? MissingTemplate { get; private set; }
 
     /// <summary>Shows the container's volumes and processes to callers that look at its proxy.</summary>
     /// <exception cref="LinuxException">A volume cannot be attached.</exception>
@@ -236,7 +240,15 @@ internal sealed class ProxyClient : IDisposable
 
     private static List<string> EnvironmentFor(string id)
     {
-        List<string> environment = [$"{ProxyArguments.Marker}={id}"];
+        List<string> environment = OwnEnvironment();
+        environment.Insert(0, $"{ProxyArguments.Marker}={id}");
+        return environment;
+    }
+
+    /// <summary>This process's environment, for another of the executable's processes.</summary>
+    internal static List<string> OwnEnvironment()
+    {
+        List<string> environment = [];
         foreach (DictionaryEntry variable in Environment.GetEnvironmentVariables())
         {
             if (variable.Key is not ProxyArguments.Marker)
@@ -252,18 +264,20 @@ internal sealed class ProxyClient : IDisposable
     {
         while (_channel.Receive<ProxyMessage>() is { } message)
         {
-            if (message.Kind == ProxyMessageKind.Trace)
+            switch (message.Kind)
             {
-                Tracks = message.Tracks;
-                continue;
+                case ProxyMessageKind.Log:
+                    _log.Write(message.Level, message.Text ?? "");
+                    break;
+                case ProxyMessageKind.Trace:
+                    Tracks = message.Tracks;
+                    break;
+                case ProxyMessageKind.NoTemplate:
+                    MissingTemplate = message.Template;
+                    break;
+                default:
+                    return message;
             }
-
-            if (message.Kind != ProxyMessageKind.Log)
-            {
-                return message;
-            }
-
-            _log.Write(message.Level, message.Text ?? "");
         }
 
         return null;

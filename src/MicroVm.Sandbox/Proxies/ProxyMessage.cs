@@ -1,5 +1,6 @@
 using MicroVm.Json;
 using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Templates;
 using MicroVm.Sandbox.Tracing;
 
 namespace MicroVm.Sandbox.Proxies;
@@ -25,6 +26,9 @@ internal enum ProxyMessageKind
     /// <summary>To the caller: it failed, and nothing is left.</summary>
     Failed,
 
+    /// <summary>To the caller: no template fits, and one is to be made in the background.</summary>
+    NoTemplate,
+
     /// <summary>To the caller: the steps of the sandbox process and its VM.</summary>
     Trace,
 }
@@ -43,6 +47,7 @@ internal sealed record ProxyMessage : IJsonDocument<ProxyMessage>
         (ProxyMessageKind.Proceed, "proceed"),
         (ProxyMessageKind.Ready, "ready"),
         (ProxyMessageKind.Failed, "failed"),
+        (ProxyMessageKind.NoTemplate, "noTemplate"),
         (ProxyMessageKind.Trace, "trace"));
 
     /// <summary>Names of the severities.</summary>
@@ -70,8 +75,11 @@ internal sealed record ProxyMessage : IJsonDocument<ProxyMessage>
     /// <summary>For Created: the process has a terminal.</summary>
     public bool Terminal { get; set; }
 
+    /// <summary>For NoTemplate.</summary>
+    public MissingTemplate? Template { get; set; }
+
     /// <summary>For Trace.</summary>
-    public IReadOnlyList<TraceTrack> Tracks { get; set; } = [];
+    public List<TraceTrack>? Tracks { get; set; }
 
     string? IJsonRecord.Missing => Kind == NoKind ? "kind" : null;
 
@@ -86,6 +94,7 @@ internal sealed record ProxyMessage : IJsonDocument<ProxyMessage>
         Pid = members.Number("pid"u8, Pid);
         Text = members.Text("text"u8, Text);
         State = members.Object("state"u8, State, ContainerState.Empty);
-        Tracks = members.Objects("tracks"u8, Tracks, static () => new TraceTrack());
+        Template = members.Object("template"u8, Template);
+        Tracks = members.Objects("tracks"u8, Tracks);
     }
 }

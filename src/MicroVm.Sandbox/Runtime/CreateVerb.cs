@@ -15,6 +15,7 @@ internal sealed class CreateVerb(RuntimeContext runtime, DeleteVerb deletion)
     {
         using ProxyClient process = Launch(request, foreground: false);
         _ = Establish(process, request, new ProcessHandles(), out _);
+        runtime.MakeMissingTemplate(process);
     }
 
     /// <summary>Starts the process on the host that makes the container.</summary>

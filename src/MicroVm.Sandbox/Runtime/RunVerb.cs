@@ -38,6 +38,7 @@ internal sealed class RunVerb(RuntimeContext runtime, CreateVerb creation, Start
             throw;
         }
 
+        runtime.MakeMissingTemplate(process);
         readiness?.PassOn(runtime.Store.VsockOf(state), state.Id, state.Init.Pid);
         if (runtime.Trace.Steps.IsOn)
         {
@@ -64,6 +65,7 @@ internal sealed class RunVerb(RuntimeContext runtime, CreateVerb creation, Start
             using ReadinessRelay? readiness = ReadinessRelay.Open(runtime.Log);
             start.StartCreated(state);
             PassOnBeside(readiness, state);
+            runtime.MakeMissingTemplate(process);
             ForegroundProcess.HandOn(process, signals, terminal);
             using StepScope step = runtime.Trace.Steps.Begin("await the end");
             return ForegroundProcess.Await(process);

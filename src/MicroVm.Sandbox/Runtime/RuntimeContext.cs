@@ -2,6 +2,7 @@ using System.Diagnostics;
 using MicroVm.Linux;
 using MicroVm.Sandbox.Proxies;
 using MicroVm.Sandbox.State;
+using MicroVm.Sandbox.Templates;
 using MicroVm.Sandbox.Tracing;
 
 namespace MicroVm.Sandbox.Runtime;
@@ -53,6 +54,24 @@ internal sealed class RuntimeContext(RuntimeOptions options, RuntimeLog log)
         catch (SandboxException e)
         {
             log.Write(LogLevel.Warning, e.Message);
+        }
+    }
+
+    /// <summary>Has a template made beside the container, which runs by now, where the configuration asks for it.</summary>
+    internal void MakeMissingTemplate(ProxyClient process)
+    {
+        if (process.MissingTemplate is not { } missing)
+        {
+            return;
+        }
+
+        try
+        {
+            TemplateProcess.Start(missing);
+        }
+        catch (LinuxException e)
+        {
+            log.Write(LogLevel.Warning, $"no template is made: {e.Message}");
         }
     }
 

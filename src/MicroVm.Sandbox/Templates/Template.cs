@@ -7,7 +7,8 @@ namespace MicroVm.Sandbox.Templates;
 /// <param name="folder">Its folder.</param>
 /// <param name="state">The state file.</param>
 /// <param name="memory">The memory file.</param>
-internal sealed class Template(string name, string folder, SafeFd state, SafeFd memory) : IDisposable
+/// <param name="pages">The set of pages that every start writes; null where it is not known.</param>
+internal sealed class Template(string name, string folder, SafeFd state, SafeFd memory, SafeFd? pages) : IDisposable
 {
     /// <summary>Its name.</summary>
     internal string Name => name;
@@ -21,8 +22,12 @@ internal sealed class Template(string name, string folder, SafeFd state, SafeFd 
     /// <summary>The memory file.</summary>
     internal SafeFd Memory => memory;
 
+    /// <summary>The set of pages that every start writes; null where it is not known.</summary>
+    internal SafeFd? Pages => pages;
+
     public void Dispose()
     {
+        pages?.Dispose();
         state.Dispose();
         memory.Dispose();
     }

@@ -13,9 +13,11 @@ internal static class TemplateChoice
     /// <param name="shape">The VM's size.</param>
     /// <param name="network">Its interfaces.</param>
     /// <param name="log">Told why there is none.</param>
+    /// <param name="missing">What is to be made in the background: null where nothing is.</param>
     /// <exception cref="SandboxException">There is one that cannot be trusted or opened.</exception>
-    internal static Template? For(VmOptions options, RuntimeFiles files, VmShape shape, VmNetwork network, Action<LogLevel, string> log)
+    internal static Template? For(VmOptions options, RuntimeFiles files, VmShape shape, VmNetwork network, Action<LogLevel, string> log, out MissingTemplate? missing)
     {
+        missing = null;
         if (!options.Template)
         {
             return null;
@@ -30,6 +32,11 @@ internal static class TemplateChoice
             Template? template = key is null ? null : new TemplateStore().TryOpen(key);
             log(LogLevel.Debug, template is not null ? $"the VM starts from template {template.Name}"
                 : $"the VM boots: {reason ?? (key is null ? "its kernel, kernel arguments or images are its own" : $"there is no template {key.Name} (microvm template create)")}");
+
+            // What templates are made of otherwise is what a VM has that is not asked for anything.
+            missing = template is null && key is not null && options.MakesTemplates && shape.MapsFiles
+                ? new MissingTemplate { MemoryMiB = shape.MemoryMiB, Vcpus = shape.Vcpus, CpuTemplate = shape.CpuTemplate, TimeoutSeconds = (int)options.StartTimeout.TotalSeconds }
+                : null;
             return template;
         }
         catch (LinuxException e)

@@ -7,7 +7,7 @@ using MicroVm.VmmControl;
 
 namespace MicroVm.Sandbox.Templates;
 
-/// <summary>Boots a VM until its agent answers, and saves it. Nothing of a container is in it.</summary>
+/// <summary>Boots a VM until its agent answers, tries a container in it, and saves it. Nothing of a container is in it then.</summary>
 public static class TemplateMaker
 {
     private const uint FileMode = 0b110_000_000;
@@ -31,6 +31,7 @@ public static class TemplateMaker
             TemplateKey key = TemplateKey.Of(files, shape) ?? throw new SandboxException("a VM with kernel arguments of its own is not started from a template");
             folder = store.MakeNewFolder();
             Save(files, shape, folder, timeout);
+            Try(files, shape, folder, timeout);
             WriteDurably(Path.Combine(folder, TemplateStore.KeyFile), Encoding.UTF8.GetBytes(key.Text));
             store.Publish(folder, key);
             folder = null;
@@ -62,7 +63,9 @@ public static class TemplateMaker
             ready.Wait(vmm, timeout);
             using (Guest guest = Guest.Connect(vmm, vsock, timeout))
             {
-                _ = guest.Call("ask the agent", agent => agent.GetGuestDetails());
+                // Each VM that starts from the template gets an identity of its own, by the same calls.
+                GuestIdentity.Give(guest);
+                TrialContainer.Run(vmm, guest, vsock, Path.Combine(folder, "trial"), timeout);
             }
 
             AwaitEndOfStreams(vmm);
@@ -73,7 +76,31 @@ public static class TemplateMaker
         Sync(state, TemplateStore.StateFile);
         Sync(memory, TemplateStore.MemoryFileName);
         Directory.Delete(vm, recursive: true);
+        Directory.Delete(Path.Combine(folder, "trial"), recursive: true);
     }
+
+    /// <summary>Starts a VM from the files: that it can is what a template is for, and the pages that it writes are those that others will.</summary>
+    private static void Try(RuntimeFiles files, VmShape shape, string folder, TimeSpan timeout)
+    {
+        string vm = Path.Combine(folder, "vm");
+        string vsock = Path.Combine(vm, "vsock");
+        GuestReady.MakeFolder(vsock);
+        SafeFd state = OpenFile(Path.Combine(folder, TemplateStore.StateFile)), memory = OpenFile(Path.Combine(folder, TemplateStore.MemoryFileName));
+        using (Template template = new("", folder, state, memory, null))
+        using (Vmm vmm = Vmm.StartFrom(template, files, shape, vsock))
+        {
+            vmm.ReadConsole();
+            using Guest guest = Guest.Connect(vmm, vsock, timeout);
+            GuestIdentity.Give(guest);
+            TrialContainer.Run(vmm, guest, vsock, Path.Combine(folder, "trial"), timeout);
+            WriteDurably(Path.Combine(folder, TemplateStore.PagesFile), WorkingSet.Read(vmm.Process.Pid, memory).ToArray());
+        }
+
+        Directory.Delete(vm, recursive: true);
+        Directory.Delete(Path.Combine(folder, "trial"), recursive: true);
+    }
+
+    private static SafeFd OpenFile(string path) => SafeFd.From(Libc.open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, 0), "open", path);
 
     /// <summary>A guest that has closed its end of every stream need not be told of their end when it is restored.</summary>
     private static void AwaitEndOfStreams(Vmm vmm)

@@ -19,7 +19,10 @@ public sealed class TemplateStore
     /// <summary>Environment variable that names another folder.</summary>
     public const string FolderVariable = "MICROVM_TEMPLATES";
 
-    internal const string StateFile = "state", MemoryFileName = "memory", KeyFile = "key";
+    internal const string StateFile = "state", MemoryFileName = "memory", KeyFile = "key", PagesFile = "pages";
+    /// <summary>Files that count the failures of <see cref="BackgroundTemplate"/>, by the template's name.</summary>
+    internal const string FailuresPrefix = ".failed-";
+
     private const string NewPrefix = ".new-";
     private const uint FolderMode = 0b111_000_000;
     private const int MaxKey = 4096;
@@ -28,6 +31,9 @@ public sealed class TemplateStore
     /// <summary>The templates of a folder, which need not exist.</summary>
     public TemplateStore(string? folder = null) =>
         _folder = folder ?? (Environment.GetEnvironmentVariable(FolderVariable) is { Length: > 0 } named ? Path.GetFullPath(named) : DefaultFolder);
+
+    /// <summary>Where these are.</summary>
+    internal string Folder => _folder;
 
     /// <summary>Every template, by name.</summary>
     /// <exception cref="SandboxException">The folder cannot be read.</exception>
@@ -59,6 +65,10 @@ public sealed class TemplateStore
         {
             using Template template = Open(name);
             SnapshotMemory.Verify(template.Memory, ReadState(template.State).Header);
+            if (template.Pages is { } pages)
+            {
+                _ = PageSet.Parse(HostFile.ReadToEnd(pages, PageSet.MaxLength, PagesFile));
+            }
         }
         catch (Exception e) when (e is LinuxException or SnapshotException)
         {
@@ -105,10 +115,28 @@ public sealed class TemplateStore
         }
     }
 
-    /// <summary>Removes the templates from which no VM starts any more, and what makers that were killed left.</summary>
+    /// <summary>
+    /// Removes the templates from which no VM starts any more, what makers that were killed left, and the counts of failures: what failed in
+    /// the background is tried again.
+    /// </summary>
     /// <returns>The names of these templates.</returns>
     /// <exception cref="SandboxException">One cannot be removed.</exception>
     public IReadOnlyList<string> DeleteOutdated()
+    {
+        IReadOnlyList<string> names = DeleteOutdatedTemplates();
+        DeleteAbandoned();
+        foreach (string file in Directory.Exists(_folder) ? Directory.GetFiles(_folder, FailuresPrefix + "*") : [])
+        {
+            File.Delete(file);
+        }
+
+        return names;
+    }
+
+    /// <summary>Removes the templates from which no VM starts any more.</summary>
+    /// <returns>Their names.</returns>
+    /// <exception cref="SandboxException">One cannot be removed.</exception>
+    internal IReadOnlyList<string> DeleteOutdatedTemplates()
     {
         string[] names = [.. List().Where(t => t.IsOutdated).Select(t => t.Name)];
         foreach (string name in names)
@@ -116,6 +144,13 @@ public sealed class TemplateStore
             Delete(name);
         }
 
+        return names;
+    }
+
+    /// <summary>Removes what makers that were killed left.</summary>
+    /// <exception cref="SandboxException">It cannot be removed.</exception>
+    internal void DeleteAbandoned()
+    {
         foreach (string path in Directory.Exists(_folder) ? Directory.GetDirectories(_folder, NewPrefix + "*") : [])
         {
             // The folder's name says who makes it, and its id may be another process's by now: such a folder stays for the next time.
@@ -125,8 +160,17 @@ public sealed class TemplateStore
                 Remove(path, path);
             }
         }
+    }
 
-        return names;
+    /// <summary>Makes the folder of templates, unless it is there.</summary>
+    /// <exception cref="LinuxException">It cannot be made.</exception>
+    /// <exception cref="SandboxException">Others may write to it.</exception>
+    internal void MakeFolder()
+    {
+        HostFile.MakeFolder(_folder, FolderMode);
+
+        // Whoever may rename in there could put a link in the place of what is made next.
+        OwnFile.OpenFolder(_folder).Dispose();
     }
 
     /// <summary>Makes a folder for a template that is being made.</summary>
@@ -134,10 +178,7 @@ public sealed class TemplateStore
     /// <exception cref="SandboxException">Others may write to the folder of templates.</exception>
     internal string MakeNewFolder()
     {
-        HostFile.MakeFolder(_folder, FolderMode);
-
-        // Whoever may rename in there could put a link in the place of the folder that is made next.
-        OwnFile.OpenFolder(_folder).Dispose();
+        MakeFolder();
         string path = NewFolderPath();
         HostFile.MakeFolder(path, FolderMode);
         return path;
@@ -193,12 +234,34 @@ public sealed class TemplateStore
         SafeFd state = OwnFile.Open(folder, StateFile, Libc.O_RDONLY, Path.Combine(path, StateFile));
         try
         {
-            return new Template(name, path, state, OwnFile.Open(folder, MemoryFileName, Libc.O_RDONLY, Path.Combine(path, MemoryFileName)));
+            SafeFd? pages = TryOpenPages(folder, path);
+            try
+            {
+                return new Template(name, path, state, OwnFile.Open(folder, MemoryFileName, Libc.O_RDONLY, Path.Combine(path, MemoryFileName)), pages);
+            }
+            catch
+            {
+                pages?.Dispose();
+                throw;
+            }
         }
         catch
         {
             state.Dispose();
             throw;
+        }
+    }
+
+    // It makes starts faster, and is not needed.
+    private static SafeFd? TryOpenPages(SafeFd folder, string path)
+    {
+        try
+        {
+            return OwnFile.Open(folder, PagesFile, Libc.O_RDONLY, Path.Combine(path, PagesFile));
+        }
+        catch (LinuxException e) when (e.Errno == Errno.ENOENT)
+        {
+            return null;
         }
     }
 

@@ -21,9 +21,9 @@ internal static class VmTrace
     {
         GuestClock clock = GuestClock.Compare(guest);
         TraceResponse answer = guest.Call("read the guest's trace", agent => agent.ReadTrace(new TraceRequest()));
-        IReadOnlyList<TraceStep> host = vmm.Control.Request(new ControlRequest { Operation = ControlOperation.Trace }).Steps;
+        List<TraceStep>? reported = vmm.Control.Request(new ControlRequest { Operation = ControlOperation.Trace }).Steps;
         long now = StepRecorder.Now;
-        host = UntrustedSteps.Check(host, began, now);
+        IReadOnlyList<TraceStep> host = UntrustedSteps.Check(reported ?? [], began, now);
         long firstRun = host.FirstOrDefault(s => s.Name == GuestRuns)?.Begin ?? began;
 
         // What a template's guest did before it was saved is older than its VM.

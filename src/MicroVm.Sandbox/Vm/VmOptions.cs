@@ -29,6 +29,9 @@ public sealed record VmOptions : IJsonRecord
     /// <summary>Start from a template where one fits.</summary>
     public bool Template { get; set; }
 
+    /// <summary>Make a template in the background where none fits; only with <see cref="Template"/>.</summary>
+    public bool MakesTemplates { get; set; }
+
     /// <summary>Guest kernel.</summary>
     public string? Kernel { get; set; }
 
@@ -58,6 +61,7 @@ public sealed record VmOptions : IJsonRecord
         AllowedAnnotations = members.Text("allowedAnnotations"u8, AllowedAnnotations);
         PrivateImages = members.Flag("privateImages"u8, PrivateImages);
         Template = members.Flag("template"u8, Template);
+        MakesTemplates = members.Flag("makesTemplates"u8, MakesTemplates);
         CpuTemplate = members.Text("cpuTemplate"u8, CpuTemplate);
         Kernel = members.Text("kernel"u8, Kernel);
         Initramfs = members.Text("initramfs"u8, Initramfs);

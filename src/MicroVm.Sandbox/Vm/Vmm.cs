@@ -97,6 +97,11 @@ internal sealed unsafe class Vmm : IDisposable
     internal static Vmm StartForTemplate(RuntimeFiles files, VmShape shape, string vsockPath) =>
         Start(files, shape, vsockPath, [], _ => TemplateShape.FreeWindows(shape.Vcpus), null, null, null, null, null, saves: true);
 
+    /// <summary>Starts a VMM from a template that is being made, which stays the caller's.</summary>
+    /// <exception cref="SandboxException">A file cannot be opened, or the VMM cannot be executed.</exception>
+    internal static Vmm StartFrom(Template template, RuntimeFiles files, VmShape shape, string vsockPath) =>
+        Start(files, shape, vsockPath, [], _ => TemplateShape.FreeWindows(shape.Vcpus), null, null, null, null, template, saves: false);
+
     private static Vmm Start(RuntimeFiles files, VmShape shape, string vsockPath, IReadOnlyList<Export> exports, Func<Func<SafeFd, int>, IReadOnlyList<NetConfig>> network, string? consoleLog, SafeFd? cgroup,
         IReadOnlyList<IdMapping>? users, IReadOnlyList<IdMapping>? groups, Template? template, bool saves)
     {
@@ -167,6 +172,7 @@ internal sealed unsafe class Vmm : IDisposable
                 {
                     State = FileReference.FromFd(spawn.Add(template.State)),
                     Memory = FileReference.FromFd(spawn.Add(template.Memory)),
+                    Pages = template.Pages is null ? null : FileReference.FromFd(spawn.Add(template.Pages)),
                 },
                 Saves = saves,
                 Balloon = true,

@@ -50,6 +50,7 @@ internal sealed class ContainerSetup
         SandboxContainer container = Enter(spec);
         sandbox.Pod.Home = container;
         boot.Finish(container);
+        boot.BeginMissingTemplate();
         return Created(spec);
     }
 

@@ -30,6 +30,7 @@ internal static class TaskOptions
             StartTimeoutSeconds = configuration.StartTimeoutSeconds,
             PrivateImages = configuration.PrivateImages ?? false,
             Template = configuration.Template ?? false,
+            MakesTemplates = configuration.MakesTemplates,
             AllowedAnnotations = configuration.AllowedAnnotations is { } allowed ? string.Join(',', allowed) : null,
         };
     }

@@ -60,13 +60,17 @@ public static class MachineBuilder
             : SnapshotOpener.MapMemory(config.Restore!, snapshot, config.MemoryMiB);
         VirtualMachine machine = new(kvm, vm, memory, new EventLoop()) { CpuTemplate = config.CpuTemplate, Trace = trace };
         _ = Note(trace, "map the guest's memory", began);
+        Thread? copies = null;
         try
         {
+            copies = config.Restore is { } files ? SnapshotOpener.BeginCopies(files, memory, trace) : null;
             Assemble(machine, config, snapshot);
+            copies?.Join();
             return machine;
         }
         catch
         {
+            copies?.Join();
             machine.Dispose();
             throw;
         }

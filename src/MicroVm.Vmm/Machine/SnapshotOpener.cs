@@ -1,5 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.Linux.Tracing;
 using MicroVm.Memory;
 using MicroVm.VmmControl;
 using MicroVm.VmmControl.Snapshots;
@@ -9,6 +10,8 @@ namespace MicroVm.Vmm.Machine;
 /// <summary>Opens the files of a snapshot that a machine is to be restored from.</summary>
 internal static unsafe class SnapshotOpener
 {
+    private const int CopyStack = 128 << 10;
+
     /// <summary>Reads and checks the state file.</summary>
     /// <exception cref="SnapshotException">It is no snapshot, is damaged, or is of another version.</exception>
     /// <exception cref="ConfigException">It cannot be opened.</exception>
@@ -40,6 +43,38 @@ internal static unsafe class SnapshotOpener
             file.Dispose();
             throw;
         }
+    }
+
+    /// <summary>
+    /// Begins to copy the pages that every start writes, by batches and on a thread of its own: the guest would have KVM copy them one by one.
+    /// </summary>
+    /// <param name="config">The files.</param>
+    /// <param name="memory">The RAM, which must stay until the thread has ended.</param>
+    /// <param name="trace">Records the step.</param>
+    /// <returns>The thread, which must have ended before the system call filter is turned on; null where the pages are not known.</returns>
+    /// <exception cref="SnapshotException">The file of pages is damaged.</exception>
+    /// <exception cref="ConfigException">It cannot be opened.</exception>
+    public static Thread? BeginCopies(RestoreConfig config, GuestMemory memory, StepRecorder trace)
+    {
+        if (config.Pages is not { } reference)
+        {
+            return null;
+        }
+
+        using SafeFd file = FileOpener.Open(reference, Libc.O_RDONLY, "restore.pages");
+        PageSet pages = PageSet.Parse(Read(file));
+        Thread thread = new(
+            () =>
+            {
+                using StepScope step = trace.Begin("copy the pages that every start writes");
+                foreach ((uint first, uint count) in pages.Ranges)
+                {
+                    memory.CopyPages(first, count);
+                }
+            }, CopyStack)
+        { IsBackground = true, Name = "pages" };
+        thread.Start();
+        return thread;
     }
 
     private static byte[] Read(SafeFd file)

@@ -51,6 +51,7 @@ public static unsafe class ProcessSetup
         Add(config.Initrd);
         Add(config.Restore?.State);
         Add(config.Restore?.Memory);
+        Add(config.Restore?.Pages);
         Add(config.Serial);
         Add(config.Console?.Input);
         Add(config.Console?.Output);

@@ -1,4 +1,5 @@
 using MicroVm.Linux.Tracing;
+using Xunit;
 
 namespace MicroVm.Linux.Tests.Tracing;
 

@@ -92,7 +92,8 @@ public sealed class ControlTests : IDisposable
             Root = "/r",
             Id = "i",
             Bundle = "/b",
-            Vm = new Vm.VmOptions { MemoryMiB = 0, Vcpus = 2, Kernel = "/k", Initramfs = "/i", KernelArguments = "a b", ConsoleLog = "/c", DefaultMemoryMiB = 5, DefaultVcpus = 3, AllowedAnnotations = "x,y", PrivateImages = true },
+            Vm = new Vm.VmOptions { MemoryMiB = 0, Vcpus = 2, Kernel = "/k", Initramfs = "/i", KernelArguments = "a b", ConsoleLog = "/c", DefaultMemoryMiB = 5, DefaultVcpus = 3, AllowedAnnotations = "x,y", PrivateImages = true, Template = true, MakesTemplates = true },
+            Trace = true,
             Foreground = true,
             Transient = true,
             ConsoleSocket = "/s",
@@ -112,10 +113,11 @@ public sealed class ControlTests : IDisposable
         ControlCall called = JsonRecords.Read<ControlCall>(JsonRecords.Write(call));
         Assert.Equal(7, called.Change!.Pids!.Limit);
         Assert.Equal(call with { Change = null }, called with { Change = null });
-        ControlReply reply = new() { Error = "e", Warnings = ["a", "b"], Kills = 4, Ended = true };
+        ControlReply reply = new() { Error = "e", Warnings = ["a", "b"], Kills = 4, Ended = true, Tracks = [new() { Process = "p", Steps = [new() { Name = "n", Begin = 1, End = 2, Thread = -3 }] }] };
         ControlReply replied = JsonRecords.Read<ControlReply>(JsonRecords.Write(reply));
         Assert.Equal(["a", "b"], replied.Warnings!);
-        Assert.Equal(reply with { Warnings = null }, replied with { Warnings = null });
+        Assert.Equal(("p", new VmmControl.TraceStep { Name = "n", Begin = 1, End = 2, Thread = -3 }), (replied.Tracks!.Single().Process, replied.Tracks!.Single().Steps.Single()));
+        Assert.Equal(reply with { Warnings = null, Tracks = null }, replied with { Warnings = null, Tracks = null });
         Assert.ThrowsAny<System.Text.Json.JsonException>(() => JsonRecords.Read<ControlCall>("{\"verb\":\"begin\"}"u8));
         Assert.ThrowsAny<System.Text.Json.JsonException>(() => JsonRecords.Read<ControlCall>("{\"verb\":0}"u8));
         Assert.ThrowsAny<System.Text.Json.JsonException>(() => JsonRecords.Read<ControlCall>("{}"u8));

@@ -37,9 +37,10 @@ public class TraceDocumentTests
 
     /// <summary>What lies in another step does so when both are rounded to microseconds.</summary>
     [Fact]
-    public void Rounding_keeps_the_nesting() => Prop.ForAll<NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt>((a, b, c, d) =>
+    public void Rounding_keeps_the_nesting() => Prop.ForAll(ArbMap.Default.ArbFor<(NonNegativeInt A, NonNegativeInt B, NonNegativeInt C, NonNegativeInt D)>(), t =>
     {
-        long[] times = [a.Get, (long)a.Get + b.Get, (long)a.Get + b.Get + c.Get + 1, (long)a.Get + b.Get + c.Get + d.Get + 2];
+        long a = t.A.Get, b = a + t.B.Get, c = b + t.C.Get + 1;
+        long[] times = [a, b, c, c + t.D.Get + 1];
         TraceDocument document = TraceDocument.Of([new TraceTrack { Steps = [Step("inner", times[1], times[2], 1), Step("outer", times[0], times[3], 1)] }], 0);
         TraceEvent outer = document.Events.Single(e => e.Name == "outer"), inner = document.Events.Single(e => e.Name == "inner");
         return outer.Time <= inner.Time && inner.Time + inner.Duration <= outer.Time + outer.Duration;

@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Vmm.Machine;
+using MicroVm.Vmm.Tests.Boot;
 using MicroVm.Vmm.Tests.Machine;
 using MicroVm.VmmControl;
 using MicroVm.VmmControl.Snapshots;
@@ -36,6 +37,38 @@ public sealed class MachineSnapshotTests
                     Assert.True(after >= before, $"the counter was {before}, and is {after}");
                 }
             }
+        }
+    }
+
+    /// <summary>Pages that are copied before the guest runs are those of the file, and a set may name pages that there are not.</summary>
+    [SkippableFact]
+    public void Pages_may_be_copied_before_the_guest_writes_them()
+    {
+        TestMachines.RequireKvm();
+        (SafeFd state, SafeFd memory) = SavedMachine.Save(SavedMachine.Config(1), 5);
+        using (state)
+        using (memory)
+        using (SafeFd pages = ElfBuilder.Memfd(PageSet.Of([0, 1, (uint)(Counter / 4096), 8000, 8190, 8191, 8192, 1 << 30]).ToArray()))
+        {
+            VmmConfig config = WithPages(pages);
+            using (VirtualMachine machine = MachineBuilder.Build(config))
+            {
+                Assert.True(machine.Memory.TryRead(Counter, out uint before));
+                Assert.True(machine.Memory.TryWrite(Flag, [1]));
+                using Timer deadline = new(_ => machine.End(VmmExitCode.Stopped), null, 120_000, Timeout.Infinite);
+                Assert.Equal(VmmExitCode.PoweredOff, machine.Run());
+                Assert.True(machine.Memory.TryRead(Counter, out uint after) && after >= before, $"the counter was {before}");
+            }
+
+            Check.Result(Libc.ftruncate(pages.Value, 13), "ftruncate");
+            Assert.Contains("the file of pages has 13 bytes", Refused(WithPages(pages)), StringComparison.Ordinal);
+        }
+
+        VmmConfig WithPages(SafeFd pages)
+        {
+            VmmConfig config = SavedMachine.Restored(state, memory, 1);
+            config.Restore!.Pages = FileReference.FromFd(pages.Duplicate().Release());
+            return config;
         }
     }
 
