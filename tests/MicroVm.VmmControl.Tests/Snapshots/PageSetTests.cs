@@ -41,23 +41,27 @@ public class PageSetTests
     }
 
     [Fact]
-    public void Damaged_files_are_refused_or_read_but_never_more() => Prop.ForAll(ArbMap.Default.ArbFor<(int At, byte With, int Length)>(), change =>
+    public void Damaged_files_are_refused_or_read_but_never_more()
     {
-        byte[] file = PageSet.Of([1, 2, 3, 7, 100]).ToArray();
-        file[(change.At & int.MaxValue) % file.Length] = change.With;
-        try
+        byte[] good = PageSet.Of([1, 2, 3, 7, 100]).ToArray();
+        Prop.ForAll(Gen.Choose(0, good.Length - 1).ToArbitrary(), Gen.Choose(0, 255).ToArbitrary(), Gen.Choose(0, good.Length).ToArbitrary(), (at, with, length) =>
         {
-            ulong end = 0;
-            return PageSet.Parse(file.AsSpan(0, (change.Length & int.MaxValue) % (file.Length + 1))).Ranges.All(r =>
+            byte[] file = [.. good];
+            file[at] = (byte)with;
+            try
             {
-                bool rises = r.First >= end && r.Count > 0;
-                end = (ulong)r.First + r.Count;
-                return rises && end <= uint.MaxValue;
-            });
-        }
-        catch (SnapshotException)
-        {
-            return true;
-        }
-    }).QuickCheckThrowOnFailure();
+                ulong end = 0;
+                return PageSet.Parse(file.AsSpan(0, length)).Ranges.All(r =>
+                {
+                    bool rises = r.First >= end && r.Count > 0;
+                    end = (ulong)r.First + r.Count;
+                    return rises && end <= uint.MaxValue;
+                });
+            }
+            catch (SnapshotException)
+            {
+                return true;
+            }
+        }).QuickCheckThrowOnFailure();
+    }
 }
