@@ -12,6 +12,9 @@ public sealed unsafe class GuestDevices(string path)
     private const uint TmpfsMagic = 0x01021994;
     private const uint MemoryMajor = 1, TerminalMajor = 5, PtySlaveMajor = 136;
 
+    // null, zero, full, random, urandom; the others of their driver (mem, port, kmsg) are a matter of configuration.
+    private static readonly uint[] MemoryMinors = [3, 5, 7, 8, 9];
+
     private HashSet<(uint Type, uint Major, uint Minor)>? _known;
 
     /// <summary>Whether opening a node of this device reaches a driver. What every kernel has is not looked for.</summary>
@@ -19,7 +22,7 @@ public sealed unsafe class GuestDevices(string path)
     {
         ArgumentNullException.ThrowIfNull(device);
         uint type = device.Type == 'b' ? Libc.S_IFBLK : Libc.S_IFCHR;
-        return (type == Libc.S_IFCHR && device.Major is MemoryMajor or TerminalMajor or PtySlaveMajor)
+        return (type == Libc.S_IFCHR && (device.Major is TerminalMajor or PtySlaveMajor || (device.Major == MemoryMajor && MemoryMinors.Contains(device.Minor))))
             || (_known ??= Read()).Contains((type, device.Major, device.Minor));
     }
 

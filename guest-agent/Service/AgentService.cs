@@ -128,7 +128,7 @@ public sealed class AgentService : AgentServiceBase
     }
 
     /// <inheritdoc/>
-    protected override void OnlineCpuMem(Empty request, TtrpcCall call) => GuestControl.OnlineCpuMem(call);
+    protected override void SetOnlineCpus(OnlineCpus request, TtrpcCall call) => GuestControl.SetOnlineCpus(request, call);
 
     /// <inheritdoc/>
     protected override void ConfigureNetwork(NetworkPlan request, TtrpcCall call)

@@ -101,27 +101,35 @@ internal sealed class GuestControl(AgentState agent, Action powerOff)
         call.Complete(new Empty());
     }
 
-    internal static void OnlineCpuMem(TtrpcCall call)
+    internal static void SetOnlineCpus(OnlineCpus request, TtrpcCall call)
     {
-        const string system = "/sys/devices/system";
-        Boot.GuestMounts.NeedSysfs();
-        foreach (string directory in (ReadOnlySpan<string>)[system + "/cpu", system + "/memory"])
+        const string cpus = "/sys/devices/system/cpu/cpu";
+        const uint most = 1 << 16;
+        if (request.Count is 0 or > most)
         {
-            if (!Directory.Exists(directory))
+            throw new TtrpcException(StatusCode.InvalidArgument, $"{request.Count} CPUs cannot be on line");
+        }
+
+        Boot.GuestMounts.NeedSysfs();
+
+        // The first CPU has no such file: it cannot go off line.
+        for (uint cpu = 1; cpu < request.Count || Directory.Exists(Name(cpu)); cpu++)
+        {
+            string file = Name(cpu) + "/online", wanted = cpu < request.Count ? "1" : "0";
+            if (SmallFile.TryRead(null, file) is not { } now)
             {
-                continue;
+                throw new TtrpcException(StatusCode.FailedPrecondition, $"the guest's kernel has no CPU {cpu} that comes later");
             }
 
-            foreach (string entry in Directory.EnumerateDirectories(directory))
+            if (now.Trim() != wanted)
             {
-                if (SmallFile.TryRead(null, entry + "/online") is { } text && text.Trim() == "0")
-                {
-                    SmallFile.Write(null, entry + "/online", "1");
-                }
+                SmallFile.Write(null, file, wanted);
             }
         }
 
         call.Complete(new Empty());
+
+        static string Name(uint cpu) => cpus + cpu.ToString(CultureInfo.InvariantCulture);
     }
 
     internal void Shutdown()

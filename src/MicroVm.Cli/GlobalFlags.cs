@@ -24,6 +24,7 @@ internal static class GlobalFlags
         new("config", "FILE", $"configuration file (default: {RuntimeConfiguration.DefaultPath}, where it exists)"),
         new("vm-memory", "MIB", "guest memory in MiB of containers without a memory limit"),
         new("vcpus", "N", "number of vCPUs of containers without a CPU quota"),
+        new("max-vcpus", "N", "number of vCPUs that a VM may have while it runs, when limits of its containers ask for them"),
         new("cpu-template", "NAME", "what CPUID shows of the processor: host, x86-64-v2, x86-64-v3 or x86-64-v4"),
         new("kernel", "FILE", "guest kernel, vmlinux or bzImage"),
         new("allow-annotations", "NAME,...", "annotations of bundles that may size and shape the VM; * for all; may be repeated (default: none)"),
@@ -53,6 +54,7 @@ internal static class GlobalFlags
         {
             MemoryMiB = values.Number("vm-memory") ?? file.MemoryMiB,
             Vcpus = values.Number("vcpus") ?? file.Vcpus,
+            MaxVcpus = values.Number("max-vcpus") ?? file.MaxVcpus,
             CpuTemplate = values.Text("cpu-template") ?? file.CpuTemplate,
             Kernel = values.Text("kernel") ?? file.Kernel,
             PrivateImages = values.Has("private-images") ? values.On("private-images") : file.PrivateImages,

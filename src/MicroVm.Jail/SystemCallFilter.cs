@@ -65,23 +65,25 @@ public static unsafe class SystemCallFilter
 
     private static bool s_on;
     private static bool s_saves;
+    private static bool s_grows;
 
     /// <summary>
     /// Puts the filter of <see cref="ThreadKind.Any"/> on every thread that the process has: no other can be made from now on.
     /// <see cref="Narrow"/> has an effect from now on.
     /// </summary>
     /// <param name="saves">The machine may be saved: leaves what that needs.</param>
+    /// <param name="grows">vCPUs may come later: leaves what that needs.</param>
     /// <exception cref="LinuxException">The kernel refuses; no_new_privs is not set.</exception>
-    public static void TurnOn(bool saves = false)
+    public static void TurnOn(bool saves = false, bool grows = false)
     {
-        s_saves = saves;
+        (s_saves, s_grows) = (saves, grows);
         Install(ThreadKind.Any, FilterFlagTsync);
         s_on = true;
     }
 
     /// <summary>
-    /// Leaves the calling thread what its kind needs and no more, and no capability unless it serves files. Once for each thread;
-    /// nothing happens in a process whose filter is not on.
+    /// Leaves the calling thread what its kind needs and no more, and no capability unless it serves files. Once for each thread, but
+    /// a spare vCPU's, which becomes a vCPU's; nothing happens in a process whose filter is not on.
     /// </summary>
     /// <exception cref="LinuxException">The kernel refuses.</exception>
     public static void Narrow(ThreadKind kind)
@@ -103,7 +105,7 @@ public static unsafe class SystemCallFilter
 
     private static void Install(ThreadKind kind, uint flags)
     {
-        Instruction[] program = Compile(SystemCallSets.For(kind, Libc.getpid(), s_saves));
+        Instruction[] program = Compile(SystemCallSets.For(kind, Libc.getpid(), s_saves, s_grows));
         fixed (Instruction* code = program)
         {
             // struct sock_fprog: a count and, after padding, a pointer.

@@ -22,6 +22,9 @@ public enum ThreadKind
     /// <summary>Runs a vCPU and its instruction emulator: no file, socket or process can be made or opened.</summary>
     Vcpu,
 
+    /// <summary>Waits to create a vCPU that comes later, and becomes <see cref="Vcpu"/> then.</summary>
+    SpareVcpu,
+
     /// <summary>Serves a virtio-fs queue: no sockets but what it is lent to give a name to, no KVM.</summary>
     Files,
 
@@ -120,6 +123,9 @@ public static class SystemCallSets
         KvmAbi.KVM_IRQFD, KvmAbi.KVM_IOEVENTFD,
     ];
 
+    // What makes a vCPU, on the thread that is to run it; once it runs, the thread has them no more.
+    private static readonly uint[] SpareVcpuIoctls = [KvmAbi.KVM_CREATE_VCPU, KvmAbi.KVM_SET_CPUID2, KvmAbi.KVM_SET_MSRS];
+
     // The first two when the machine is taken apart, the third when RAM is added.
     private static readonly uint[] DeviceIoctls =
     [
@@ -142,14 +148,16 @@ public static class SystemCallSets
     /// <param name="kind">The kind.</param>
     /// <param name="process">This process's id, the only one that its threads may signal.</param>
     /// <param name="saves">The machine may be saved.</param>
-    public static IReadOnlyList<SystemCallRule> For(ThreadKind kind, int process, bool saves = false)
+    /// <param name="grows">vCPUs may come later.</param>
+    public static IReadOnlyList<SystemCallRule> For(ThreadKind kind, int process, bool saves = false, bool grows = false)
     {
         // First what is called most: the filter is read from its start.
         List<SystemCallRule> rules = [];
         uint[] ioctls = kind switch
         {
-            ThreadKind.Any => [.. Vcpus().Union(Devices()).Union(FilesIoctls)],
+            ThreadKind.Any => [.. (grows ? Spares() : Vcpus()).Union(Devices()).Union(FilesIoctls)],
             ThreadKind.Vcpu => Vcpus(),
+            ThreadKind.SpareVcpu => Spares(),
             ThreadKind.Device => Devices(),
             ThreadKind.Files => FilesIoctls,
             _ => [],
@@ -164,7 +172,7 @@ public static class SystemCallSets
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mmap, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.mprotect, 2, ProtExec, 0));
         rules.Add(SystemCallRule.WhenArgument(SystemCall.tgkill, 0, uint.MaxValue, (uint)process));
-        if (kind is ThreadKind.Any)
+        if (kind is ThreadKind.Any or ThreadKind.SpareVcpu)
         {
             // A thread's own filter, which can only take away.
             rules.Add(SystemCallRule.WhenArgument(SystemCall.seccomp, 0, uint.MaxValue, Libc.SECCOMP_SET_MODE_FILTER));
@@ -186,6 +194,7 @@ public static class SystemCallSets
         return rules;
 
         uint[] Vcpus() => saves ? [.. VcpuIoctls, .. SavedVcpuIoctls] : VcpuIoctls;
+        uint[] Spares() => [.. Vcpus(), .. SpareVcpuIoctls];
         uint[] Devices() => saves ? [.. DeviceIoctls, .. SavedDeviceIoctls] : DeviceIoctls;
     }
 
@@ -195,6 +204,7 @@ public static class SystemCallSets
         ThreadKind.Runtime => Runtime,
         ThreadKind.Device => [.. Runtime, .. Loop, .. Device],
         ThreadKind.Vcpu => [.. Runtime, .. Vcpu],
+        ThreadKind.SpareVcpu => [.. Runtime, .. Vcpu, SystemCall.capset],
         ThreadKind.Files => [.. Runtime, .. Loop, .. Disk, .. Files],
         ThreadKind.Disk => [.. Runtime, .. Loop, .. Disk],
         ThreadKind.Memory => [.. Runtime, .. Loop],

@@ -10,6 +10,8 @@ public sealed unsafe partial class KvmVm : IDisposable
 {
     private readonly SafeFd _fd;
     private readonly KvmSystem _system;
+    private int? _xsaveSize;
+    private ulong? _syncFields;
 
     internal KvmVm(SafeFd fd, KvmSystem system)
     {
@@ -62,7 +64,10 @@ public sealed unsafe partial class KvmVm : IDisposable
         SafeFd fd = new(KvmIoctl.Call(_fd, KVM_CREATE_VCPU, id));
         try
         {
-            return new KvmVcpu(fd, id, _system.VcpuMmapSize, CheckExtension(KVM_CAP_XSAVE2), (ulong)CheckExtension(KVM_CAP_SYNC_REGS));
+            // Asked once: a vCPU that comes later is made by a thread that may not ask.
+            _xsaveSize ??= CheckExtension(KVM_CAP_XSAVE2);
+            _syncFields ??= (ulong)CheckExtension(KVM_CAP_SYNC_REGS);
+            return new KvmVcpu(fd, id, _system.VcpuMmapSize, _xsaveSize.Value, _syncFields.Value);
         }
         catch
         {

@@ -73,7 +73,7 @@ public static class Program
             if (config.FilterSystemCalls)
             {
                 RuntimeThreads.WaitUntilBegun();
-                SystemCallFilter.TurnOn(config.Saves);
+                SystemCallFilter.TurnOn(config.Saves, grows: machine.Growth is not null);
                 machine.NarrowThreads();
             }
         }

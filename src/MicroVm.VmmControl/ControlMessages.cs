@@ -50,6 +50,9 @@ public sealed record ControlRequest : IJsonRecord
     /// <summary>For <see cref="ControlOperation.ResizeMemory"/>: MiB beyond <see cref="VmmConfig.MemoryMiB"/>, up to <see cref="VmmConfig.GrowthMiB"/>; even.</summary>
     public int AddedMiB { get; set; }
 
+    /// <summary>For <see cref="ControlOperation.ResizeVcpus"/>: how many run the guest, 1 to <see cref="VmmConfig.MaxVcpus"/>.</summary>
+    public int Vcpus { get; set; }
+
     string? IJsonRecord.Missing => Operation == NoOperation ? "operation" : null;
 
     void IJsonRecord.Members(ref JsonMembers members)
@@ -67,6 +70,7 @@ public sealed record ControlRequest : IJsonRecord
         Mac = members.Text("mac"u8, Mac);
         Mtu = members.Number("mtu"u8, Mtu);
         AddedMiB = members.Number("addedMiB"u8, AddedMiB);
+        Vcpus = members.Number("vcpus"u8, Vcpus);
     }
 }
 
@@ -111,6 +115,12 @@ public enum ControlOperation
 
     /// <summary>The steps of the VMM's start: <see cref="ControlResponse.Steps"/>.</summary>
     Trace,
+
+    /// <summary>
+    /// Has so many vCPUs run the guest, and the others stand still: the guest's kernel must have taken those off line, and brings on line
+    /// itself what is added. Answered when it is done.
+    /// </summary>
+    ResizeVcpus,
 }
 
 /// <summary>The answer to a <see cref="ControlRequest"/>.</summary>

@@ -26,5 +26,6 @@ internal static class EnumNames
         (VmmControl.ControlOperation.DetachNet, "DetachNet"),
         (VmmControl.ControlOperation.Save, "Save"),
         (VmmControl.ControlOperation.ResizeMemory, "ResizeMemory"),
-        (VmmControl.ControlOperation.Trace, "Trace"));
+        (VmmControl.ControlOperation.Trace, "Trace"),
+        (VmmControl.ControlOperation.ResizeVcpus, "ResizeVcpus"));
 }

@@ -42,6 +42,12 @@ public sealed record VmmConfig : IJsonRecord
     /// <summary>Number of vCPUs, 1 to 32.</summary>
     public int Vcpus { get; set; } = 1;
 
+    /// <summary>
+    /// How many vCPUs there may be while the VM runs (<see cref="ControlOperation.ResizeVcpus"/>), up to 32; no more than
+    /// <see cref="Vcpus"/> when it is not larger.
+    /// </summary>
+    public int MaxVcpus { get; set; }
+
     /// <summary>What CPUID tells of the processor: one of <see cref="CpuTemplateNames"/>.</summary>
     public string CpuTemplate { get; set; } = CpuTemplateNames.Host;
 
@@ -112,6 +118,7 @@ public sealed record VmmConfig : IJsonRecord
         MemoryMiB = members.Number("memoryMiB"u8, MemoryMiB);
         HugePages = members.Flag("hugePages"u8, HugePages);
         Vcpus = members.Number("vcpus"u8, Vcpus);
+        MaxVcpus = members.Number("maxVcpus"u8, MaxVcpus);
         CpuTemplate = members.NonNullText("cpuTemplate"u8, CpuTemplate);
         Tables = members.Named("tables"u8, Tables, EnumNames.MachineTables);
         Serial = members.Object("serial"u8, Serial);

@@ -31,6 +31,7 @@ public sealed class DoctorTests
             Path = "/f",
             MemoryMiB = 700,
             Vcpus = 3,
+            MaxVcpus = 5,
             CpuTemplate = "x86-64-v2",
             Kernel = "/k",
             KernelArguments = "a=1",
@@ -45,6 +46,7 @@ public sealed class DoctorTests
             configuration: /f
             memory: 700 MiB for a container without a limit
             vcpus: 3 for a container without a CPU quota
+            max-vcpus: 5 while a VM runs, where limits of its containers ask for them
             cpu-template: x86-64-v2
             kernel: /k
             kernel-args: a=1

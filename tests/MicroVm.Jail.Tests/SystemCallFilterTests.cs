@@ -23,6 +23,7 @@ public sealed partial class SystemCallFilterTests(ITestOutputHelper output)
     [SkippableTheory]
     [InlineData(ThreadKind.Device)]
     [InlineData(ThreadKind.Vcpu)]
+    [InlineData(ThreadKind.SpareVcpu)]
     [InlineData(ThreadKind.Files)]
     [InlineData(ThreadKind.Disk)]
     [InlineData(ThreadKind.Memory)]
@@ -36,7 +37,7 @@ public sealed partial class SystemCallFilterTests(ITestOutputHelper output)
         Dictionary<string, int> numbers = Numbers();
 
         // A file server changes its capabilities and ids; who narrows itself gives capabilities up.
-        bool mayCapset = kind is ThreadKind.Files or ThreadKind.Any;
+        bool mayCapset = kind is ThreadKind.Files or ThreadKind.SpareVcpu or ThreadKind.Any;
         Assert.All(Needless, name => Assert.Equal(name == "capset" && mayCapset ? Allow : Kill, Run(program, numbers[name])));
         Assert.Equal(Kill, Run(program, 100_000));
         Assert.Equal(Kill, Run(program, (int)SystemCall.read | 0x40000000));
@@ -49,6 +50,7 @@ public sealed partial class SystemCallFilterTests(ITestOutputHelper output)
     [SkippableTheory]
     [InlineData(ThreadKind.Runtime, 26)]
     [InlineData(ThreadKind.Vcpu, 30)]
+    [InlineData(ThreadKind.SpareVcpu, 32)]
     [InlineData(ThreadKind.Device, 54)]
     [InlineData(ThreadKind.Memory, 29)]
     [InlineData(ThreadKind.Network, 33)]
@@ -91,6 +93,22 @@ public sealed partial class SystemCallFilterTests(ITestOutputHelper output)
         Assert.Equal((Allow, Kill), (Run(device, (int)SystemCall.ioctl, [3, KvmAbi.KVM_SET_USER_MEMORY_REGION]), Run(vcpu, (int)SystemCall.ioctl, [3, KvmAbi.KVM_SET_USER_MEMORY_REGION])));
         Assert.Equal(Kill, Run(device, (int)SystemCall.ioctl, [3, KvmAbi.KVM_RUN]));
         Assert.Equal(Kill, Run(vcpu, (int)SystemCall.ioctl, [3, (uint)Libc.TUNSETQUEUE]));
+    }
+
+    // A vCPU is created by the thread that waits for it, and by nobody else, nor once it runs.
+    [Fact]
+    public void OnlyTheThreadOfASpareVcpuCreatesIt()
+    {
+        foreach (ThreadKind kind in Enum.GetValues<ThreadKind>())
+        {
+            uint[] requests = [.. SystemCallSets.For(kind, 7, grows: true).Where(r => r.Number == SystemCall.ioctl).SelectMany(r => r.Values)];
+            Assert.Equal(kind is ThreadKind.SpareVcpu or ThreadKind.Any, requests.Contains(KvmAbi.KVM_CREATE_VCPU));
+            Assert.DoesNotContain(KvmAbi.KVM_CREATE_VM, requests);
+            Assert.Equal(requests.Length, requests.Distinct().Count());
+        }
+
+        // In a VMM that does not grow there is no such thread.
+        Assert.DoesNotContain(KvmAbi.KVM_CREATE_VCPU, SystemCallSets.For(ThreadKind.Any, 7).Single(r => r.Number == SystemCall.ioctl).Values);
     }
 
     [SkippableFact]

@@ -21,6 +21,7 @@ public sealed class ConfigurationTests : IDisposable
             # sizes
             memory = 1_024   # MiB
             vcpus = 2
+            max-vcpus = 6
             cpu-template = "x86-64-v3"
             kernel = '/boot/\guest'
             kernel-args = "a=\"1\" b\\"
@@ -39,6 +40,7 @@ public sealed class ConfigurationTests : IDisposable
         Assert.False(read.MakesTemplates);
         RuntimeConfiguration background = RuntimeConfiguration.Parse("template = \"background\"", "f");
         Assert.True(background.Template == true && background.MakesTemplates);
+        Assert.Equal(6, read.MaxVcpus);
         Assert.Equal(["dev.microvm.memory", "dev.microvm.vcpus"], read.AllowedAnnotations!);
     }
 
@@ -64,7 +66,7 @@ public sealed class ConfigurationTests : IDisposable
     [InlineData("memory 1", "line 1: expected a line of the form key = value")]
     [InlineData("memory = 1 vcpus = 2", "line 1: expected the end of the line after the value")]
     [InlineData("vcpus = 1\nvcpus = 2", "line 2: vcpus is set twice")]
-    [InlineData("colour = 1", "line 1: unknown key colour; known are memory, vcpus,")]
+    [InlineData("colour = 1", "line 1: unknown key colour; known are memory, vcpus, max-vcpus,")]
     public void WhatIsWrongIsSaidWithItsLine(string text, string expected) =>
         Assert.Contains("f, " + expected, Assert.Throws<SandboxException>(() => RuntimeConfiguration.Parse(text, "f")).Message, StringComparison.Ordinal);
 

@@ -32,6 +32,31 @@ public sealed class VmShapeTests
     public void VcpusFollowTheQuota(long? quota, ulong? period, string? cpus, int expected) =>
         Assert.Equal(expected, Resolve(new Resources { Cpu = new() { Quota = quota, Period = period, Cpus = cpus } }).Vcpus);
 
+    [Theory]
+    [InlineData(null, null, null, null, 4)]
+    [InlineData(null, null, "0-1", null, 2)]
+    [InlineData(null, 6, "0-1", null, 6)]
+    [InlineData(3, 1, null, null, 3)]
+    [InlineData(null, null, null, "/boot/vmlinuz", 1)]
+    public void MoreVcpusMayComeLater(int? booted, int? most, string? cpus, string? kernel, int expected) => Assert.Equal(
+        expected,
+        VmShape.Resolve(
+            new Spec { Linux = new() { Resources = new() { Cpu = new() { Cpus = cpus } } } },
+            new VmOptions { Vcpus = booted, MaxVcpus = most, Kernel = kernel },
+            HostMemory,
+            HostCpus).MaxVcpus);
+
+    [Fact]
+    public void QuotasAddUpToWholeVcpus()
+    {
+        Assert.Equal((0, 0, 1, 2), (Whole(null, null), Whole(-1, 100_000), Whole(1, 100_000), Whole(100_001, null)));
+        Assert.Equal(1 << 16, Whole(long.MaxValue, 1));
+        Assert.Equal(0L, VmCpus.Need(null));
+        Assert.Equal(2, VmCpus.Whole(VmCpus.Need(new CpuResources { Quota = 50_000 }) + VmCpus.Need(new CpuResources { Quota = 60_000 })));
+
+        static int Whole(long? quota, ulong? period) => VmCpus.Whole(VmCpus.Need(new CpuResources { Quota = quota, Period = period }));
+    }
+
     [Fact]
     public void FlagsComeBeforeAnnotationsBeforeLimits()
     {
@@ -53,6 +78,7 @@ public sealed class VmShapeTests
         Assert.Contains("8 MiB", Refused(new VmOptions { MemoryMiB = 8 }, null), StringComparison.Ordinal);
         Assert.Contains("the host has 4096 MiB", Refused(new VmOptions { MemoryMiB = 5000 }, null), StringComparison.Ordinal);
         Assert.Contains("33 vCPUs", Refused(new VmOptions { Vcpus = 33 }, null), StringComparison.Ordinal);
+        Assert.Contains("max-vcpus: 33 vCPUs", Refused(new VmOptions { MaxVcpus = 33 }, null), StringComparison.Ordinal);
         Assert.Contains("0 vCPUs", Refused(new VmOptions { Vcpus = 0 }, null), StringComparison.Ordinal);
         Assert.Contains("host, x86-64-v2, x86-64-v3, x86-64-v4", Refused(new VmOptions { CpuTemplate = "X86-64-V2" }, null), StringComparison.Ordinal);
         Assert.Contains("\"lots\"", Refused(new VmOptions { AllowedAnnotations = "dev.microvm.vcpus, dev.microvm.memory" }, "lots"), StringComparison.Ordinal);

@@ -18,6 +18,7 @@ public sealed class VmmConfigTests
             MemoryMiB = 256,
             HugePages = true,
             Vcpus = 4,
+            MaxVcpus = 6,
             Tables = MachineTables.Acpi,
             Serial = FileReference.FromFd(4),
             Console = new ConsoleConfig { Input = FileReference.FromFd(5), Output = FileReference.FromFd(6) },
@@ -41,6 +42,7 @@ public sealed class VmmConfigTests
         Assert.Equal("rootfs", back.Fs[0].Exports[0].Name);
         Assert.True(back.Fs[0].Exports[0].ReadOnly);
         Assert.Equal(MachineTables.Acpi, back.Tables);
+        Assert.Equal(6, back.MaxVcpus);
     }
 
     [Fact]
@@ -49,7 +51,7 @@ public sealed class VmmConfigTests
         VmmConfig config = JsonSerializer.Deserialize("""{"kernel":{"path":"/vmlinux"}}""", VmmJson.Default.VmmConfig)!;
         Assert.Equal("/vmlinux", config.Kernel!.Path);
         Assert.Equal(128, config.MemoryMiB);
-        Assert.Equal(1, config.Vcpus);
+        Assert.Equal((1, 0), (config.Vcpus, config.MaxVcpus));
         Assert.True(config.Entropy);
         Assert.False(config.Balloon);
         Assert.Equal(0, config.GrowthMiB);

@@ -163,6 +163,7 @@ internal static class LifecycleCommands
                 Vcpus = flags.Number("vcpus"),
                 DefaultMemoryMiB = host.MemoryMiB,
                 DefaultVcpus = host.Vcpus,
+                MaxVcpus = host.MaxVcpus,
                 AllowedAnnotations = host.AllowedAnnotations is { Count: > 0 } allowed ? string.Join(',', allowed) : null,
                 PrivateImages = host.PrivateImages ?? false,
                 Template = host.Template ?? false,

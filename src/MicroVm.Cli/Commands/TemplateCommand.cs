@@ -76,6 +76,7 @@ internal static class TemplateCommand
             Vcpus = call.Flags.Number("vcpus"),
             DefaultMemoryMiB = host.MemoryMiB,
             DefaultVcpus = host.Vcpus,
+            MaxVcpus = host.MaxVcpus,
             CpuTemplate = call.Flags.Text("cpu-template") ?? host.CpuTemplate,
             StartTimeoutSeconds = call.Flags.Number("start-timeout") ?? host.StartTimeoutSeconds,
         };

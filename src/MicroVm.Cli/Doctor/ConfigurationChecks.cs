@@ -13,6 +13,7 @@ internal static class ConfigurationChecks
         yield return new(FindingState.Ok, "configuration", c.Path ?? $"none: there is no {RuntimeConfiguration.DefaultPath}");
         yield return Value("memory", string.Create(CultureInfo.InvariantCulture, $"{c.MemoryMiB ?? VmShape.DefaultMemoryMiB} MiB for a container without a limit"));
         yield return Value("vcpus", string.Create(CultureInfo.InvariantCulture, $"{c.Vcpus ?? 1} for a container without a CPU quota"));
+        yield return Value("max-vcpus", string.Create(CultureInfo.InvariantCulture, $"{c.MaxVcpus ?? Math.Min(VmShape.DefaultMaxVcpus, Environment.ProcessorCount)} while a VM runs, where limits of its containers ask for them"));
         yield return Value("cpu-template", c.CpuTemplate ?? VmmControl.CpuTemplateNames.Host);
         yield return Value("kernel", c.Kernel ?? RuntimeFiles.Locate().Kernel);
         yield return Value("kernel-args", c.KernelArguments ?? "none");

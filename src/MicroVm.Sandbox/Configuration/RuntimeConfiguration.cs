@@ -24,6 +24,9 @@ public sealed record RuntimeConfiguration
     /// <summary>vCPUs of a container without a CPU quota (<c>vcpus</c>).</summary>
     public int? Vcpus { get; init; }
 
+    /// <summary>How many vCPUs a VM may have while it runs (<c>max-vcpus</c>).</summary>
+    public int? MaxVcpus { get; init; }
+
     /// <summary>CPU template (<c>cpu-template</c>).</summary>
     public string? CpuTemplate { get; init; }
 
@@ -78,6 +81,7 @@ public sealed record RuntimeConfiguration
             {
                 "memory" => read with { MemoryMiB = Number() },
                 "vcpus" => read with { Vcpus = Number() },
+                "max-vcpus" => read with { MaxVcpus = Number() },
                 "cpu-template" => read with { CpuTemplate = Text() },
                 "kernel" => read with { Kernel = Text() is ['/', ..] absolute ? absolute : throw Wrong("an absolute path") },
                 "kernel-args" => read with { KernelArguments = Text() },
@@ -91,7 +95,7 @@ public sealed record RuntimeConfiguration
                 },
                 "allowed-annotations" => read with { AllowedAnnotations = value as List<string> ?? throw Wrong("an array of strings") },
                 _ => throw new SandboxException(
-                    $"{file}, line {line}: unknown key {key}; known are memory, vcpus, cpu-template, kernel, kernel-args, start-timeout, private-images, template, allowed-annotations"),
+                    $"{file}, line {line}: unknown key {key}; known are memory, vcpus, max-vcpus, cpu-template, kernel, kernel-args, start-timeout, private-images, template, allowed-annotations"),
             };
         }
 

@@ -77,7 +77,7 @@ internal static class JoinServer
             Spec spec = SpecReader.ParseBundle(proxyRequest.Configuration);
             HostCgroup cgroup = new(request.State.Cgroups ?? []) { UnifiedMount = request.UnifiedMount };
             void Warn(string text) => caller.Log(LogLevel.Warning, text);
-            ContainerState state = request.State with { VmFolder = sandbox.Folder, VmMemoryMiB = sandbox.MemoryMiB };
+            ContainerState state = request.State with { VmFolder = sandbox.Folder, VmMemoryMiB = sandbox.Size.MemoryMiB, VmVcpus = sandbox.Size.Vcpus };
             host.TakeId(state, store, cgroup, state.Init);
             HostLimits.ApplyToMember(cgroup, spec.Linux?.Resources, Warn);
             cgroup.Move(state.Init.Pid);

@@ -1,6 +1,7 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Linux.Tracing;
+using MicroVm.Oci.Config;
 using MicroVm.Protocol.Agent;
 using MicroVm.Sandbox.HostCgroups;
 using MicroVm.Sandbox.Network;
@@ -21,7 +22,6 @@ internal sealed class PodSandbox : IDisposable
     // Ports of the vsock device that one container's host sockets may have; far more than it can have sockets.
     private const uint PortsOfContainer = 1 << 20;
     private readonly ContainerStore _store;
-    private const int MiBShift = 20;
     private readonly Action<LogLevel, string> _log;
     private readonly Lock _vmLock = new();
     private readonly Lock _networkLock = new();
@@ -30,8 +30,6 @@ internal sealed class PodSandbox : IDisposable
     // Held from a member's leaving until it is out of the VM, or the VM is ended: the VMM must not go while another is being taken out.
     private readonly Lock _endsLock = new();
     private readonly List<SandboxContainer> _members = [];
-    private readonly VmMemory _memory;
-    private readonly Lock _memoryLock = new();
     private Vmm? _vmm;
     private Guest? _guest;
     private NetworkWatch? _watch;
@@ -44,10 +42,10 @@ internal sealed class PodSandbox : IDisposable
     /// <param name="store">Has the VM's folder.</param>
     /// <param name="folder">Name of that folder, which no other VM has.</param>
     /// <param name="network">Its network; owned from now on.</param>
-    /// <param name="memory">Its memory.</param>
+    /// <param name="size">Its memory and vCPUs.</param>
     /// <param name="log">Takes what concerns the VM as a whole.</param>
-    internal PodSandbox(ContainerStore store, string folder, VmNetwork network, VmMemory memory, Action<LogLevel, string> log) =>
-        (_store, Folder, Vsock, Network, _memory, _log) = (store, folder, store.VsockOf(folder), network, memory, log);
+    internal PodSandbox(ContainerStore store, string folder, VmNetwork network, PodSize size, Action<LogLevel, string> log) =>
+        (_store, Folder, Vsock, Network, Size, _log) = (store, folder, store.VsockOf(folder), network, size, log);
 
     /// <summary>Name of the VM's folder (<see cref="ContainerState.VmFolder"/>).</summary>
     internal string Folder { get; }
@@ -58,11 +56,8 @@ internal sealed class PodSandbox : IDisposable
     /// <summary>The network of all containers.</summary>
     internal VmNetwork Network { get; }
 
-    /// <summary>Memory of the VM, in MiB.</summary>
-    internal int MemoryMiB => _memory.MiB;
-
-    /// <summary>Whether the VM can have more memory than it booted with.</summary>
-    internal bool CanGrow => _memory.CanGrow;
+    /// <summary>Its memory and vCPUs.</summary>
+    internal PodSize Size { get; }
 
     /// <summary>The VMM; only once it is started.</summary>
     internal Vmm Vmm => _vmm ?? throw new SandboxException("the VM has ended");
@@ -167,7 +162,7 @@ internal sealed class PodSandbox : IDisposable
             }
 
             container.Remove();
-            TakeMemoryOf(container);
+            Size.TakeFrom(this, container.Record.State.Id, text => _log(LogLevel.Debug, text));
             LeaveHome(container, warn);
             return false;
         }
@@ -196,7 +191,7 @@ internal sealed class PodSandbox : IDisposable
             Home = next;
             try
             {
-                HostLimits.ApplyToVm(next.Cgroup, MemoryMiB);
+                HostLimits.ApplyToVm(next.Cgroup, Size.MemoryMiB);
                 next.Cgroup.Move(Vmm.Process.Pid);
                 MoveAlong(next.Cgroup);
                 GiveWeight(next.Cgroup);
@@ -233,68 +228,17 @@ internal sealed class PodSandbox : IDisposable
         }
     }
 
-    /// <summary>
-    /// Gives the VM the memory that its containers may use by their limits, when that is more than it booted with. Those without a limit
-    /// use what is there.
-    /// </summary>
-    /// <param name="id">A container whose limit changes, or that comes.</param>
-    /// <param name="limit">Its limit in bytes; null for none.</param>
-    /// <exception cref="SandboxException">The guest cannot have it.</exception>
-    internal void FitMemory(string id, long? limit)
+    /// <summary>The limits of all containers but one.</summary>
+    internal List<Resources?> Others(string id)
     {
-        lock (_memoryLock)
+        lock (_membersLock)
         {
-            List<SandboxContainer> members;
-            lock (_membersLock)
-            {
-                members = [.. _members];
-            }
-
-            long sum = LimitMiB(limit) + members.Where(m => m.Record.State.Id != id).Sum(m => LimitMiB(m.Configuration.Spec.Linux?.Resources?.Memory?.Limit));
-            _memory.Fit(Vmm.Control, sum + VmShape.OverheadMiB, MakeRoom);
-        }
-
-        static long LimitMiB(long? limit) => limit is > 0 ? (limit.Value >> MiBShift) + 1 : 0;
-    }
-
-    /// <summary>Gives the VM what a container needs that joins it, by its limit. A container that finds too little memory is better than none.</summary>
-    /// <param name="id">The container.</param>
-    /// <param name="limit">Its limit in bytes; null for none.</param>
-    /// <param name="warn">Takes a line when the VM cannot have it.</param>
-    internal void AddMemoryFor(string id, long? limit, Action<string> warn)
-    {
-        try
-        {
-            if (limit > 0 && CanGrow)
-            {
-                FitMemory(id, limit);
-            }
-        }
-        catch (SandboxException e)
-        {
-            warn($"the VM does not grow by the container's memory limit: {e.Message}");
-        }
-
-        if (limit >> MiBShift > MemoryMiB)
-        {
-            warn($"the memory limit is above the {MemoryMiB} MiB of the VM");
+            return [.. _members.Where(m => m.Record.State.Id != id).Select(m => m.Configuration.Spec.Linux?.Resources)];
         }
     }
 
-    // What its end has freed.
-    private void TakeMemoryOf(SandboxContainer container)
-    {
-        try
-        {
-            FitMemory(container.Record.State.Id, null);
-        }
-        catch (SandboxException e)
-        {
-            _log(LogLevel.Debug, $"the VM keeps its memory: {e.Message}");
-        }
-    }
-
-    private void MakeRoom(int vmMemoryMiB)
+    /// <summary>Raises the limit of the cgroup that the VMM is in, before the VM grows to so much memory.</summary>
+    internal void MakeRoom(int vmMemoryMiB)
     {
         lock (_membersLock)
         {

@@ -63,7 +63,7 @@ internal sealed class SandboxBoot : IDisposable
     {
         using StepScope step = _trace.Begin("connect the network");
         VmNetwork connected = VmNetwork.Prepare(_first.Spec, _shape.Vcpus, network);
-        _sandbox = new PodSandbox(store, folder, connected, new VmMemory(_shape.MemoryMiB, _shape.GrowthMiB), _log) { MoveAlong = moveAlong, Trace = _trace };
+        _sandbox = new PodSandbox(store, folder, connected, new PodSize(new VmMemory(_shape.MemoryMiB, _shape.GrowthMiB), new VmCpus(_shape.Vcpus, _shape.MaxVcpus)), _log) { MoveAlong = moveAlong, Trace = _trace };
         _log(LogLevel.Debug, "the network is connected");
         return _sandbox;
     }
@@ -74,6 +74,7 @@ internal sealed class SandboxBoot : IDisposable
     {
         VmFolder = _sandbox!.Folder,
         VmMemoryMiB = _shape.MemoryMiB,
+        VmVcpus = _shape.Vcpus,
         NetworkNamespace = _sandbox.Network.Path,
     };
 
@@ -100,7 +101,7 @@ internal sealed class SandboxBoot : IDisposable
         Vmm vmm = sandbox.StartVm(() => Vmm.Start(
             _files, _shape, sandbox.Vsock, _first.Plan.Exports, sandbox.Network, _vm.ConsoleLog, unified, _first.Spec.Linux?.UidMappings, _first.Spec.Linux?.GidMappings, template));
         _trace.Add("start microvm-vmm", limited, StepRecorder.Now);
-        _log(LogLevel.Debug, $"started microvm-vmm {vmm.Process.Pid}: {_shape.MemoryMiB} MiB, {_shape.Vcpus} vCPUs");
+        _log(LogLevel.Debug, $"started microvm-vmm {vmm.Process.Pid}: {_shape.MemoryMiB} MiB, {_shape.Vcpus} vCPUs of {_shape.MaxVcpus}");
         return vmm;
     }
 

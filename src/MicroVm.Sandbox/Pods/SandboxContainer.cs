@@ -87,7 +87,7 @@ internal sealed class SandboxContainer : IDisposable
         }
     }
 
-    /// <summary>Creates the container in a VM that runs already, whose other containers share its CPUs from then on.</summary>
+    /// <summary>Creates the container in a VM that runs already, whose other containers share its CPUs from then on; the VM grows by its limits.</summary>
     /// <param name="request">What to create; the ports of sockets count from 0.</param>
     /// <param name="exports">What the VM is to show of it, the root file system first.</param>
     /// <param name="sockets">The host's sockets that it may connect to; their ports count from 0.</param>
@@ -95,7 +95,7 @@ internal sealed class SandboxContainer : IDisposable
     /// <exception cref="TtrpcException">The agent does not take streams.</exception>
     internal void Join(CreateContainerRequest request, IReadOnlyList<Export> exports, IReadOnlyList<HostSocket> sockets)
     {
-        _sandbox.AddMemoryFor(request.ContainerId, Configuration.Spec.Linux?.Resources?.Memory?.Limit, text => _log(LogLevel.Warning, text));
+        _sandbox.Size.AddFor(_sandbox, request.ContainerId, Configuration.Spec.Linux?.Resources, text => _log(LogLevel.Warning, text));
         uint firstPort = _sandbox.TakePorts();
         foreach (Mount mount in request.Spec.Mounts.Where(m => m.Socket is { Readiness: false }))
         {

@@ -73,7 +73,10 @@ internal sealed class ContainerCommands
                 {
                     return new ControlReply
                     {
-                        Warnings = ContainerUpdate.Apply(_record.State, _configuration, call.Change ?? new Resources(), r => Call(agent => agent.UpdateContainer(r)), _sandbox.IsShared, _sandbox.CanGrow ? limit => _sandbox.FitMemory(id, limit) : null),
+                        Warnings = ContainerUpdate.Apply(
+                            _record.State, _configuration, call.Change ?? new Resources(), r => Call(agent => agent.UpdateContainer(r)), _sandbox.IsShared,
+                            _sandbox.Size.MemoryGrows ? limit => _sandbox.Size.FitMemory(_sandbox, id, limit) : null,
+                            _sandbox.Size.CpusGrow ? cpu => _sandbox.Size.FitCpus(_sandbox, id, cpu) : null),
                     };
                 }
 

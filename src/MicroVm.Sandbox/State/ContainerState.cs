@@ -95,6 +95,9 @@ public sealed record ContainerState : IJsonDocument<ContainerState>
     /// <summary>Memory of the VM, fixed at its creation.</summary>
     public int VmMemoryMiB { get; set; }
 
+    /// <summary>vCPUs of the VM at the container's creation.</summary>
+    public int VmVcpus { get; set; }
+
     /// <summary>Belongs to a command in the foreground: once dead, the id is free.</summary>
     public bool Transient { get; set; }
 
@@ -132,6 +135,7 @@ public sealed record ContainerState : IJsonDocument<ContainerState>
         Hooks = members.Object("hooks"u8, Hooks);
         Cgroups = members.TextMap("cgroups"u8, Cgroups);
         VmMemoryMiB = members.Number("vmMemoryMiB"u8, VmMemoryMiB);
+        VmVcpus = members.Number("vmVcpus"u8, VmVcpus);
         Transient = members.Flag("transient"u8, Transient);
     }
 

@@ -41,6 +41,7 @@ internal sealed unsafe class TemplateKey
             memory {shape.MemoryMiB}
             growth {shape.GrowthMiB}
             vcpus {shape.Vcpus}
+            max-vcpus {shape.MaxVcpus}
             cpu-template {shape.CpuTemplate}
             maps-files {shape.MapsFiles}
 

@@ -20,6 +20,9 @@ public sealed record VmOptions : IJsonRecord
     /// <summary>vCPUs where the container has no quota; null for one.</summary>
     public int? DefaultVcpus { get; set; }
 
+    /// <summary>How many vCPUs a VM may have while it runs; null for <see cref="VmShape.DefaultMaxVcpus"/>.</summary>
+    public int? MaxVcpus { get; set; }
+
     /// <summary>Annotations of the bundle that have an effect (<see cref="VmAnnotations"/>), separated by commas; null for none.</summary>
     public string? AllowedAnnotations { get; set; }
 
@@ -58,6 +61,7 @@ public sealed record VmOptions : IJsonRecord
         Vcpus = members.Number("vcpus"u8, Vcpus);
         DefaultMemoryMiB = members.Number("defaultMemoryMiB"u8, DefaultMemoryMiB);
         DefaultVcpus = members.Number("defaultVcpus"u8, DefaultVcpus);
+        MaxVcpus = members.Number("maxVcpus"u8, MaxVcpus);
         AllowedAnnotations = members.Text("allowedAnnotations"u8, AllowedAnnotations);
         PrivateImages = members.Flag("privateImages"u8, PrivateImages);
         Template = members.Flag("template"u8, Template);

@@ -45,7 +45,13 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
     /// <summary>How much may be added to the memory while the VM runs, in MiB: up to the host's. None for kernels that are not this project's.</summary>
     public int GrowthMiB { get; init; }
 
-    private const int MaxVcpus = 32;
+    /// <summary>How many vCPUs there may be while the VM runs, at least <see cref="Vcpus"/>. No others for kernels that are not this project's.</summary>
+    public int MaxVcpus { get; init; } = Vcpus;
+
+    /// <summary>How many vCPUs a VM may have while it runs, on a host that has as many CPUs: each that it does not use takes some memory.</summary>
+    public const int DefaultMaxVcpus = 4;
+
+    private const int MaxAllowedVcpus = 32;
     private const int MaxMemoryMiB = 1 << 20;
 
     // Linux adds memory by 128 MiB.
@@ -72,9 +78,9 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         }
 
         int vcpus = options.Vcpus ?? Annotation(spec, VmAnnotations.Vcpus) ?? VcpusFor(cpu, options.DefaultVcpus, cpus.Count, hostCpus);
-        if (vcpus is < 1 or > MaxVcpus)
+        if (vcpus is < 1 or > MaxAllowedVcpus)
         {
-            throw new SandboxException($"{vcpus} vCPUs are not possible: 1 to {MaxVcpus}");
+            throw new SandboxException($"{vcpus} vCPUs are not possible: 1 to {MaxAllowedVcpus}");
         }
 
         string template = options.CpuTemplate ?? spec.Annotations?.GetValueOrDefault(VmAnnotations.CpuTemplate) ?? CpuTemplateNames.Host;
@@ -88,6 +94,7 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         {
             StripSetId = Flag(spec, VmAnnotations.StripSetId) ?? false,
             MapsFiles = Flag(spec, VmAnnotations.FsDax) ?? true,
+            MaxVcpus = options.Kernel is null ? MostVcpus(vcpus, options.MaxVcpus, cpus.Count, hostCpus) : vcpus,
             GrowthMiB = options.Kernel is null ? GrowthFor(memory, hostMemoryMiB) : 0,
         };
     }
@@ -120,6 +127,16 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         return (int)(Math.Max(0, most) / GrowthUnitMiB) * GrowthUnitMiB;
     }
 
+    private static int MostVcpus(int vcpus, int? configured, int setSize, int hostCpus)
+    {
+        if (configured is < 1 or > MaxAllowedVcpus)
+        {
+            throw new SandboxException($"max-vcpus: {configured} vCPUs are not possible: 1 to {MaxAllowedVcpus}");
+        }
+
+        return Math.Max(vcpus, configured ?? Math.Min(DefaultMaxVcpus, setSize > 0 ? Math.Min(setSize, hostCpus) : hostCpus));
+    }
+
     private static int VcpusFor(CpuResources? cpu, int? without, int setSize, int hostCpus)
     {
         if (without is { } configured && cpu?.Quota is null or <= 0)
@@ -130,7 +147,7 @@ public sealed record VmShape(int MemoryMiB, int Vcpus, string CpuTemplate, strin
         ulong period = cpu?.Period is null or 0 ? DefaultPeriod : cpu.Period.Value;
         ulong quota = cpu?.Quota > 0 ? (ulong)cpu.Quota.Value : period;
         ulong wanted = (quota / period) + (quota % period == 0 ? 0UL : 1UL);
-        int most = Math.Min(MaxVcpus, setSize > 0 ? Math.Min(setSize, hostCpus) : hostCpus);
+        int most = Math.Min(MaxAllowedVcpus, setSize > 0 ? Math.Min(setSize, hostCpus) : hostCpus);
         return (int)Math.Clamp(wanted, 1, (ulong)Math.Max(1, most));
     }
 

@@ -158,6 +158,7 @@ internal sealed unsafe class Vmm : IDisposable
                 CommandLine = VmCommandLine.Build(shape.KernelArguments, files.Initramfs is not null),
                 MemoryMiB = shape.MemoryMiB,
                 Vcpus = shape.Vcpus,
+                MaxVcpus = shape.MaxVcpus,
                 CpuTemplate = shape.CpuTemplate,
                 Tables = MachineTables.MpTable,
                 Vsock = new VsockConfig { SocketPath = "/" + Path.GetFileName(vsockPath), Listener = FileReference.FromFd(spawn.Add(listener)) },
@@ -183,7 +184,7 @@ internal sealed unsafe class Vmm : IDisposable
             (SafeFd configurationRead, SafeFd configurationWrite) = Pipe.Create();
             using SafeFd itsConfiguration = configurationRead, ourConfiguration = configurationWrite;
             arguments[2] = spawn.Add(itsConfiguration).ToString(System.Globalization.CultureInfo.InvariantCulture);
-            spawn.Threads = (ulong)(SpareThreads + ThreadsOfFiles + ThreadsOfMemory + shape.Vcpus + config.Net.Sum(n => n.QueuePairs));
+            spawn.Threads = (ulong)(SpareThreads + ThreadsOfFiles + ThreadsOfMemory + shape.MaxVcpus + config.Net.Sum(n => n.QueuePairs));
             SpawnedProcess process = Affinity.With(shape.HostCpus, spawn.Start);
             itsConfiguration.Dispose();
 

@@ -65,7 +65,7 @@ internal sealed class ContainerSetup
         _sandbox = sandbox;
         using ResolvedContainer resolved = ResolvedContainer.Joining(spec, _request.Id, _request.Bundle, rootfs, IsSystemd(spec), Warn, _request.Vm, target);
         resolved.Plan.Spec.Process.Terminal = _request.Stdio.Terminal;
-        ContainerState state = resolved.State(ProcessIdentity.Current) with { VmFolder = sandbox.Pod.Folder, VmMemoryMiB = sandbox.Pod.MemoryMiB };
+        ContainerState state = resolved.State(ProcessIdentity.Current) with { VmFolder = sandbox.Pod.Folder, VmMemoryMiB = sandbox.Pod.Size.MemoryMiB, VmVcpus = sandbox.Pod.Size.Vcpus };
         TakeId(state, resolved.Cgroup);
         HostLimits.ApplyToMember(resolved.Cgroup, spec.Linux?.Resources, Warn);
         Enter(spec).Join(new CreateContainerRequest { ContainerId = _request.Id, Spec = resolved.Plan.Spec }, resolved.Plan.Exports, resolved.Plan.Sources.Sockets);

@@ -24,6 +24,7 @@ internal static class TaskOptions
         {
             DefaultMemoryMiB = configuration.MemoryMiB,
             DefaultVcpus = configuration.Vcpus,
+            MaxVcpus = configuration.MaxVcpus,
             CpuTemplate = configuration.CpuTemplate,
             Kernel = configuration.Kernel,
             KernelArguments = configuration.KernelArguments,

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Numerics;
 using System.Text;
 using MicroVm.Bus;
 using MicroVm.Memory;
@@ -34,6 +35,13 @@ public static class KernelCommandLine
 
     /// <summary>Memory that is plugged is used: nobody need write to sysfs for each block of it. For what can be swapped and moved, and all else.</summary>
     public const string OnlineMemory = "memhp_default_state=online";
+
+    /// <summary>
+    /// So many CPUs come up at boot, of more that the tables tell of. SLUB would take larger slabs for all of them (calculate_order in
+    /// mm/slub.c): it takes those for the CPUs that boot.
+    /// </summary>
+    public static string BootCpus(int vcpus) =>
+        string.Create(CultureInfo.InvariantCulture, $"maxcpus={vcpus} slub_min_objects={4 * (BitOperations.Log2((uint)vcpus) + 2)}");
 
     /// <summary>How our kernel powers off without ACPI (kernel-config/patches, 0012); others take it for a module's parameter.</summary>
     public static string PowerOffPort { get; } =

@@ -13,6 +13,7 @@ namespace MicroVm.Vmm.Control;
 public sealed class ControlOperations
 {
     private const int GuestLane = -1;
+    private const string NotPaused = "a pause is under way already, or a vCPU is being created";
     private readonly VirtualMachine _machine;
     private readonly Func<long> _startMicroseconds;
 
@@ -46,7 +47,7 @@ public sealed class ControlOperations
             case ControlOperation.Pause:
                 if (!_machine.Pause(() => answer(new ControlResponse())))
                 {
-                    answer(Failure("a pause is under way already"));
+                    answer(Failure(NotPaused));
                 }
 
                 break;
@@ -78,6 +79,9 @@ public sealed class ControlOperations
             case ControlOperation.ResizeMemory:
                 answer(MemoryOperations.Resize(_machine, request.AddedMiB));
                 break;
+            case ControlOperation.ResizeVcpus:
+                ResizeVcpus(request.Vcpus, answer);
+                break;
             default:
                 answer(Failure($"operation {request.Operation} is not known"));
                 break;
@@ -85,6 +89,18 @@ public sealed class ControlOperations
     }
 
     private static ControlResponse Failure(string error) => new() { Error = error };
+
+    private void ResizeVcpus(int count, Action<ControlResponse> answer)
+    {
+        if (_machine.Growth is { } growth)
+        {
+            growth.Resize(count, failure => answer(failure is null ? new ControlResponse() : Failure($"resizeVcpus: {failure}")));
+        }
+        else
+        {
+            answer(Failure("resizeVcpus: the VM keeps the vCPUs that it starts with (maxVcpus)"));
+        }
+    }
 
     private void Save(Func<SafeFd?> takeFd, Action<ControlResponse> answer)
     {
@@ -100,7 +116,7 @@ public sealed class ControlOperations
         {
             state.Dispose();
             memory.Dispose();
-            answer(Failure("a pause is under way already"));
+            answer(Failure(NotPaused));
         }
     }
 

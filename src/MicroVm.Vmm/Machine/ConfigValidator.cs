@@ -29,6 +29,7 @@ public static class ConfigValidator
             : config.GrowthMiB is < 0 or > MaxMemoryMiB || config.GrowthMiB % GrowthUnitMiB != 0 ? $"growthMiB: {config.GrowthMiB} is not a multiple of {GrowthUnitMiB} up to {MaxMemoryMiB}"
             : config.GrowthMiB > 0 && config.HugePages ? "growthMiB: memory is not added to a VM with hugePages"
             : config.Vcpus is < 1 or > MaxVcpus ? $"vcpus: {config.Vcpus} is not 1 to {MaxVcpus}"
+            : config.MaxVcpus is < 0 or > MaxVcpus ? $"maxVcpus: {config.MaxVcpus} is not 0 to {MaxVcpus}"
             : CpuTemplate.Find(config.CpuTemplate) is null ? $"cpuTemplate: \"{config.CpuTemplate}\" is not one of {string.Join(", ", CpuTemplateNames.All)}"
             : config.Vsock is { Cid: < FirstCid or uint.MaxValue } ? $"vsock.cid: {config.Vsock.Cid} is reserved; use {FirstCid} or more"
             : config.Vsock is { SocketPath.Length: 0 } ? "vsock.socketPath: is empty"

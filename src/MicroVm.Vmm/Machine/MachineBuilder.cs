@@ -93,7 +93,7 @@ public static class MachineBuilder
 
         // vCPUs come first: the kind of host, which a vCPU's answer tells, decides on the command line, and CPUID cannot be
         // set any more once a vCPU has run.
-        KvmVcpu boot = AddVcpus(machine, config);
+        KvmVcpu boot = AddVcpus(machine, config, snapshot?.Header.Vcpus ?? config.Vcpus);
         machine.HostKind = HostKind.Detect(boot, machine.Memory);
         if (config.CpuTemplate != CpuTemplateNames.Host)
         {
@@ -207,6 +207,11 @@ public static class MachineBuilder
             additions.Add(KernelCommandLine.OnlineMemory);
         }
 
+        if (Possible(config) > config.Vcpus)
+        {
+            additions.Add(KernelCommandLine.BootCpus(config.Vcpus));
+        }
+
         string forHost = BootsPvmKernel(machine, config) ? HostKind.PvmKernelCommandLine : machine.HostKind.CommandLine;
         if (forHost.Length > 0)
         {
@@ -229,7 +234,7 @@ public static class MachineBuilder
 
         if (config.Tables != MachineTables.Acpi)
         {
-            MpTable.Write(machine.Memory, config.Vcpus, irqs);
+            MpTable.Write(machine.Memory, Possible(config), irqs);
         }
 
         if (config.Tables == MachineTables.MpTable)
@@ -243,36 +248,43 @@ public static class MachineBuilder
             devices[i] = new AcpiVirtioDevice(machine.Transports[i].BaseAddress, machine.Transports[i].Gsi);
         }
 
-        return AcpiTables.Write(machine.Memory, config.Vcpus, devices);
+        return AcpiTables.Write(machine.Memory, Possible(config), devices);
     }
 
-    private static KvmVcpu AddVcpus(VirtualMachine machine, VmmConfig config)
+    /// <param name="machine">Gets them.</param>
+    /// <param name="config">How many it boots with, and may have.</param>
+    /// <param name="count">How many it starts with: a VM that had grown when it was saved has more than it booted with.</param>
+    private static KvmVcpu AddVcpus(VirtualMachine machine, VmmConfig config, int count)
     {
-        KvmVcpu? boot = null;
-        CpuidBuilder? cpuid = null;
-        for (int i = 0; i < config.Vcpus; i++)
+        int possible = Possible(config);
+        if (count < config.Vcpus || count > possible)
         {
-            KvmVcpu vcpu = machine.Vm.CreateVcpu(i);
-            boot ??= vcpu;
-            cpuid ??= new CpuidBuilder(
-                machine.Kvm.GetSupportedCpuid(),
-                config.Vcpus,
-                TscKhz(vcpu),
-                machine.Kvm.CheckExtension(KvmAbi.KVM_CAP_TSC_DEADLINE_TIMER) != 0,
-                CpuTemplate.Find(config.CpuTemplate)!);
-            kvm_cpuid_entry2[] leaves = cpuid.For(i);
-            machine.AddVcpu(vcpu, leaves);
-            vcpu.SetCpuid2(leaves);
-            if (HardwareVirtualization.IsPresent)
-            {
-                VcpuSetup.SetXcr0(vcpu, leaves);
-            }
-
-            VcpuSetup.SetMsrs(vcpu);
+            throw new SnapshotException($"the snapshot does not fit: it has {count} vCPUs, the configuration {(possible > config.Vcpus ? $"{config.Vcpus} to {possible}" : config.Vcpus)}");
         }
 
-        return boot!;
+        KvmVcpu boot = machine.Vm.CreateVcpu(0);
+        machine.AddVcpu(boot);
+        machine.VcpuFactory = new VcpuFactory(machine.Vm, new CpuidBuilder(
+            machine.Kvm.GetSupportedCpuid(),
+            possible,
+            TscKhz(boot),
+            machine.Kvm.CheckExtension(KvmAbi.KVM_CAP_TSC_DEADLINE_TIMER) != 0,
+            CpuTemplate.Find(config.CpuTemplate)!));
+        machine.VcpuFactory.SetUp(boot);
+        for (int i = 1; i < count; i++)
+        {
+            machine.AddVcpu(machine.VcpuFactory.Create(i));
+        }
+
+        if (possible > config.Vcpus)
+        {
+            machine.AddSpareVcpus(possible);
+        }
+
+        return boot;
     }
+
+    private static int Possible(VmmConfig config) => Math.Max(config.Vcpus, config.MaxVcpus);
 
     private static void CheckTemplate(VirtualMachine machine, CpuTemplate template)
     {

@@ -89,7 +89,6 @@ internal static class MachineSnapshot
         string? different =
             header.HostKind != machine.HostKind.Name ? $"it was made on a host of kind \"{header.HostKind}\", this one is \"{machine.HostKind.Name}\""
             : header.CpuTemplate != machine.CpuTemplate ? $"it has the CPU template \"{header.CpuTemplate}\", the configuration \"{machine.CpuTemplate}\""
-            : header.Vcpus != machine.Vcpus.Count ? $"it has {header.Vcpus} vCPUs, the configuration {machine.Vcpus.Count}"
             : header.Devices != devices ? $"it has the devices \"{header.Devices}\", the configuration \"{devices}\""
             : null;
         if (different is not null)

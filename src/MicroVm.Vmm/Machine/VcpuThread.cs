@@ -14,7 +14,7 @@ namespace MicroVm.Vmm.Machine;
 
 /// <summary>
 /// The thread of one vCPU: runs the guest and handles its exits, without allocating, until the machine ends. Owns the
-/// vCPU.
+/// vCPU. Where that comes later, the thread waits to create it.
 /// </summary>
 internal sealed class VcpuThread : ICounterSource, IDisposable
 {
@@ -24,15 +24,21 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     // A page may have come back before it was looked for, or another vCPU was first.
     private const int MaxFaultsInVain = 16;
     private readonly VirtualMachine _machine;
-    private readonly KvmVcpu _vcpu;
-    private readonly Emulator _assist;
+    private readonly int _id;
     private readonly Thread _thread;
     private readonly long[] _exits = new long[ExitReasons];
     private readonly object _parkLock = new();
     private readonly ManualResetEventSlim _begun = new();
     private readonly ManualResetEventSlim _entered = new();
+
+    // Null until the vCPU is created.
+    private KvmVcpu? _vcpu;
+    private Emulator? _assist;
+    private Func<KvmVcpu>? _create;
+    private Action<LinuxException?>? _onCreated;
     private bool _started;
     private bool _parkRequested;
+    private bool _standsStill;
     private Action<KvmVcpu>? _work;
     private Exception? _workFailure;
     private int _parkEpoch;
@@ -40,15 +46,19 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     private long _interrupted;
     private int _faultsInVain;
 
+    /// <summary>A thread for a vCPU that is there.</summary>
     public VcpuThread(VirtualMachine machine, KvmVcpu vcpu)
+        : this(machine, vcpu.Id) => Take(vcpu);
+
+    /// <summary>A thread for a vCPU that comes later, if it does (<see cref="Create"/>).</summary>
+    public VcpuThread(VirtualMachine machine, int id)
     {
         _machine = machine;
-        _vcpu = vcpu;
-        _assist = new Emulator(vcpu, machine.Memory);
+        _id = id;
         _thread = new Thread(Main, StackSize)
         {
             IsBackground = true,
-            Name = string.Create(CultureInfo.InvariantCulture, $"vcpu{vcpu.Id}"),
+            Name = string.Create(CultureInfo.InvariantCulture, $"vcpu{id}"),
         };
     }
 
@@ -70,7 +80,25 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     public void Enter() => _entered.Set();
 
     /// <summary>Makes the thread leave the guest and look at what is wanted of it.</summary>
-    public void Kick() => _vcpu.Kick();
+    public void Kick() => _vcpu?.Kick();
+
+    /// <summary>Has the waiting thread create its vCPU and run it.</summary>
+    /// <param name="create">Creates it; called on the thread.</param>
+    /// <param name="done">Gets null, or why it was not created: the thread then waits on. Called on the thread.</param>
+    public void Create(Func<KvmVcpu> create, Action<LinuxException?> done)
+    {
+        lock (_parkLock)
+        {
+            (_create, _onCreated) = (create, done);
+            Monitor.PulseAll(_parkLock);
+        }
+    }
+
+    /// <summary>Makes the thread leave the guest, and wait until <see cref="RunOn"/>. The guest's kernel has taken the vCPU off line.</summary>
+    public void StandStill() => SetStanding(true);
+
+    /// <summary>Lets a thread run that was to stand still.</summary>
+    public void RunOn() => SetStanding(false);
 
     /// <summary>Asks the thread to stop between two instructions; it calls <see cref="VirtualMachine.OnParked"/> when it has.</summary>
     public void Park()
@@ -82,11 +110,11 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
             Monitor.PulseAll(_parkLock);
         }
 
-        _vcpu.Kick();
+        Kick();
     }
 
-    /// <summary>The vCPU; for who knows that its thread does not run.</summary>
-    public KvmVcpu Vcpu => _vcpu;
+    /// <summary>The vCPU; for who knows that it is created and its thread does not run.</summary>
+    public KvmVcpu Vcpu => _vcpu!;
 
     /// <summary>Has the parked thread do something with its vCPU, and waits for it.</summary>
     /// <exception cref="LinuxException">What the work throws is thrown here.</exception>
@@ -108,7 +136,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
         }
     }
 
-    /// <summary>Lets a parked thread run on.</summary>
+    /// <summary>Lets a parked thread run on, unless it is to stand still.</summary>
     public void Unpark()
     {
         lock (_parkLock)
@@ -116,6 +144,14 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
             _parkRequested = false;
             Monitor.PulseAll(_parkLock);
         }
+    }
+
+    /// <summary>Lets the thread see that the machine is ending, whatever it waits for.</summary>
+    public void Release()
+    {
+        Unpark();
+        RunOn();
+        Kick();
     }
 
     /// <summary>Waits for the thread's end, at most this long; true at once when it was never started.</summary>
@@ -136,10 +172,10 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
         }
 
         add("exits.other", other);
-        _assist.CollectCounters(add);
+        _assist?.CollectCounters(add);
     }
 
-    public void Dispose() => _vcpu.Dispose();
+    public void Dispose() => _vcpu?.Dispose();
 
     private void Main()
     {
@@ -151,29 +187,84 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
             return;
         }
 
-        if (_vcpu.Id == 0)
-        {
-            _machine.OnFirstRun();
-        }
-
         try
         {
-            SystemCallFilter.Narrow(ThreadKind.Vcpu);
-            while (!_machine.IsEnding && RunOnce())
-            {
-            }
+            Run();
         }
         catch (Exception e) when (e is IOException or InvalidOperationException or ArgumentException)
         {
             Fail(e.Message);
         }
 
-        _vcpu.DetachThread();
+        _vcpu?.DetachThread();
+    }
+
+    private void Run()
+    {
+        if (_vcpu is null)
+        {
+            SystemCallFilter.Narrow(ThreadKind.SpareVcpu);
+            if (!AwaitVcpu())
+            {
+                return;
+            }
+        }
+        else if (_id == 0)
+        {
+            _machine.OnFirstRun();
+        }
+
+        SystemCallFilter.Narrow(ThreadKind.Vcpu);
+        StandWhileParked();
+        while (!_machine.IsEnding && RunOnce())
+        {
+        }
+    }
+
+    /// <summary>Waits until the vCPU is wanted, and creates it; false when the machine ends.</summary>
+    private bool AwaitVcpu()
+    {
+        while (true)
+        {
+            (Func<KvmVcpu> create, Action<LinuxException?> done) wanted;
+            lock (_parkLock)
+            {
+                while (_create is null && !_machine.IsEnding)
+                {
+                    Monitor.Wait(_parkLock);
+                }
+
+                if (_machine.IsEnding)
+                {
+                    return false;
+                }
+
+                wanted = (_create!, _onCreated!);
+                (_create, _onCreated) = (null, null);
+            }
+
+            try
+            {
+                Take(wanted.create());
+                wanted.done(null);
+                return true;
+            }
+            catch (LinuxException e)
+            {
+                wanted.done(e);
+            }
+        }
+    }
+
+    private void Take(KvmVcpu vcpu)
+    {
+        _assist = new Emulator(vcpu, _machine.Memory);
+        _vcpu = vcpu;
     }
 
     private bool RunOnce()
     {
-        Errno result = _vcpu.Run();
+        Errno result = _vcpu!.Run();
         if (result != Errno.OK)
         {
             return OnInterrupted(result);
@@ -216,7 +307,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
                 return true;
             case Errno.EINTR:
                 Volatile.Write(ref _interrupted, _interrupted + 1);
-                _vcpu.ImmediateExit = false;
+                _vcpu!.ImmediateExit = false;
 
                 // A kick stores its wish before the flag that was just cleared, so that it is seen below, or kicks again.
                 Interlocked.MemoryBarrier();
@@ -246,10 +337,10 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     {
         lock (_parkLock)
         {
-            while (_parkRequested)
+            while (_parkRequested || _standsStill)
             {
                 // A thread that is asked to park again before it woke from the last time reports again.
-                if (_reportedEpoch != _parkEpoch)
+                if (_parkRequested && _reportedEpoch != _parkEpoch)
                 {
                     _reportedEpoch = _parkEpoch;
                     _machine.OnParked();
@@ -266,11 +357,27 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
         }
     }
 
+    private void SetStanding(bool still)
+    {
+        lock (_parkLock)
+        {
+            if (_standsStill == still)
+            {
+                return;
+            }
+
+            _standsStill = still;
+            Monitor.PulseAll(_parkLock);
+        }
+
+        Kick();
+    }
+
     private void Work(Action<KvmVcpu> work)
     {
         try
         {
-            work(_vcpu);
+            work(_vcpu!);
         }
         catch (Exception e) when (e is IOException or InvalidOperationException or ArgumentException)
         {
@@ -283,7 +390,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
 
     private void OnIo()
     {
-        ref kvm_run run = ref _vcpu.State;
+        ref kvm_run run = ref _vcpu!.State;
         int size = run.io.size;
         bool write = run.io.direction == KVM_EXIT_IO_OUT;
         ushort port = run.io.port;
@@ -303,7 +410,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
 
     private void OnMmio()
     {
-        ref kvm_run run = ref _vcpu.State;
+        ref kvm_run run = ref _vcpu!.State;
         if (run.mmio.is_write != 0)
         {
             _machine.Mmio.Write(run.mmio.phys_addr, _vcpu.MmioData);
@@ -316,7 +423,7 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
 
     private bool OnSystemEvent()
     {
-        uint type = _vcpu.State.system_event.type;
+        uint type = _vcpu!.State.system_event.type;
         switch (type)
         {
             case KVM_SYSTEM_EVENT_SHUTDOWN:
@@ -332,17 +439,23 @@ internal sealed class VcpuThread : ICounterSource, IDisposable
     }
 
     private bool OnInternalError() =>
-        _assist.TryComplete(out string? failure) == AssistResult.Completed
-        || Fail(failure ?? $"KVM reported internal error {_vcpu.State.@internal.suberror}");
+        _assist!.TryComplete(out string? failure) == AssistResult.Completed
+        || Fail(failure ?? $"KVM reported internal error {_vcpu!.State.@internal.suberror}");
 
     private bool Fail(string what)
     {
         StringBuilder text = new(what);
         try
         {
+            if (_vcpu is null)
+            {
+                _machine.End(VmmExitCode.GuestError, what);
+                return false;
+            }
+
             _vcpu.GetRegs(out kvm_regs regs);
             _vcpu.GetSregs(out kvm_sregs sregs);
-            text.Append(CultureInfo.InvariantCulture, $"; vCPU {_vcpu.Id} at RIP {regs.rip:x}, CPL {sregs.cs.selector & 3}, CR0 {sregs.cr0:x}, CR2 {sregs.cr2:x}, CR3 {sregs.cr3:x}, CR4 {sregs.cr4:x}");
+            text.Append(CultureInfo.InvariantCulture, $"; vCPU {_id} at RIP {regs.rip:x}, CPL {sregs.cs.selector & 3}, CR0 {sregs.cr0:x}, CR2 {sregs.cr2:x}, CR3 {sregs.cr3:x}, CR4 {sregs.cr4:x}");
         }
         catch (LinuxException)
         {

@@ -27,7 +27,7 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     private const int JoinMilliseconds = 2000;
     private const int ParkMilliseconds = 1000;
     private readonly List<VcpuThread> _vcpus = [];
-    private readonly List<kvm_cpuid_entry2[]> _cpuid = [];
+    private readonly List<VcpuThread> _spares = [];
     private readonly List<MmioTransport> _transports = [];
     private int _endCode = NotEnded;
     private int _parked;
@@ -77,6 +77,12 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     /// <summary>The vCPUs by their numbers.</summary>
     internal IReadOnlyList<VcpuThread> Vcpus => _vcpus;
 
+    /// <summary>Makes vCPUs, at the start and later.</summary>
+    internal VcpuFactory? VcpuFactory { get; set; }
+
+    /// <summary>Adds vCPUs while the VM runs, and has them stand still; null where it keeps those that it starts with.</summary>
+    internal VcpuGrowth? Growth { get; private set; }
+
     /// <summary>The MSRs that are saved; null where the machine is not to be saved.</summary>
     internal uint[]? StateMsrs { get; set; }
 
@@ -108,7 +114,7 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
             transport.Device.StartThreads();
         }
 
-        foreach (VcpuThread vcpu in _vcpus)
+        foreach (VcpuThread vcpu in _vcpus.Concat(_spares))
         {
             vcpu.Start();
         }
@@ -139,7 +145,7 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
         // A guest may set a device up with its first instructions, and that is the device thread's work.
         Loop.Claim();
         StartThreads();
-        foreach (VcpuThread vcpu in _vcpus)
+        foreach (VcpuThread vcpu in _vcpus.Concat(_spares))
         {
             vcpu.Enter();
         }
@@ -171,11 +177,11 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     /// Stops the vCPUs between two instructions and then calls <paramref name="done"/>. Device thread only. It does not
     /// wait: a vCPU may itself be waiting for the device thread.
     /// </summary>
-    /// <returns>False when a pause is under way already.</returns>
+    /// <returns>False when a pause is under way already, or a vCPU is being created.</returns>
     public bool Pause(Action done)
     {
         ArgumentNullException.ThrowIfNull(done);
-        if (_onPaused is not null)
+        if (_onPaused is not null || Growth is { IsUnderWay: true })
         {
             return false;
         }
@@ -230,6 +236,9 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
             add(name, value);
         }
 
+        add("vcpus.running", Growth?.Running ?? _vcpus.Count);
+        add("vcpus.possible", Growth?.Possible ?? _vcpus.Count);
+
         Pio.CollectCounters(add);
         Mmio.CollectCounters(add);
         Serial?.CollectCounters(add);
@@ -247,9 +256,10 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     {
         _ = Interlocked.CompareExchange(ref _endCode, (int)VmmExitCode.Stopped, NotEnded);
         bool idle = true;
-        foreach (VcpuThread vcpu in _vcpus)
+        foreach (VcpuThread vcpu in _vcpus.Concat(_spares))
         {
             vcpu.Enter();
+            vcpu.Release();
             idle &= vcpu.Join(ParkMilliseconds);
         }
 
@@ -271,7 +281,7 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
         }
 
         Serial?.Dispose();
-        foreach (VcpuThread vcpu in _vcpus)
+        foreach (VcpuThread vcpu in _vcpus.Concat(_spares))
         {
             vcpu.Dispose();
         }
@@ -282,14 +292,38 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
         Memory.Dispose();
     }
 
-    internal void AddVcpu(KvmVcpu vcpu, kvm_cpuid_entry2[] cpuid)
+    internal void AddVcpu(KvmVcpu vcpu) => _vcpus.Add(new VcpuThread(this, vcpu));
+
+    /// <summary>Makes the threads of vCPUs that may come later; all others are there already.</summary>
+    /// <param name="possible">How many vCPUs there may be in all.</param>
+    internal void AddSpareVcpus(int possible)
     {
-        _vcpus.Add(new VcpuThread(this, vcpu));
-        _cpuid.Add(cpuid);
+        for (int id = _vcpus.Count; id < possible; id++)
+        {
+            _spares.Add(new VcpuThread(this, id));
+        }
+
+        Growth = new VcpuGrowth(this, possible);
     }
 
-    /// <summary>What the CPUID of a vCPU was set to.</summary>
-    internal ReadOnlySpan<kvm_cpuid_entry2> CpuidOf(int vcpu) => _cpuid[vcpu];
+    /// <summary>Has the next spare thread create its vCPU. Device thread.</summary>
+    /// <param name="done">Gets null, or why KVM refused; on that thread.</param>
+    internal void CreateNextVcpu(Action<LinuxException?> done)
+    {
+        int id = _vcpus.Count;
+        VcpuFactory factory = VcpuFactory!;
+        _spares[0].Create(() => factory.Create(id), done);
+    }
+
+    /// <summary>What <see cref="CreateNextVcpu"/> created is one of <see cref="Vcpus"/> from now on. Device thread.</summary>
+    internal void CountNextVcpu()
+    {
+        _vcpus.Add(_spares[0]);
+        _spares.RemoveAt(0);
+    }
+
+    /// <summary>What the CPUID of a vCPU is set to.</summary>
+    internal ReadOnlySpan<kvm_cpuid_entry2> CpuidOf(int vcpu) => VcpuFactory!.CpuidOf(vcpu);
 
     /// <summary>Puts <paramref name="device"/>, which is taken over, into the next free window.</summary>
     internal MmioTransport AddDevice(VirtioDevice device)
@@ -360,10 +394,9 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     private void StopVcpus()
     {
         long start = Environment.TickCount64;
-        foreach (VcpuThread vcpu in _vcpus)
+        foreach (VcpuThread vcpu in _vcpus.Concat(_spares))
         {
-            vcpu.Unpark();
-            vcpu.Kick();
+            vcpu.Release();
 
             // A vCPU may be waiting for the device thread, which is this one: serve it until the vCPU has ended.
             while (!vcpu.Join(0) && Environment.TickCount64 - start < JoinMilliseconds)

@@ -17,7 +17,7 @@ internal sealed class DetachedContainer : IDisposable
     public DetachedContainer(Bundle bundle, string? root = null)
     {
         Bundle = bundle;
-        Id = $"e2e-{Environment.ProcessId}-{Guid.NewGuid():N}"[..24];
+        Id = $"e2e-{System.Environment.ProcessId}-{Guid.NewGuid():N}"[..24];
         Folder = Directory.CreateTempSubdirectory("microvm-detached-").FullName;
         Root = root ?? Path.Combine(Folder, "root");
         Libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -31,6 +31,12 @@ internal sealed class DetachedContainer : IDisposable
     public string Folder { get; }
 
     public string Root { get; }
+
+    /// <summary>Flags before the command, for `create`.</summary>
+    public string GlobalFlags { get; init; } = "";
+
+    /// <summary>A variable of the environment of `create`, as env(1) takes it.</summary>
+    public string Environment { get; init; } = "";
 
     public string this[string name] => Path.Combine(Folder, name);
 
@@ -49,7 +55,7 @@ internal sealed class DetachedContainer : IDisposable
     public CommandResult Create(params string[] flags)
     {
         Bundle.Save();
-        string line = $"exec {Installation.Runtime} --root {Root} --log {this["log"]} --log-format json create --bundle {Bundle.Path} " +
+        string line = $"exec env {Environment} {Installation.Runtime} {GlobalFlags} --root {Root} --log {this["log"]} --log-format json create --bundle {Bundle.Path} " +
             $"--pid-file {this["pid"]} {string.Join(' ', flags)} {Id} </dev/null >{this["out"]} 2>{this["err"]}";
         CommandResult result = Shell.Run("sh", "-c", line);
         return result with { StandardError = File.ReadAllText(this["err"]) };

@@ -92,7 +92,7 @@ public sealed class ControlTests : IDisposable
             Root = "/r",
             Id = "i",
             Bundle = "/b",
-            Vm = new Vm.VmOptions { MemoryMiB = 0, Vcpus = 2, Kernel = "/k", Initramfs = "/i", KernelArguments = "a b", ConsoleLog = "/c", DefaultMemoryMiB = 5, DefaultVcpus = 3, AllowedAnnotations = "x,y", PrivateImages = true, Template = true, MakesTemplates = true },
+            Vm = new Vm.VmOptions { MemoryMiB = 0, Vcpus = 2, Kernel = "/k", Initramfs = "/i", KernelArguments = "a b", ConsoleLog = "/c", DefaultMemoryMiB = 5, DefaultVcpus = 3, MaxVcpus = 4, AllowedAnnotations = "x,y", PrivateImages = true, Template = true, MakesTemplates = true },
             Trace = true,
             Foreground = true,
             Transient = true,

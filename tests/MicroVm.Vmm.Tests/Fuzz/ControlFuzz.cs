@@ -22,11 +22,13 @@ public sealed class ControlFuzz
         """{"operation":"RemoveExport","tag":"x","name":"n"}""",
         """{"operation":"AttachNet","net":0,"interface":{"taps":[{"fd":1}],"mac":"02:00:00:00:00:01"}}""",
         """{"operation":"SetNetLink","net":0,"up":true}""",
+        """{"operation":"ResizeMemory","addedMiB":128}""",
+        """{"operation":"ResizeVcpus","vcpus":2}""",
     ];
 
     private const string Config =
         """
-        {"kernel":{"path":"/k"},"pvmKernel":{"fd":9},"initrd":{"path":"/i"},"commandLine":"quiet","memoryMiB":128,"hugePages":true,"vcpus":2,"tables":"MpTable",
+        {"kernel":{"path":"/k"},"pvmKernel":{"fd":9},"initrd":{"path":"/i"},"commandLine":"quiet","memoryMiB":128,"hugePages":true,"vcpus":2,"maxVcpus":3,"tables":"MpTable",
         "serial":{"fd":5},"console":{"input":{"fd":6},"output":{"path":"/o"}},"vsock":{"cid":3,"socketPath":"/v","listener":{"fd":7}},"entropy":true,
         "block":[{"file":{"path":"/d"},"readOnly":true}],"pmem":[{"fd":8}],"fs":[{"tag":"t","exports":[{"name":"e","file":{"fd":10},"readOnly":true,"cache":"Shared"}]}],
         "net":[{"interface":{"taps":[{"fd":11}]}}],"control":{"fd":12},"filterSystemCalls":true,"dieWithParent":true}
@@ -37,7 +39,9 @@ public sealed class ControlFuzz
     {
         TestMachines.RequireKvm();
         string path = Path.Combine(Path.GetTempPath(), $"vmm-control-{Environment.ProcessId}-{Guid.NewGuid():N}");
-        using VirtualMachine machine = MachineBuilder.Build(TestMachines.Config(ElfBuilder.Kernel(TestMachines.Spin)));
+        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(TestMachines.Spin));
+        config.MaxVcpus = 3;
+        using VirtualMachine machine = MachineBuilder.Build(config);
         using VmmControlServer server = VmmControlServer.Start(FileReference.FromPath(path), machine.Loop, new ControlOperations(machine, () => 7));
         Thread thread = new(() => machine.Run());
         thread.Start();

@@ -164,6 +164,46 @@ public sealed class VirtualMachineTests
     }
 
     [SkippableFact]
+    public void VCPUs_come_later_stand_still_and_run_on()
+    {
+        TestMachines.RequireKvm();
+        VmmConfig config = TestMachines.Config(ElfBuilder.Kernel(TestMachines.Spin));
+        config.MaxVcpus = 3;
+        using VirtualMachine machine = MachineBuilder.Build(config);
+        VmmExitCode code = default;
+        Thread thread = new(() => code = machine.Run());
+        thread.Start();
+        string? Resize(int count) => OnLoop<string?>(machine, done => machine.Growth!.Resize(count, done));
+        Assert.Equal((1, 3), (Counter(machine, "vcpus.running"), Counter(machine, "vcpus.possible")));
+        Assert.Equal("4 vCPUs are not 1 to 3", Resize(4));
+        Assert.Equal("0 vCPUs are not 1 to 3", Resize(0));
+        foreach (int count in (int[])[2, 1, 3, 2, 3])
+        {
+            Assert.Null(Resize(count));
+            Assert.Equal(count, Counter(machine, "vcpus.running"));
+        }
+
+        // A vCPU that stands still is paused with the others.
+        Assert.Null(Resize(1));
+        Assert.True(OnLoop<bool>(machine, done => Assert.True(machine.Pause(() => done(true)))));
+        Assert.Equal("the VM is paused", Resize(2));
+        Assert.True(OnLoop<bool>(machine, done => done(machine.Resume())));
+        Assert.Null(Resize(2));
+        machine.End(VmmExitCode.Stopped);
+        Assert.True(thread.Join(60_000));
+        Assert.Equal(VmmExitCode.Stopped, code);
+        Assert.Equal(3, machine.Vcpus.Count);
+    }
+
+    private static T OnLoop<T>(VirtualMachine machine, Action<Action<T>> work)
+    {
+        TaskCompletionSource<T> answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        machine.Loop.Post(() => work(answer.SetResult));
+        Assert.True(answer.Task.Wait(60_000));
+        return answer.Task.Result;
+    }
+
+    [SkippableFact]
     public void Too_little_memory_is_named_with_its_cure()
     {
         TestMachines.RequireKvm();
@@ -188,6 +228,8 @@ public sealed class VirtualMachineTests
                 { new VmmConfig { Kernel = kernel, GrowthMiB = 128, HugePages = true }, "growthMiB: memory is not added" },
                 { new VmmConfig { Kernel = kernel, Vcpus = 0 }, "vcpus: 0" },
                 { new VmmConfig { Kernel = kernel, Vcpus = 33 }, "vcpus: 33" },
+                { new VmmConfig { Kernel = kernel, MaxVcpus = 33 }, "maxVcpus: 33" },
+                { new VmmConfig { Kernel = kernel, MaxVcpus = -1 }, "maxVcpus: -1" },
                 { new VmmConfig { Kernel = kernel, Vsock = new VsockConfig { Cid = 2, SocketPath = "x" } }, "vsock.cid: 2" },
                 { new VmmConfig { Kernel = kernel, Fs = [new FsConfig { Tag = "a" }, new FsConfig { Tag = "a" }] }, "the tag \"a\"" },
                 { new VmmConfig { Kernel = kernel, Block = [.. Enumerable.Repeat(new BlockConfig { File = kernel }, 20)] }, "21 virtio devices" },

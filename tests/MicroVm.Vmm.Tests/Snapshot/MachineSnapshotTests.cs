@@ -73,6 +73,33 @@ public sealed class MachineSnapshotTests
     }
 
     [SkippableFact]
+    public void A_machine_that_has_grown_goes_on_with_the_vCPUs_that_it_had()
+    {
+        TestMachines.RequireKvm();
+        VmmConfig config = SavedMachine.Config(1);
+        config.MaxVcpus = 2;
+        (SafeFd state, SafeFd memory) = SavedMachine.Save(config, 5);
+        using (state)
+        using (memory)
+        {
+            VmmConfig restored = SavedMachine.Restored(state, memory, 1);
+            restored.MaxVcpus = 3;
+            using (VirtualMachine machine = MachineBuilder.Build(restored))
+            {
+                Assert.Equal(2, machine.Vcpus.Count);
+                Assert.True(machine.Memory.TryWrite(Flag, [1]));
+                using Timer deadline = new(_ => machine.End(VmmExitCode.Stopped), null, 120_000, Timeout.Infinite);
+                Assert.Equal(VmmExitCode.PoweredOff, machine.Run());
+            }
+
+            Assert.EndsWith("): the snapshot does not fit: it has 2 vCPUs, the configuration 1", Refused(SavedMachine.Restored(state, memory, 1)), StringComparison.Ordinal);
+            restored = SavedMachine.Restored(state, memory, 3);
+            restored.MaxVcpus = 4;
+            Assert.EndsWith("): the snapshot does not fit: it has 2 vCPUs, the configuration 3 to 4", Refused(restored), StringComparison.Ordinal);
+        }
+    }
+
+    [SkippableFact]
     public void What_does_not_fit_is_refused_by_name()
     {
         TestMachines.RequireKvm();

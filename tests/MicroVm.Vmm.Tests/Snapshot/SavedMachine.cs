@@ -46,13 +46,28 @@ internal static unsafe class SavedMachine
         },
     };
 
-    /// <summary>Runs a machine for a while, and saves it.</summary>
+    /// <summary>Runs a machine for a while, and saves it; one that may have more vCPUs has them then.</summary>
     public static (SafeFd State, SafeFd Memory) Save(VmmConfig config, int milliseconds)
     {
         SafeFd state = ElfBuilder.Memfd([]), memory = ElfBuilder.Memfd([]);
         Exception? failure = null;
         using VirtualMachine machine = MachineBuilder.Build(config);
-        using Timer timer = new(_ => machine.Loop.Post(() => machine.Pause(() =>
+        using Timer timer = new(_ => machine.Loop.Post(() =>
+        {
+            if (machine.Growth is { } growth)
+            {
+                growth.Resize(growth.Possible, refused =>
+                {
+                    failure = refused is null ? null : new IOException(refused);
+                    Save();
+                });
+            }
+            else
+            {
+                Save();
+            }
+        }), null, milliseconds, Timeout.Infinite);
+        void Save() => Assert.True(machine.Pause(() =>
         {
             try
             {
@@ -64,7 +79,7 @@ internal static unsafe class SavedMachine
             }
 
             machine.End(VmmExitCode.Stopped);
-        })), null, milliseconds, Timeout.Infinite);
+        }));
         Assert.Equal(VmmExitCode.Stopped, machine.Run());
         Assert.Null(failure);
         return (state, memory);

@@ -156,9 +156,11 @@ def check_terminal(terminal):
     equal(said[1:3], ["33", "77"], "stty size")
     terminal.type("a line\n")
     terminal.expect("got a line")
-    terminal.resize(40, 100)
 
     def resized():
+        # Twice, since a client looks at its terminal's size from some moment after its process has begun.
+        terminal.resize(40, 99)
+        terminal.resize(40, 100)
         terminal.type("\n")  # ends the shell's read, which holds the trap back; the signal may come after it
         return suite.quietly(lambda: terminal.expect("40 100", 1), AssertionError)
     suite.until(resized, "the terminal's new size")
