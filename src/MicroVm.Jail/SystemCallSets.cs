@@ -124,7 +124,10 @@ public static class SystemCallSets
     ];
 
     // What makes a vCPU, on the thread that is to run it; once it runs, the thread has them no more.
-    private static readonly uint[] SpareVcpuIoctls = [KvmAbi.KVM_CREATE_VCPU, KvmAbi.KVM_SET_CPUID2, KvmAbi.KVM_SET_MSRS];
+    private static readonly uint[] SpareVcpuIoctls =
+    [
+        KvmAbi.KVM_CREATE_VCPU, KvmAbi.KVM_SET_CPUID2, KvmAbi.KVM_SET_MSRS, KvmAbi.KVM_GET_LAPIC, KvmAbi.KVM_SET_LAPIC,
+    ];
 
     // The first two when the machine is taken apart, the third when RAM is added.
     private static readonly uint[] DeviceIoctls =
@@ -194,7 +197,7 @@ public static class SystemCallSets
         return rules;
 
         uint[] Vcpus() => saves ? [.. VcpuIoctls, .. SavedVcpuIoctls] : VcpuIoctls;
-        uint[] Spares() => [.. Vcpus(), .. SpareVcpuIoctls];
+        uint[] Spares() => [.. Vcpus().Union(SpareVcpuIoctls)];
         uint[] Devices() => saves ? [.. DeviceIoctls, .. SavedDeviceIoctls] : DeviceIoctls;
     }
 

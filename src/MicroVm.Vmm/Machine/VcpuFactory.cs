@@ -28,6 +28,25 @@ internal sealed class VcpuFactory(KvmVm vm, CpuidBuilder cpuid)
         }
     }
 
+    /// <summary>Creates a vCPU of a VM that runs.</summary>
+    /// <exception cref="Linux.LinuxException">KVM refuses it.</exception>
+    internal KvmVcpu CreateLater(int id)
+    {
+        KvmVcpu vcpu = Create(id);
+        try
+        {
+            // KVM finds who gets an INIT in a map of APICs, which it made before this one was among them. Setting an APIC's state makes it anew.
+            vcpu.GetLapic(out kvm_lapic_state lapic);
+            vcpu.SetLapic(in lapic);
+            return vcpu;
+        }
+        catch
+        {
+            vcpu.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Gives a vCPU that has not run its CPUID, extended states and MSRs.</summary>
     /// <exception cref="Linux.LinuxException">KVM refuses one.</exception>
     internal void SetUp(KvmVcpu vcpu)

@@ -312,7 +312,7 @@ public sealed class VirtualMachine : IPowerEvents, ICounterSource, IDisposable
     {
         int id = _vcpus.Count;
         VcpuFactory factory = VcpuFactory!;
-        _spares[0].Create(() => factory.Create(id), done);
+        _spares[0].Create(() => factory.CreateLater(id), done);
     }
 
     /// <summary>What <see cref="CreateNextVcpu"/> created is one of <see cref="Vcpus"/> from now on. Device thread.</summary>

@@ -83,7 +83,7 @@ public sealed class MachineSnapshotTests
         using (memory)
         {
             VmmConfig restored = SavedMachine.Restored(state, memory, 1);
-            restored.MaxVcpus = 3;
+            restored.MaxVcpus = 2;
             using (VirtualMachine machine = MachineBuilder.Build(restored))
             {
                 Assert.Equal(2, machine.Vcpus.Count);
