@@ -11,6 +11,9 @@ internal sealed record MissingTemplate : IJsonRecord
     /// <summary>Number of vCPUs.</summary>
     public int Vcpus { get; set; }
 
+    /// <summary>How many vCPUs there may be while the VM runs.</summary>
+    public int MaxVcpus { get; set; }
+
     /// <summary>One of <see cref="VmmControl.CpuTemplateNames"/>.</summary>
     public string CpuTemplate { get; set; } = "";
 
@@ -21,6 +24,7 @@ internal sealed record MissingTemplate : IJsonRecord
     {
         MemoryMiB = members.Number("memoryMiB"u8, MemoryMiB);
         Vcpus = members.Number("vcpus"u8, Vcpus);
+        MaxVcpus = members.Number("maxVcpus"u8, MaxVcpus);
         CpuTemplate = members.NonNullText("cpuTemplate"u8, CpuTemplate);
         TimeoutSeconds = members.Number("timeoutSeconds"u8, TimeoutSeconds);
     }

@@ -35,7 +35,7 @@ internal static class TemplateChoice
 
             // What templates are made of otherwise is what a VM has that is not asked for anything.
             missing = template is null && key is not null && options.MakesTemplates && shape.MapsFiles
-                ? new MissingTemplate { MemoryMiB = shape.MemoryMiB, Vcpus = shape.Vcpus, CpuTemplate = shape.CpuTemplate, TimeoutSeconds = (int)options.StartTimeout.TotalSeconds }
+                ? new MissingTemplate { MemoryMiB = shape.MemoryMiB, Vcpus = shape.Vcpus, MaxVcpus = shape.MaxVcpus, CpuTemplate = shape.CpuTemplate, TimeoutSeconds = (int)options.StartTimeout.TotalSeconds }
                 : null;
             return template;
         }

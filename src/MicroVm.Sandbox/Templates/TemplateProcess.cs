@@ -21,7 +21,7 @@ internal static class TemplateProcess
             // The size is what the command made of its configuration file.
             Arguments =
             [
-                "microvm", "--config", "/dev/null", "template", "create", "--background",
+                "microvm", "--config", "/dev/null", "--max-vcpus", Text(template.MaxVcpus), "template", "create", "--background",
                 "--vm-memory", Text(template.MemoryMiB), "--vcpus", Text(template.Vcpus), "--cpu-template", template.CpuTemplate, "--start-timeout", Text(template.TimeoutSeconds),
             ],
             Environment = [.. ProxyClient.OwnEnvironment()],
