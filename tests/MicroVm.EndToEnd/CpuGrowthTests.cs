@@ -60,7 +60,7 @@ public sealed class CpuGrowthTests : IDisposable
             second.Call("start").EnsureSuccess();
             Assert.Equal(first.Vmm, second.Vmm);
             DetachedContainer.Eventually(() => Exec(second, "nproc") == "2", "the container that joins has its CPUs");
-            Assert.Equal("2", Exec(first, "nproc"));
+            DetachedContainer.Eventually(() => Exec(first, "nproc") == "2", "the other container has them as well");
             second.Raw("kill", second.Id, "KILL").EnsureSuccess();
             Assert.Equal(137, DetachedContainer.Reap(second.Pid));
             second.Call("delete").EnsureSuccess();
