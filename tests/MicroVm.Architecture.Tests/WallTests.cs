@@ -13,12 +13,12 @@ public sealed partial class WallTests
     private static readonly string[] Projects =
     [
         "MicroVm.Protocol.Generator", "MicroVm.Json", "MicroVm.Linux", "MicroVm.Kvm", "MicroVm.Ttrpc", "MicroVm.Protocol", "MicroVm.Oci", "MicroVm.VmmControl",
-        "MicroVm.Memory", "MicroVm.Jail", "MicroVm.Bus", "MicroVm.Virtio", "MicroVm.InstructionEmulator", "MicroVm.Vmm",
+        "MicroVm.Memory", "MicroVm.Jail", "MicroVm.Bus", "MicroVm.Virtio", "MicroVm.VirtioFs", "MicroVm.InstructionEmulator", "MicroVm.Vmm",
         "MicroVm.Agent", "MicroVm.Sandbox", "MicroVm.Cli", "MicroVm.Shim",
     ];
 
     // Libraries that are part of the VMM alone.
-    private static string[] PartsOfTheVmm => ["MicroVm.Memory", "MicroVm.Jail", "MicroVm.Bus", "MicroVm.Virtio", "MicroVm.InstructionEmulator"];
+    private static string[] PartsOfTheVmm => ["MicroVm.Memory", "MicroVm.Jail", "MicroVm.Bus", "MicroVm.Virtio", "MicroVm.VirtioFs", "MicroVm.InstructionEmulator"];
 
     // The VMM and the agent are exposed to the guest: what they do not need is not in them.
     private static readonly (string Project, string[] Without)[] Strangers =
@@ -38,10 +38,11 @@ public sealed partial class WallTests
     // Namespaces of the VMM's assemblies, from the bottom to the top; those in a row of braces belong together.
     private static readonly string[][] Folders =
     [
-        ["Memory"], ["Jail"], ["Bus.Counters"], ["Bus"], ["Virtio"], ["Virtio.Mmio"], ["InstructionEmulator", "InstructionEmulator.Handlers"],
+        ["Memory"], ["Jail"], ["Bus.Counters"], ["Bus"], ["Virtio"], ["Virtio.Mmio"],
+        ["VirtioFs.Protocol"], ["VirtioFs.HostFiles"], ["VirtioFs.Descriptors"], ["VirtioFs.Inodes"], ["VirtioFs.Exports"], ["VirtioFs.Handles"], ["VirtioFs.Dax"],
+        ["VirtioFs.Locks"], ["VirtioFs.Fifos"], ["VirtioFs.Events"], ["VirtioFs.Sockets"], ["VirtioFs.Waiting"], ["VirtioFs.Requests"], ["VirtioFs.Operations"], ["VirtioFs"],
+        ["InstructionEmulator", "InstructionEmulator.Handlers"],
         ["Vmm.Snapshot"], ["Vmm.Boot"], ["Vmm.Tables", "Vmm.Tables.Acpi"], ["Vmm.Serial"],
-        ["Vmm.Fs.Protocol"], ["Vmm.Fs.HostFiles"], ["Vmm.Fs.Descriptors"], ["Vmm.Fs.Inodes"], ["Vmm.Fs.Exports"], ["Vmm.Fs.Handles"], ["Vmm.Fs.Dax"],
-        ["Vmm.Fs.Locks"], ["Vmm.Fs.Fifos"], ["Vmm.Fs.Events"], ["Vmm.Fs.Sockets"], ["Vmm.Fs.Waiting"], ["Vmm.Fs.Requests"], ["Vmm.Fs.Operations"], ["Vmm.Fs"],
         ["Vmm.Devices.Balloon"], ["Vmm.Devices.Block"], ["Vmm.Devices.Console"], ["Vmm.Devices.Entropy"], ["Vmm.Devices.Mem"], ["Vmm.Devices.Net"],
         ["Vmm.Devices.Pmem"], ["Vmm.Devices.Vsock"],
         ["Vmm.Machine", "Vmm.Machine.Cpu"], ["Vmm.Control"], ["Vmm.Startup"], ["Vmm.Program"],

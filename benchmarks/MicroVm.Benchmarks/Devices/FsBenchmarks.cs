@@ -4,9 +4,9 @@ using BenchmarkDotNet.Attributes;
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Tests.Shared.Virtio;
-using MicroVm.Vmm.Fs;
-using MicroVm.Vmm.Fs.Exports;
-using MicroVm.Vmm.Fs.Protocol;
+using MicroVm.VirtioFs;
+using MicroVm.VirtioFs.Exports;
+using MicroVm.VirtioFs.Protocol;
 
 namespace MicroVm.Benchmarks.Devices;
 

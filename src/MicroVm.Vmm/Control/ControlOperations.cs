@@ -2,8 +2,8 @@ using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Linux.Tracing;
 using MicroVm.Virtio.Mmio;
-using MicroVm.Vmm.Fs;
-using MicroVm.Vmm.Fs.Exports;
+using MicroVm.VirtioFs;
+using MicroVm.VirtioFs.Exports;
 using MicroVm.Vmm.Machine;
 using MicroVm.VmmControl;
 

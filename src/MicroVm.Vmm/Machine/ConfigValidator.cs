@@ -1,5 +1,5 @@
+using MicroVm.VirtioFs.Dax;
 using MicroVm.Vmm.Boot;
-using MicroVm.Vmm.Fs.Dax;
 using MicroVm.Vmm.Machine.Cpu;
 using MicroVm.VmmControl;
 

@@ -1,5 +1,8 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
+using MicroVm.VirtioFs;
+using MicroVm.VirtioFs.Dax;
+using MicroVm.VirtioFs.Exports;
 using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
@@ -7,9 +10,6 @@ using MicroVm.Vmm.Devices.Entropy;
 using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
-using MicroVm.Vmm.Fs;
-using MicroVm.Vmm.Fs.Dax;
-using MicroVm.Vmm.Fs.Exports;
 using MicroVm.VmmControl;
 
 namespace MicroVm.Vmm.Machine;

@@ -6,6 +6,8 @@ using MicroVm.Linux.Native;
 using MicroVm.Memory;
 using MicroVm.Tests.Shared.Virtio;
 using MicroVm.Virtio;
+using MicroVm.VirtioFs;
+using MicroVm.VirtioFs.Exports;
 using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
@@ -13,8 +15,6 @@ using MicroVm.Vmm.Devices.Entropy;
 using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Pmem;
 using MicroVm.Vmm.Devices.Vsock;
-using MicroVm.Vmm.Fs;
-using MicroVm.Vmm.Fs.Exports;
 using Xunit;
 
 namespace MicroVm.Vmm.Tests.Devices;

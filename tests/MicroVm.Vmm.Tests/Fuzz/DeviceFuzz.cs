@@ -1,9 +1,12 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
 using MicroVm.Memory;
+using MicroVm.Tests.Shared;
 using MicroVm.Tests.Shared.Fuzz;
 using MicroVm.Tests.Shared.Virtio;
 using MicroVm.Virtio;
+using MicroVm.VirtioFs;
+using MicroVm.VirtioFs.Exports;
 using MicroVm.Vmm.Devices.Balloon;
 using MicroVm.Vmm.Devices.Block;
 using MicroVm.Vmm.Devices.Console;
@@ -11,10 +14,7 @@ using MicroVm.Vmm.Devices.Entropy;
 using MicroVm.Vmm.Devices.Mem;
 using MicroVm.Vmm.Devices.Net;
 using MicroVm.Vmm.Devices.Vsock;
-using MicroVm.Vmm.Fs;
-using MicroVm.Vmm.Fs.Exports;
 using MicroVm.Vmm.Tests.Devices;
-using MicroVm.Vmm.Tests.Fs;
 
 namespace MicroVm.Vmm.Tests.Fuzz;
 

@@ -1,6 +1,6 @@
 using MicroVm.Linux;
 using MicroVm.Linux.Native;
-using MicroVm.Vmm.Fs.HostFiles;
+using MicroVm.VirtioFs.HostFiles;
 
 namespace MicroVm.Vmm.Devices.Console;
 

@@ -1,9 +1,0 @@
-namespace MicroVm.Vmm.Fs.Operations;
-
-/// <summary>A file's mode before a change of its contents, and what it is to be then; zero: nothing is to be done.</summary>
-internal readonly struct SetIdState
-{
-    public uint Before { get; init; }
-
-    public uint After { get; init; }
-}
