@@ -3,6 +3,7 @@ using MicroVm.Bus;
 using MicroVm.Bus.Counters;
 using MicroVm.Linux;
 using MicroVm.Memory;
+using MicroVm.VmmControl.Snapshots;
 
 namespace MicroVm.Virtio.Mmio;
 
@@ -16,31 +17,24 @@ namespace MicroVm.Virtio.Mmio;
 /// status and interrupt bits, which are atomic, and never takes the lock: a vCPU thread holds it while it waits for
 /// Activate or Reset on that thread. Owns the device and the eventfds.
 /// </remarks>
-public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICounterSource, IDisposable
+public sealed class MmioTransport : IBusDevice, IVirtioInterrupt, ICounterSource, IDisposable
 {
     private readonly Lock _lock = new();
     private readonly GuestMemory _memory;
-    private readonly EventLoop _loop;
-    private readonly IEventRouting _routing;
-    private readonly MmioQueue[] _queues;
     private readonly DriverFaultLog _faults;
-    private Virtqueue?[] _virtqueues = [];
-    private string? _activationProblem;
-    private EventFd? _interrupt;
-    private ulong _driverFeatures;
-    private uint _deviceFeaturesSel;
-    private uint _driverFeaturesSel;
-    private uint _queueSel;
+    private readonly DeviceStatus _status = new();
+    private readonly DriverFeatures _features = new();
+    private readonly InterruptLine _interrupt;
+    private readonly MmioQueues _queues;
+    private readonly ServedDevice _served;
     private uint _shmSel;
-    private bool _active;
-    private int _status;
-    private readonly InterruptStatus _interruptStatus = new();
-    private uint _statusWordLow;
     private int _configGeneration;
     private long _kicks;
-    private long _interrupts;
     private long _violations;
     private long _needsResets;
+
+    /// <summary>Version of the transport's part of a device's section.</summary>
+    public const uint StateVersion = 1;
 
     /// <summary>Makes the window of <paramref name="device"/>, which it takes over.</summary>
     /// <param name="device">The device model.</param>
@@ -56,16 +50,10 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
         Device = device;
         _faults = new DriverFaultLog(device.Name);
         _memory = memory;
-        _loop = loop;
-        _routing = routing;
         BaseAddress = baseAddress;
-        Gsi = gsi;
-        ReadOnlySpan<ushort> sizes = device.QueueMaxSizes;
-        _queues = new MmioQueue[sizes.Length];
-        for (int i = 0; i < sizes.Length; i++)
-        {
-            _queues[i] = new MmioQueue(sizes[i]);
-        }
+        _interrupt = new InterruptLine(routing, gsi);
+        _queues = new MmioQueues(device.QueueMaxSizes, routing, baseAddress + MmioRegister.QueueNotify);
+        _served = new ServedDevice(device, memory, loop, _queues, _interrupt);
     }
 
     /// <summary>The device behind the window.</summary>
@@ -75,10 +63,10 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     public ulong BaseAddress { get; }
 
     /// <summary>The device's interrupt line.</summary>
-    public uint Gsi { get; }
+    public uint Gsi => _interrupt.Gsi;
 
     /// <summary>The device status field as the driver reads it.</summary>
-    public VirtioStatus Status => (VirtioStatus)Volatile.Read(ref _status);
+    public VirtioStatus Status => _status.Value;
 
     /// <summary>True from a successful DRIVER_OK to the next reset.</summary>
     public bool IsActive
@@ -87,7 +75,7 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
         {
             lock (_lock)
             {
-                return _active;
+                return _served.IsActive;
             }
         }
     }
@@ -135,27 +123,24 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     }
 
     /// <inheritdoc/>
-    public void SignalUsed()
-    {
-        Raise(InterruptStatus.Used);
-    }
+    public void SignalUsed() => _interrupt.Raise(InterruptStatus.Used);
 
     /// <inheritdoc/>
     public void SignalConfigChange()
     {
         Interlocked.Increment(ref _configGeneration);
-        Raise(InterruptStatus.Config);
+        _interrupt.Raise(InterruptStatus.Config);
     }
 
     /// <inheritdoc/>
     public void SignalNeedsReset(string reason)
     {
-        int before = Interlocked.Or(ref _status, (int)VirtioStatus.NeedsReset);
+        VirtioStatus before = _status.Add(VirtioStatus.NeedsReset);
         Interlocked.Increment(ref _needsResets);
         _faults.Add(reason);
 
         // 2.1.2: after DRIVER_OK the driver is told by a configuration change notification.
-        if ((before & (int)VirtioStatus.DriverOk) != 0)
+        if ((before & VirtioStatus.DriverOk) != 0)
         {
             SignalConfigChange();
         }
@@ -167,10 +152,77 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
         ArgumentNullException.ThrowIfNull(add);
         string name = Device.Name;
         add(name + ".kicks", Volatile.Read(ref _kicks));
-        add(name + ".interrupts", Volatile.Read(ref _interrupts));
+        add(name + ".interrupts", _interrupt.Raised);
         add(name + ".violations", Violations);
         add(name + ".needs_reset", Volatile.Read(ref _needsResets));
         (Device as ICounterSource)?.CollectCounters(add);
+    }
+
+    /// <summary>Why the device cannot be saved as it is now: a sentence; null when it can. vCPUs and the device's threads stand still.</summary>
+    public string? WhyNotSaved()
+    {
+        if ((Status & (VirtioStatus.NeedsReset | VirtioStatus.Failed)) != 0)
+        {
+            return $"{Device.Name} has failed and waits for its driver to reset it";
+        }
+
+        if (_queues.Busy is { } busy)
+        {
+            return $"{Device.Name} has requests under way in queue {busy}";
+        }
+
+        return Device.WhyNotSaved;
+    }
+
+    /// <summary>Writes the state. vCPUs and the device's threads stand still, and <see cref="WhyNotSaved"/> had nothing to say.</summary>
+    public void Save(StateWriter writer)
+    {
+        ArgumentNullException.ThrowIfNull(writer);
+        lock (_lock)
+        {
+            writer.Write(Device.DeviceId);
+            _status.Save(writer);
+            _interrupt.Save(writer);
+            writer.Write(_configGeneration);
+            _features.Save(writer);
+            writer.Write(_queues.Selection);
+            writer.Write(_shmSel);
+            writer.WriteFlag(_served.IsActive);
+            _queues.Save(writer);
+            Device.SaveState(writer);
+        }
+    }
+
+    /// <summary>Gives a window that nobody has used yet a saved state, and has the device serve its queues. Before the vCPUs run.</summary>
+    /// <exception cref="SnapshotException">The state is malformed, or not one that this device can have.</exception>
+    public void Restore(StateReader reader)
+    {
+        ArgumentNullException.ThrowIfNull(reader);
+        lock (_lock)
+        {
+            // A window that was free may have its device by now; the driver finds it when it looks again.
+            uint id = reader.Read<uint>();
+            if (id != Device.DeviceId && id != 0)
+            {
+                throw new SnapshotException($"{Device.Name}: the snapshot has a device of type {id} in this window, the configuration one of type {Device.DeviceId}");
+            }
+
+            _status.Restore(reader);
+            _interrupt.Restore(reader, _memory);
+            _configGeneration = reader.Read<int>();
+            _features.Restore(reader);
+            _queues.Selection = reader.Read<uint>();
+            _shmSel = reader.Read<uint>();
+            bool active = reader.ReadFlag();
+            CheckRestored(reader, active);
+            ushort[] positions = _queues.Restore(reader, Device.Name);
+            Device.RestoreState(reader);
+            reader.End();
+            if (active)
+            {
+                Reactivate(positions);
+            }
+        }
     }
 
     /// <summary>Stops the device and closes its descriptors. The vCPUs must have stopped.</summary>
@@ -183,34 +235,8 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
 
         _faults.End();
         Device.Dispose();
-        _interrupt?.Dispose();
-        foreach (MmioQueue queue in _queues)
-        {
-            queue.Dispose();
-        }
-    }
-
-    private void Raise(int bits)
-    {
-        if (_interruptStatus.Add(bits))
-        {
-            Interlocked.Increment(ref _interrupts);
-            _interrupt?.Signal();
-        }
-    }
-
-    private void MoveStatus(uint high)
-    {
-        ulong gpa = ((ulong)high << 32) | _statusWordLow;
-        if (!_interruptStatus.TryMove(_memory, gpa, out bool isPending))
-        {
-            Violation();
-        }
-
-        if (isPending)
-        {
-            _interrupt?.Signal();
-        }
+        _interrupt.Dispose();
+        _queues.Dispose();
     }
 
     private void Violation() => Interlocked.Increment(ref _violations);
@@ -219,24 +245,17 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     private ulong Offered => Device.DeviceFeatures
         | VirtioFeature.Version1 | VirtioFeature.RingEventIdx | VirtioFeature.RingIndirectDesc;
 
-    private MmioQueue? SelectedQueue => _queueSel < (uint)_queues.Length ? _queues[_queueSel] : null;
-
     private uint ReadRegister(uint register) => register switch
     {
         MmioRegister.MagicValue => MmioRegister.Magic,
         MmioRegister.Version => 2,
         MmioRegister.DeviceId => Device.DeviceId,
         MmioRegister.VendorId => 0,
-        MmioRegister.DeviceFeatures => _deviceFeaturesSel switch
-        {
-            0 => (uint)Offered,
-            1 => (uint)(Offered >> 32),
-            _ => 0,
-        },
-        MmioRegister.QueueNumMax => SelectedQueue?.MaxSize ?? 0u,
-        MmioRegister.QueueReady => SelectedQueue is { Ready: true } ? 1u : 0u,
-        MmioRegister.InterruptStatus => (uint)_interruptStatus.Value,
-        MmioRegister.Status => (uint)Volatile.Read(ref _status),
+        MmioRegister.DeviceFeatures => _features.ReadOffered(Offered),
+        MmioRegister.QueueNumMax => _queues.Selected?.MaxSize ?? 0u,
+        MmioRegister.QueueReady => _queues.Selected is { Ready: true } ? 1u : 0u,
+        MmioRegister.InterruptStatus => (uint)_interrupt.Status,
+        MmioRegister.Status => (uint)_status.Value,
         MmioRegister.ShmLenLow => (uint)SharedMemory().Length,
         MmioRegister.ShmLenHigh => (uint)(SharedMemory().Length >> 32),
         MmioRegister.ShmBaseLow => (uint)SharedMemory().Gpa,
@@ -257,22 +276,22 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
         switch (register)
         {
             case MmioRegister.DeviceFeaturesSel:
-                _deviceFeaturesSel = value;
+                _features.SelectOffered(value);
                 break;
             case MmioRegister.DriverFeaturesSel:
-                _driverFeaturesSel = value;
+                _features.SelectAccepted(value);
                 break;
             case MmioRegister.DriverFeatures:
                 WriteDriverFeatures(value);
                 break;
             case MmioRegister.QueueSel:
-                _queueSel = value;
+                _queues.Selection = value;
                 break;
             case MmioRegister.QueueNotify:
                 Notify(value);
                 break;
             case MmioRegister.InterruptAck:
-                _interruptStatus.Acknowledge((int)value);
+                _interrupt.Acknowledge((int)value);
                 break;
             case MmioRegister.Status:
                 WriteStatus((VirtioStatus)(value & 0xff));
@@ -281,10 +300,14 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
                 _shmSel = value;
                 break;
             case MmioRegister.StatusWordLow:
-                _statusWordLow = value;
+                _interrupt.WriteWordLow(value);
                 break;
             case MmioRegister.StatusWordHigh:
-                MoveStatus(value);
+                if (!_interrupt.TryMoveStatus(_memory, value))
+                {
+                    Violation();
+                }
+
                 break;
             case MmioRegister.QueueNum:
             case MmioRegister.QueueReady:
@@ -306,7 +329,7 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     {
         // Queues are set up between FEATURES_OK and DRIVER_OK (3.1.1, step 7); RING_RESET is not offered, so not later.
         const VirtioStatus Relevant = VirtioStatus.FeaturesOk | VirtioStatus.DriverOk | VirtioStatus.Failed;
-        if ((Status & Relevant) != VirtioStatus.FeaturesOk || SelectedQueue is not { } queue)
+        if ((Status & Relevant) != VirtioStatus.FeaturesOk || _queues.Selected is not { } queue)
         {
             Violation();
         }
@@ -323,32 +346,100 @@ public sealed partial class MmioTransport : IBusDevice, IVirtioInterrupt, ICount
     private void WriteDriverFeatures(uint value)
     {
         const VirtioStatus Relevant = VirtioStatus.Driver | VirtioStatus.FeaturesOk | VirtioStatus.Failed;
-        if ((Status & Relevant) != VirtioStatus.Driver)
+        if ((Status & Relevant) != VirtioStatus.Driver || !_features.TryWrite(value))
         {
-            Violation();
-        }
-        else if (_driverFeaturesSel == 0)
-        {
-            _driverFeatures = (_driverFeatures & 0xffff_ffff_0000_0000) | value;
-        }
-        else if (_driverFeaturesSel == 1)
-        {
-            _driverFeatures = (_driverFeatures & 0xffff_ffff) | ((ulong)value << 32);
-        }
-        else if (value != 0)
-        {
-            // Bits from 64 on: none is offered, so accepting one is as wrong as accepting any other that is not.
-            _driverFeatures &= ~VirtioFeature.Version1;
             Violation();
         }
     }
 
     private void Notify(uint value)
     {
-        if (_active && value < (uint)_queues.Length && _queues[value] is { Ready: true, Kick: { } kick })
+        if (_served.IsActive && _queues.TryKick(value))
         {
             Interlocked.Increment(ref _kicks);
-            kick.Signal();
         }
+    }
+
+    private void CheckRestored(StateReader reader, bool active)
+    {
+        if (!_status.IsPossible(active))
+        {
+            throw reader.Malformed($"the status of {Device.Name} is {(int)Status:x}");
+        }
+
+        if ((Status & VirtioStatus.FeaturesOk) != 0 && !_features.AreAcceptable(Offered))
+        {
+            throw new SnapshotException($"{Device.Name}: the driver uses features {_features.Accepted:x}, the device has {Offered:x}");
+        }
+    }
+
+    private void Reactivate(ushort[] positions)
+    {
+        if (_served.TryStart(_features, this, positions) is { } problem)
+        {
+            SignalNeedsReset(problem);
+            throw new SnapshotException($"{Device.Name} cannot go on: {problem}");
+        }
+
+        // The driver reads why it came.
+        _interrupt.SignalRestored();
+    }
+
+    // 2.1 and 3.1.1.
+    private void WriteStatus(VirtioStatus value)
+    {
+        if (value == VirtioStatus.None)
+        {
+            ResetDevice();
+            return;
+        }
+
+        VirtioStatus current = Status;
+        if (!DeviceStatus.IsAllowed(current, value, out VirtioStatus added))
+        {
+            Violation();
+            return;
+        }
+
+        if ((added & VirtioStatus.Failed) != 0)
+        {
+            _status.Add(VirtioStatus.Failed);
+            return;
+        }
+
+        _status.Add(added & (VirtioStatus.Acknowledge | VirtioStatus.Driver));
+        if ((added & VirtioStatus.FeaturesOk) != 0)
+        {
+            // 3.1.1, step 6: the driver reads the status again to see whether the bit stuck.
+            if (!_features.AreAcceptable(Offered))
+            {
+                return;
+            }
+
+            _status.Add(VirtioStatus.FeaturesOk);
+        }
+
+        if ((added & VirtioStatus.DriverOk) != 0)
+        {
+            _status.Add(VirtioStatus.DriverOk);
+            if ((current & VirtioStatus.NeedsReset) == 0 && _served.TryStart(_features, this, positions: null) is { } problem)
+            {
+                SignalNeedsReset(problem);
+            }
+        }
+    }
+
+    private void ResetDevice()
+    {
+        if (_served.TryStop() is { } problem)
+        {
+            _faults.Add($"reset: {problem}");
+        }
+
+        _queues.Reset();
+        _features.Reset();
+        _shmSel = 0;
+        _interrupt.Reset();
+        _status.Reset();
     }
 }
