@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Iced.Intel;
 using MicroVm.Kvm.Native;
 using MicroVm.Memory;
@@ -9,7 +10,7 @@ namespace MicroVm.InstructionEmulator;
 /// extended state, and the exception to raise. One for each vCPU; used by that vCPU's thread only. Allocates nothing
 /// after it is made.
 /// </summary>
-internal sealed unsafe partial class AssistCpu : IVATryGetRegisterValueProvider
+internal sealed class AssistCpu : IVATryGetRegisterValueProvider
 {
     internal const ulong FlagCf = 1;
     internal const ulong FlagPf = 4;
@@ -34,19 +35,24 @@ internal sealed unsafe partial class AssistCpu : IVATryGetRegisterValueProvider
     internal const ulong Cr4Pke = 1 << 22;
     private const ulong Cr4La57 = 1 << 12;
     private const ulong EferLma = 1 << 10;
-    private readonly GuestMemory _memory;
 
     public AssistCpu(IVcpuPort port, GuestMemory memory, XstateLayout layout)
     {
         Port = port;
-        _memory = memory;
         Layout = layout;
-        AllocateXstate();
+        Operand = new GuestOperand(this, memory);
+        Xstate = new ExtendedState(port, layout);
     }
 
     public IVcpuPort Port { get; }
 
     public XstateLayout Layout { get; }
+
+    /// <summary>The memory that the instruction reads or writes.</summary>
+    public GuestOperand Operand { get; }
+
+    /// <summary>Vector registers and what else XSAVE saves.</summary>
+    public ExtendedState Xstate { get; }
 
     public ref kvm_regs Regs => ref Port.Regs;
 
@@ -83,8 +89,8 @@ internal sealed unsafe partial class AssistCpu : IVATryGetRegisterValueProvider
         Bitness = (sregs.efer & EferLma) != 0 && sregs.cs.l != 0 ? 64 : protectedMode && !virtual86 && sregs.cs.db != 0 ? 32 : 16;
         FailureReason = null;
         IsSoftwareInterrupt = false;
-        _chunkCount = 0;
-        _xstateLoaded = false;
+        Operand.Forget();
+        Xstate.Forget();
     }
 
     public Outcome Fault(byte vector, uint? errorCode = null)
@@ -92,6 +98,13 @@ internal sealed unsafe partial class AssistCpu : IVATryGetRegisterValueProvider
         FaultVector = vector;
         FaultErrorCode = errorCode;
         return Outcome.Fault;
+    }
+
+    /// <summary>A #PF at a linear address, which CR2 gets.</summary>
+    public Outcome PageFault(ulong linear, uint errorCode)
+    {
+        FaultAddress = linear;
+        return Fault(KvmAbi.PF_VECTOR, errorCode);
     }
 
     public Outcome Trap(byte vector, bool softwareInterrupt = false)
@@ -113,6 +126,31 @@ internal sealed unsafe partial class AssistCpu : IVATryGetRegisterValueProvider
         FailureReason = reason;
         return Outcome.Unsupported;
     }
+
+    /// <summary>True when the bits above the paging mode's width all equal its highest one.</summary>
+    public bool IsCanonical(ulong address)
+    {
+        int unused = (Sregs.cr4 & Cr4La57) != 0 ? 7 : 16;
+        return (ulong)((long)(address << unused) >> unused) == address;
+    }
+
+    /// <summary>A segment register; DS for those that are none.</summary>
+    public ref kvm_segment Segment(Register name)
+    {
+        ref kvm_sregs sregs = ref Sregs;
+        switch (name)
+        {
+            case Register.ES: return ref sregs.es;
+            case Register.CS: return ref sregs.cs;
+            case Register.SS: return ref sregs.ss;
+            case Register.FS: return ref sregs.fs;
+            case Register.GS: return ref sregs.gs;
+            default: return ref sregs.ds;
+        }
+    }
+
+    /// <summary>Writes the extended state back.</summary>
+    public Outcome StoreXstate() => Xstate.TryStore() ? Outcome.Done : Unsupported("KVM refuses the extended state");
 
     /// <summary>Reads a general register of any width, zero-extended.</summary>
     public ulong ReadRegister(Register register)
@@ -163,13 +201,10 @@ internal sealed unsafe partial class AssistCpu : IVATryGetRegisterValueProvider
 
         value = 0;
         int size = instruction.MemorySize.GetSize();
-        Outcome outcome = TranslateOperand(in instruction, operand, size, PageAccess.Read);
+        Outcome outcome = Operand.Translate(in instruction, operand, size, PageAccess.Read);
         if (outcome == Outcome.Done)
         {
-            fixed (ulong* p = &value)
-            {
-                CopyFromGuest(0, new Span<byte>(p, size));
-            }
+            Operand.CopyFromGuest(0, MemoryMarshal.AsBytes(new Span<ulong>(ref value))[..size]);
         }
 
         return outcome;
@@ -185,10 +220,10 @@ internal sealed unsafe partial class AssistCpu : IVATryGetRegisterValueProvider
         }
 
         int size = instruction.MemorySize.GetSize();
-        Outcome outcome = TranslateOperand(in instruction, operand, size, PageAccess.Write);
+        Outcome outcome = Operand.Translate(in instruction, operand, size, PageAccess.Write);
         if (outcome == Outcome.Done)
         {
-            CopyToGuest(0, new ReadOnlySpan<byte>(&value, size));
+            Operand.CopyToGuest(0, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value))[..size]);
         }
 
         return outcome;

@@ -54,7 +54,7 @@ internal sealed unsafe class InstructionFetcher : CodeReader
             return Outcome.Done;
         }
 
-        _count = cpu.Fetch(_bytes, out Outcome outcome);
+        _count = cpu.Operand.Fetch(_bytes, out Outcome outcome);
         if (TryDecode(decoder, cpu.Regs.rip, out instruction))
         {
             return Outcome.Done;

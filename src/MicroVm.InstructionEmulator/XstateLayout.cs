@@ -18,7 +18,7 @@ internal sealed class XstateLayout
     public const int MaxComponents = 63;
 
     /// <summary>The longest area in bytes, in both formats. Processors with AMX have areas of 11,008 bytes.</summary>
-    public const int MaxAreaLength = AssistCpu.MaxOperandLength;
+    public const int MaxAreaLength = GuestOperand.MaxLength;
 
     private const int CpuidLeaf = 0xD;
     private static XstateLayout? s_host;

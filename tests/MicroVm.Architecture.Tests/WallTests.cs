@@ -53,7 +53,7 @@ public sealed partial class WallTests
     private static readonly string[] PointerMakers =
     [
         "Virtio.Virtqueue", "Virtio.Mmio.InterruptStatus", "Vmm.Machine.VirtualMachine", "Vmm.Boot.BootFile",
-        "InstructionEmulator.AssistCpu", "InstructionEmulator.GuestPageWalker",
+        "InstructionEmulator.GuestOperand", "InstructionEmulator.GuestPageWalker",
     ];
 
     [Fact]

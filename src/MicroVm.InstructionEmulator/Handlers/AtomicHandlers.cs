@@ -11,7 +11,7 @@ internal static unsafe class AtomicHandlers
 
     private static Outcome Cmpxchg16b(AssistCpu cpu, in Instruction instruction)
     {
-        Outcome outcome = cpu.ResolveAddress(in instruction, 0, Length, out ulong address);
+        Outcome outcome = cpu.Operand.Resolve(in instruction, 0, Length, out ulong address);
         if (outcome != Outcome.Done)
         {
             return outcome;
@@ -23,7 +23,7 @@ internal static unsafe class AtomicHandlers
         }
 
         // Written to in any case, with the old value when they differ: so the page must be writable.
-        outcome = cpu.Translate(address, Length, PageAccess.Write);
+        outcome = cpu.Operand.Translate(address, Length, PageAccess.Write);
         if (outcome != Outcome.Done)
         {
             return outcome;
@@ -31,7 +31,7 @@ internal static unsafe class AtomicHandlers
 
         // Aligned, hence within one page and so within one piece. Done with the lock even when the guest did not ask for
         // it, which is stronger and not slower to tell apart.
-        UInt128* target = (UInt128*)cpu.TryGetPointer(Length);
+        UInt128* target = (UInt128*)cpu.Operand.TryGetPointer(Length);
         UInt128 expected = new(cpu.Regs.rdx, cpu.Regs.rax);
         if (AtomicMemory.CompareExchange(target, ref expected, new UInt128(cpu.Regs.rcx, cpu.Regs.rbx)))
         {

@@ -41,7 +41,7 @@ internal static class HintHandlers
     private static Outcome CacheLine(AssistCpu cpu, in Instruction instruction)
     {
         Interlocked.MemoryBarrier();
-        return cpu.TranslateOperand(in instruction, 0, 1, PageAccess.Read);
+        return cpu.Operand.Translate(in instruction, 0, 1, PageAccess.Read);
     }
 
     private static Outcome Privileged(AssistCpu cpu, in Instruction instruction) =>

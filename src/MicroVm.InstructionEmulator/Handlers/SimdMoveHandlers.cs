@@ -54,7 +54,7 @@ internal static class SimdMoveHandlers
         outcome = Locate(cpu, in instruction, 0, aligned, PageAccess.Write);
         if (outcome == Outcome.Done)
         {
-            cpu.CopyToGuest(0, MemoryMarshal.AsBytes(new ReadOnlySpan<UInt128>(in value)));
+            cpu.Operand.CopyToGuest(0, MemoryMarshal.AsBytes(new ReadOnlySpan<UInt128>(in value)));
         }
 
         return outcome;
@@ -95,7 +95,7 @@ internal static class SimdMoveHandlers
         Outcome outcome = Locate(cpu, in instruction, operand, aligned, PageAccess.Read);
         if (outcome == Outcome.Done)
         {
-            cpu.CopyFromGuest(0, MemoryMarshal.AsBytes(new Span<UInt128>(ref value)));
+            cpu.Operand.CopyFromGuest(0, MemoryMarshal.AsBytes(new Span<UInt128>(ref value)));
         }
 
         return outcome;
@@ -103,7 +103,7 @@ internal static class SimdMoveHandlers
 
     private static Outcome Locate(AssistCpu cpu, in Instruction instruction, int operand, bool aligned, PageAccess access)
     {
-        Outcome outcome = cpu.ResolveAddress(in instruction, operand, VectorLength, out ulong address);
+        Outcome outcome = cpu.Operand.Resolve(in instruction, operand, VectorLength, out ulong address);
         if (outcome != Outcome.Done)
         {
             return outcome;
@@ -111,22 +111,22 @@ internal static class SimdMoveHandlers
 
         return aligned && address % VectorLength != 0
             ? cpu.Fault(KvmAbi.GP_VECTOR, 0)
-            : cpu.Translate(address, VectorLength, access);
+            : cpu.Operand.Translate(address, VectorLength, access);
     }
 
     private static UInt128 ReadRegister(AssistCpu cpu, Register register)
     {
-        cpu.LoadXstate();
+        cpu.Xstate.Load();
         return MemoryMarshal.Read<UInt128>(Xmm(cpu, register));
     }
 
     private static Outcome WriteRegister(AssistCpu cpu, Register register, UInt128 value)
     {
-        cpu.LoadXstate();
+        cpu.Xstate.Load();
         MemoryMarshal.Write(Xmm(cpu, register), in value);
         return cpu.StoreXstate();
     }
 
     private static Span<byte> Xmm(AssistCpu cpu, Register register) =>
-        cpu.Xstate.Slice(AssistCpu.XmmOffset + ((register - Iced.Intel.Register.XMM0) * VectorLength), VectorLength);
+        cpu.Xstate.Bytes.Slice(ExtendedState.XmmOffset + ((register - Iced.Intel.Register.XMM0) * VectorLength), VectorLength);
 }

@@ -17,7 +17,7 @@ internal static class SseStateHandlers
     public static Outcome Enter(AssistCpu cpu, bool vex)
     {
         bool enabled = vex
-            ? (cpu.Sregs.cr4 & AssistCpu.Cr4Osxsave) != 0 && (cpu.Port.Xcr0 & AssistCpu.Avx) != 0
+            ? (cpu.Sregs.cr4 & AssistCpu.Cr4Osxsave) != 0 && (cpu.Port.Xcr0 & ExtendedState.Avx) != 0
             : (cpu.Sregs.cr4 & AssistCpu.Cr4Osfxsr) != 0 && (cpu.Sregs.cr0 & AssistCpu.Cr0Em) == 0;
         return !enabled ? cpu.UndefinedOpcode()
             : (cpu.Sregs.cr0 & AssistCpu.Cr0Ts) != 0 ? cpu.DeviceNotAvailable()
@@ -43,8 +43,8 @@ internal static class SseStateHandlers
             return cpu.GeneralProtection();
         }
 
-        cpu.LoadXstate();
-        cpu.Mxcsr = (uint)value;
+        cpu.Xstate.Load();
+        cpu.Xstate.Mxcsr = (uint)value;
         return cpu.StoreXstate();
     }
 
@@ -56,7 +56,7 @@ internal static class SseStateHandlers
             return outcome;
         }
 
-        cpu.LoadXstate();
-        return cpu.WriteOperand(in instruction, 0, cpu.Mxcsr);
+        cpu.Xstate.Load();
+        return cpu.WriteOperand(in instruction, 0, cpu.Xstate.Mxcsr);
     }
 }

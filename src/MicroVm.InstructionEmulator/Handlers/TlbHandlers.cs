@@ -20,13 +20,13 @@ internal static class TlbHandlers
         }
 
         Span<ulong> descriptor = stackalloc ulong[2];
-        Outcome outcome = cpu.TranslateOperand(in instruction, 1, 16, PageAccess.Read);
+        Outcome outcome = cpu.Operand.Translate(in instruction, 1, 16, PageAccess.Read);
         if (outcome != Outcome.Done)
         {
             return outcome;
         }
 
-        cpu.CopyFromGuest(0, MemoryMarshal.AsBytes(descriptor));
+        cpu.Operand.CopyFromGuest(0, MemoryMarshal.AsBytes(descriptor));
         ulong type = cpu.ReadRegister(instruction.Op0Register);
         bool usesPcid = type <= SingleContext;
         if (type > AllContextsButGlobal

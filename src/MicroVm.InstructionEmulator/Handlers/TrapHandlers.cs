@@ -42,8 +42,8 @@ internal static class TrapHandlers
             return cpu.DeviceNotAvailable();
         }
 
-        cpu.LoadXstate();
-        if ((cpu.XstateBv & AssistCpu.X87) == 0 || (cpu.Xstate[AssistCpu.FswOffset] & FswErrorSummary) == 0)
+        cpu.Xstate.Load();
+        if ((cpu.Xstate.XstateBv & ExtendedState.X87) == 0 || (cpu.Xstate.Bytes[ExtendedState.FswOffset] & FswErrorSummary) == 0)
         {
             return Outcome.Done;
         }

@@ -22,11 +22,11 @@ internal static class XcrHandlers
 
     /// <summary>The rules for XCR0 (Intel SDM volume 1, 13.3), besides the processor having the components.</summary>
     internal static bool IsValidXcr0(ulong value, ulong supported) =>
-        (value & AssistCpu.X87) != 0
+        (value & ExtendedState.X87) != 0
         && (value & ~supported) == 0
-        && ((value & AssistCpu.Avx) == 0 || (value & AssistCpu.Sse) != 0)
+        && ((value & ExtendedState.Avx) == 0 || (value & ExtendedState.Sse) != 0)
         && (value & (Bndregs | Bndcsr)) is 0 or (Bndregs | Bndcsr)
-        && ((value & Avx512) == 0 || ((value & Avx512) == Avx512 && (value & AssistCpu.Avx) != 0))
+        && ((value & Avx512) == 0 || ((value & Avx512) == Avx512 && (value & ExtendedState.Avx) != 0))
         && (value & Amx) is 0 or Amx;
 
     private static Outcome Xgetbv(AssistCpu cpu, in Instruction instruction)
@@ -40,8 +40,8 @@ internal static class XcrHandlers
         ulong value = cpu.Port.Xcr0;
         if (index == 1 && cpu.Layout.HasXgetbv1)
         {
-            cpu.LoadXstate();
-            value &= cpu.XstateBv | (cpu.Mxcsr != AssistCpu.MxcsrDefault ? AssistCpu.Sse : 0);
+            cpu.Xstate.Load();
+            value &= cpu.Xstate.XstateBv | (cpu.Xstate.Mxcsr != ExtendedState.MxcsrDefault ? ExtendedState.Sse : 0);
         }
         else if (index != 0)
         {
@@ -63,7 +63,7 @@ internal static class XcrHandlers
         ulong value = ((ulong)(uint)cpu.Regs.rdx << 32) | (uint)cpu.Regs.rax;
         return cpu.Cpl == 0
             && (uint)cpu.Regs.rcx == 0
-            && IsValidXcr0(value, cpu.UserComponents)
+            && IsValidXcr0(value, cpu.Xstate.UserComponents)
             && cpu.Port.TrySetXcr0(value)
             ? Outcome.Done
             : cpu.GeneralProtection();
@@ -81,8 +81,8 @@ internal static class XcrHandlers
             return cpu.GeneralProtection();
         }
 
-        cpu.LoadXstate();
-        bool inUse = HasPkru(cpu) && (cpu.XstateBv >> PkruComponent & 1) != 0;
+        cpu.Xstate.Load();
+        bool inUse = HasPkru(cpu) && (cpu.Xstate.XstateBv >> PkruComponent & 1) != 0;
         cpu.Regs.rax = inUse ? BinaryPrimitives.ReadUInt32LittleEndian(Pkru(cpu)) : 0;
         cpu.Regs.rdx = 0;
         return Outcome.Done;
@@ -105,13 +105,13 @@ internal static class XcrHandlers
             return cpu.Unsupported("this host's XSAVE area has no PKRU");
         }
 
-        cpu.LoadXstate();
+        cpu.Xstate.Load();
         BinaryPrimitives.WriteUInt32LittleEndian(Pkru(cpu), (uint)cpu.Regs.rax);
-        cpu.XstateBv |= 1ul << PkruComponent;
+        cpu.Xstate.XstateBv |= 1ul << PkruComponent;
         return cpu.StoreXstate();
     }
 
-    private static bool HasPkru(AssistCpu cpu) => (cpu.UserComponents >> PkruComponent & 1) != 0;
+    private static bool HasPkru(AssistCpu cpu) => (cpu.Xstate.UserComponents >> PkruComponent & 1) != 0;
 
-    private static Span<byte> Pkru(AssistCpu cpu) => cpu.Xstate.Slice(cpu.Layout.StandardOffset(PkruComponent), 4);
+    private static Span<byte> Pkru(AssistCpu cpu) => cpu.Xstate.Bytes.Slice(cpu.Layout.StandardOffset(PkruComponent), 4);
 }

@@ -24,7 +24,7 @@ internal static class XrstorHandlers
             return outcome;
         }
 
-        outcome = cpu.Translate(address, XstateLayout.ExtendedOffset, PageAccess.Read);
+        outcome = cpu.Operand.Translate(address, XstateLayout.ExtendedOffset, PageAccess.Read);
         if (outcome != Outcome.Done)
         {
             return outcome;
@@ -32,7 +32,7 @@ internal static class XrstorHandlers
 
         // Legacy region and header are copied once; only the copy is checked and used.
         Span<byte> head = stackalloc byte[XstateLayout.ExtendedOffset];
-        cpu.CopyFromGuest(0, head);
+        cpu.Operand.CopyFromGuest(0, head);
         ReadOnlySpan<byte> header = head[XstateLayout.HeaderOffset..];
         ulong present = BinaryPrimitives.ReadUInt64LittleEndian(header);
         ulong format = BinaryPrimitives.ReadUInt64LittleEndian(header[8..]);
@@ -44,8 +44,8 @@ internal static class XrstorHandlers
         }
 
         ulong loaded = requested & present;
-        bool takesMxcsr = compacted ? (loaded & AssistCpu.Sse) != 0 : (requested & (AssistCpu.Sse | AssistCpu.Avx)) != 0;
-        uint mxcsr = BinaryPrimitives.ReadUInt32LittleEndian(head[AssistCpu.MxcsrOffset..]);
+        bool takesMxcsr = compacted ? (loaded & ExtendedState.Sse) != 0 : (requested & (ExtendedState.Sse | ExtendedState.Avx)) != 0;
+        uint mxcsr = BinaryPrimitives.ReadUInt32LittleEndian(head[ExtendedState.MxcsrOffset..]);
         if (takesMxcsr && (mxcsr & ~cpu.Layout.MxcsrMask) != 0)
         {
             return cpu.GeneralProtection();
@@ -54,7 +54,7 @@ internal static class XrstorHandlers
         int length = compacted ? cpu.Layout.CompactedLength(format, loaded) : cpu.Layout.StandardLength(loaded);
         if (length > XstateLayout.ExtendedOffset)
         {
-            outcome = cpu.Translate(address, length, PageAccess.Read);
+            outcome = cpu.Operand.Translate(address, length, PageAccess.Read);
             if (outcome != Outcome.Done)
             {
                 return outcome;
@@ -64,38 +64,38 @@ internal static class XrstorHandlers
         // A restore of everything that is enabled needs no old state: one system call less at each context switch.
         if (requested == xcr0)
         {
-            cpu.ClearXstate();
+            cpu.Xstate.Clear();
         }
         else
         {
-            cpu.LoadXstate();
+            cpu.Xstate.Load();
         }
 
         LoadLegacy(cpu, in instruction, head, requested, loaded);
         if (takesMxcsr)
         {
-            cpu.Mxcsr = mxcsr;
+            cpu.Xstate.Mxcsr = mxcsr;
         }
-        else if ((requested & AssistCpu.Sse) != 0)
+        else if ((requested & ExtendedState.Sse) != 0)
         {
-            cpu.Mxcsr = AssistCpu.MxcsrDefault;
+            cpu.Xstate.Mxcsr = ExtendedState.MxcsrDefault;
         }
 
         for (ulong rest = requested & ~3ul; rest != 0; rest &= rest - 1)
         {
             int i = BitOperations.TrailingZeroCount(rest);
-            Span<byte> component = cpu.Xstate.Slice(cpu.Layout.StandardOffset(i), cpu.Layout.Size(i));
+            Span<byte> component = cpu.Xstate.Bytes.Slice(cpu.Layout.StandardOffset(i), cpu.Layout.Size(i));
             if ((loaded >> i & 1) == 0)
             {
                 component.Clear();
             }
             else
             {
-                cpu.CopyFromGuest(compacted ? cpu.Layout.CompactedOffset(format, i) : cpu.Layout.StandardOffset(i), component);
+                cpu.Operand.CopyFromGuest(compacted ? cpu.Layout.CompactedOffset(format, i) : cpu.Layout.StandardOffset(i), component);
             }
         }
 
-        cpu.XstateBv = (cpu.XstateBv & ~requested) | loaded;
+        cpu.Xstate.XstateBv = (cpu.Xstate.XstateBv & ~requested) | loaded;
         return cpu.StoreXstate();
     }
 
@@ -123,21 +123,21 @@ internal static class XrstorHandlers
 
     private static void LoadLegacy(AssistCpu cpu, in Instruction instruction, ReadOnlySpan<byte> head, ulong requested, ulong loaded)
     {
-        Span<byte> area = cpu.Xstate;
-        if ((requested & AssistCpu.X87) != 0)
+        Span<byte> area = cpu.Xstate.Bytes;
+        if ((requested & ExtendedState.X87) != 0)
         {
-            Span<byte> control = area[..AssistCpu.MxcsrOffset];
-            Span<byte> registers = area[AssistCpu.StOffset..AssistCpu.XmmOffset];
+            Span<byte> control = area[..ExtendedState.MxcsrOffset];
+            Span<byte> registers = area[ExtendedState.StOffset..ExtendedState.XmmOffset];
             control.Clear();
             registers.Clear();
-            if ((loaded & AssistCpu.X87) == 0)
+            if ((loaded & ExtendedState.X87) == 0)
             {
-                BinaryPrimitives.WriteUInt16LittleEndian(control, AssistCpu.FcwDefault);
+                BinaryPrimitives.WriteUInt16LittleEndian(control, ExtendedState.FcwDefault);
             }
             else
             {
-                head[..AssistCpu.MxcsrOffset].CopyTo(control);
-                head[AssistCpu.StOffset..AssistCpu.XmmOffset].CopyTo(registers);
+                head[..ExtendedState.MxcsrOffset].CopyTo(control);
+                head[ExtendedState.StOffset..ExtendedState.XmmOffset].CopyTo(registers);
                 if (!XstateChecks.HasRexW(in instruction))
                 {
                     // 32-bit pointers: the selectors beside them are not kept.
@@ -147,13 +147,13 @@ internal static class XrstorHandlers
             }
         }
 
-        if ((requested & AssistCpu.Sse) != 0)
+        if ((requested & ExtendedState.Sse) != 0)
         {
-            Span<byte> xmm = area.Slice(AssistCpu.XmmOffset, XstateChecks.XmmLength(cpu));
+            Span<byte> xmm = area.Slice(ExtendedState.XmmOffset, XstateChecks.XmmLength(cpu));
             xmm.Clear();
-            if ((loaded & AssistCpu.Sse) != 0)
+            if ((loaded & ExtendedState.Sse) != 0)
             {
-                head.Slice(AssistCpu.XmmOffset, xmm.Length).CopyTo(xmm);
+                head.Slice(ExtendedState.XmmOffset, xmm.Length).CopyTo(xmm);
             }
         }
     }

@@ -39,30 +39,30 @@ internal static class XsaveHandlers
             return outcome;
         }
 
-        cpu.LoadXstate();
-        ulong inUse = cpu.XstateBv & requested;
+        cpu.Xstate.Load();
+        ulong inUse = cpu.Xstate.XstateBv & requested;
         bool compacted = form is Form.Compacted or Form.Supervisor;
 
         // MXCSR is no part of what is tracked as in use, so the forms that save it with SSE look at its value.
-        if (compacted && (requested & AssistCpu.Sse) != 0 && cpu.Mxcsr != AssistCpu.MxcsrDefault)
+        if (compacted && (requested & ExtendedState.Sse) != 0 && cpu.Xstate.Mxcsr != ExtendedState.MxcsrDefault)
         {
-            inUse |= AssistCpu.Sse;
+            inUse |= ExtendedState.Sse;
         }
 
         ulong saved = form == Form.Standard ? requested : inUse;
         int length = compacted ? cpu.Layout.CompactedLength(requested, saved) : cpu.Layout.StandardLength(saved);
-        outcome = cpu.Translate(address, length, PageAccess.Write);
+        outcome = cpu.Operand.Translate(address, length, PageAccess.Write);
         if (outcome != Outcome.Done)
         {
             return outcome;
         }
 
-        SaveLegacy(cpu, in instruction, saved, compacted ? saved & AssistCpu.Sse : requested & (AssistCpu.Sse | AssistCpu.Avx));
+        SaveLegacy(cpu, in instruction, saved, compacted ? saved & ExtendedState.Sse : requested & (ExtendedState.Sse | ExtendedState.Avx));
         for (ulong rest = saved & ~3ul; rest != 0; rest &= rest - 1)
         {
             int i = BitOperations.TrailingZeroCount(rest);
-            ReadOnlySpan<byte> component = cpu.Xstate.Slice(cpu.Layout.StandardOffset(i), cpu.Layout.Size(i));
-            cpu.CopyToGuest(compacted ? cpu.Layout.CompactedOffset(requested, i) : cpu.Layout.StandardOffset(i), component);
+            ReadOnlySpan<byte> component = cpu.Xstate.Bytes.Slice(cpu.Layout.StandardOffset(i), cpu.Layout.Size(i));
+            cpu.Operand.CopyToGuest(compacted ? cpu.Layout.CompactedOffset(requested, i) : cpu.Layout.StandardOffset(i), component);
         }
 
         Span<ulong> header = stackalloc ulong[2];
@@ -70,13 +70,13 @@ internal static class XsaveHandlers
         {
             header[0] = inUse;
             header[1] = requested | XstateChecks.CompactedFormat;
-            cpu.CopyToGuest(XstateLayout.HeaderOffset, MemoryMarshal.AsBytes(header));
+            cpu.Operand.CopyToGuest(XstateLayout.HeaderOffset, MemoryMarshal.AsBytes(header));
         }
         else
         {
-            cpu.CopyFromGuest(XstateLayout.HeaderOffset, MemoryMarshal.AsBytes(header[..1]));
+            cpu.Operand.CopyFromGuest(XstateLayout.HeaderOffset, MemoryMarshal.AsBytes(header[..1]));
             header[0] = (header[0] & ~requested) | inUse;
-            cpu.CopyToGuest(XstateLayout.HeaderOffset, MemoryMarshal.AsBytes(header[..1]));
+            cpu.Operand.CopyToGuest(XstateLayout.HeaderOffset, MemoryMarshal.AsBytes(header[..1]));
         }
 
         return Outcome.Done;
@@ -85,12 +85,12 @@ internal static class XsaveHandlers
     private static void SaveLegacy(AssistCpu cpu, in Instruction instruction, ulong saved, ulong mxcsrWith)
     {
         const int PointersOffset = 8;
-        Span<byte> area = cpu.Xstate;
-        if ((saved & AssistCpu.X87) != 0)
+        Span<byte> area = cpu.Xstate.Bytes;
+        if ((saved & ExtendedState.X87) != 0)
         {
             if (XstateChecks.HasRexW(in instruction))
             {
-                cpu.CopyToGuest(0, area[..AssistCpu.MxcsrOffset]);
+                cpu.Operand.CopyToGuest(0, area[..ExtendedState.MxcsrOffset]);
             }
             else
             {
@@ -99,22 +99,22 @@ internal static class XsaveHandlers
                 pointers.Clear();
                 area.Slice(PointersOffset, 4).CopyTo(pointers);
                 area.Slice(PointersOffset + 8, 4).CopyTo(pointers[8..]);
-                cpu.CopyToGuest(0, area[..PointersOffset]);
-                cpu.CopyToGuest(PointersOffset, pointers);
+                cpu.Operand.CopyToGuest(0, area[..PointersOffset]);
+                cpu.Operand.CopyToGuest(PointersOffset, pointers);
             }
 
-            cpu.CopyToGuest(AssistCpu.StOffset, area[AssistCpu.StOffset..AssistCpu.XmmOffset]);
+            cpu.Operand.CopyToGuest(ExtendedState.StOffset, area[ExtendedState.StOffset..ExtendedState.XmmOffset]);
         }
 
         if (mxcsrWith != 0)
         {
-            Span<uint> mxcsr = [cpu.Mxcsr, cpu.Layout.MxcsrMask];
-            cpu.CopyToGuest(AssistCpu.MxcsrOffset, MemoryMarshal.AsBytes(mxcsr));
+            Span<uint> mxcsr = [cpu.Xstate.Mxcsr, cpu.Layout.MxcsrMask];
+            cpu.Operand.CopyToGuest(ExtendedState.MxcsrOffset, MemoryMarshal.AsBytes(mxcsr));
         }
 
-        if ((saved & AssistCpu.Sse) != 0)
+        if ((saved & ExtendedState.Sse) != 0)
         {
-            cpu.CopyToGuest(AssistCpu.XmmOffset, area.Slice(AssistCpu.XmmOffset, XstateChecks.XmmLength(cpu)));
+            cpu.Operand.CopyToGuest(ExtendedState.XmmOffset, area.Slice(ExtendedState.XmmOffset, XstateChecks.XmmLength(cpu)));
         }
     }
 }

@@ -32,7 +32,7 @@ internal static class XstateChecks
             return cpu.GeneralProtection();
         }
 
-        Outcome outcome = cpu.ResolveAddress(in instruction, 0, XstateLayout.ExtendedOffset, out address);
+        Outcome outcome = cpu.Operand.Resolve(in instruction, 0, XstateLayout.ExtendedOffset, out address);
         if (outcome != Outcome.Done)
         {
             return outcome;
@@ -46,9 +46,9 @@ internal static class XstateChecks
         ulong mask = ((ulong)(uint)cpu.Regs.rdx << 32) | (uint)cpu.Regs.rax;
         ulong xcr0 = cpu.Port.Xcr0;
         requested = mask & xcr0;
-        if ((xcr0 & ~cpu.UserComponents) != 0)
+        if ((xcr0 & ~cpu.Xstate.UserComponents) != 0)
         {
-            return cpu.Unsupported($"XCR0 is 0x{xcr0:x}, of which KVM's XSAVE area of {cpu.Port.XsaveSize} bytes holds 0x{cpu.UserComponents & xcr0:x}");
+            return cpu.Unsupported($"XCR0 is 0x{xcr0:x}, of which KVM's XSAVE area of {cpu.Port.XsaveSize} bytes holds 0x{cpu.Xstate.UserComponents & xcr0:x}");
         }
 
         if (supervisorForm && (mask & cpu.Layout.SupervisorComponents) != 0)
