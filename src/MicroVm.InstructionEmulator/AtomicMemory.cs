@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using MicroVm.Linux;
 
 namespace MicroVm.InstructionEmulator;
@@ -7,7 +8,7 @@ namespace MicroVm.InstructionEmulator;
 /// The runtime has no 128-bit interlocked operation, so this is a small routine of machine code around
 /// <c>lock cmpxchg16b</c>. It is made with the first assist of the process, before the VMM gives up its privileges.
 /// </remarks>
-internal static unsafe class AtomicMemory
+internal static class AtomicMemory
 {
     // System V: rdi target (16-byte aligned), rsi expected in and found out, rdx new value; returns 1 when exchanged.
     private static readonly ExecutableCode Code = new(
@@ -34,8 +35,10 @@ internal static unsafe class AtomicMemory
     /// <summary>
     /// Stores <paramref name="value"/> when the target holds <paramref name="expected"/>, which is set to what was found.
     /// </summary>
-    public static bool CompareExchange(UInt128* target, ref UInt128 expected, UInt128 value)
+    // Safe: the routine touches 16 bytes at each address: the caller's aligned target, and two values of this call, of which one is pinned.
+    public static unsafe bool CompareExchange(UInt128* target, ref UInt128 expected, UInt128 value)
     {
+        Debug.Assert((nuint)target % 16 == 0, "the target is not aligned");
         fixed (UInt128* found = &expected)
         {
             return ((delegate* unmanaged<UInt128*, UInt128*, UInt128*, int>)Code.EntryPoint)(target, found, &value) != 0;

@@ -38,7 +38,7 @@ internal enum WalkResult
 /// 4 KiB, 2 MiB and 1 GiB pages, or no paging. Checks present, reserved, write, user, NX, WP, SMEP and SMAP, and sets
 /// accessed and dirty bits. Protection keys are not checked: where this is used, guests have none.
 /// </summary>
-internal static unsafe class GuestPageWalker
+internal static class GuestPageWalker
 {
     private const ulong Present = 1;
     private const ulong Writable = 2;
@@ -73,7 +73,8 @@ internal static unsafe class GuestPageWalker
     /// <param name="access">What is done with it.</param>
     /// <param name="gpa">The guest physical address, when mapped.</param>
     /// <param name="errorCode">#PF's error code, when it faults.</param>
-    public static WalkResult Walk(
+    // Safe: each entry is 8 aligned bytes that were checked to be RAM; the guest may change it, so it is read once.
+    public static unsafe WalkResult Walk(
         GuestMemory memory, in kvm_sregs sregs, ulong rflags, ulong linear, PageAccess access, out ulong gpa, out uint errorCode)
     {
         gpa = linear;
@@ -164,7 +165,8 @@ internal static unsafe class GuestPageWalker
         return (access & PageAccess.Write) == 0 || (rights & Writable) != 0 || (sregs.cr0 & Cr0WriteProtect) == 0;
     }
 
-    private static void SetBits(ulong* entry, ulong value, ulong bits)
+    // Safe: Walk checked the entry.
+    private static unsafe void SetBits(ulong* entry, ulong value, ulong bits)
     {
         // Locked, as the processor does it; when another vCPU has changed the entry meanwhile, its change wins and the
         // bits are not added, which a walk a moment earlier would have shown, too.

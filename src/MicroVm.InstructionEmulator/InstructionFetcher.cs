@@ -5,7 +5,7 @@ using MicroVm.Kvm.Native;
 namespace MicroVm.InstructionEmulator;
 
 /// <summary>Decodes the instruction at RIP: from the bytes that came with the exit, or else from guest memory.</summary>
-internal sealed unsafe class InstructionFetcher : CodeReader
+internal sealed class InstructionFetcher : CodeReader
 {
     /// <summary>No instruction is longer, in bytes.</summary>
     public const int MaxLength = 15;
@@ -22,7 +22,8 @@ internal sealed unsafe class InstructionFetcher : CodeReader
     public override int ReadByte() => _next < _count ? _bytes[_next++] : -1;
 
     /// <summary>Takes the instruction bytes of an emulation failure; none when KVM gave none.</summary>
-    public void SetBytes(ref kvm_run run)
+    // Safe: insn_size is checked to be at most MaxLength, the length of both buffers.
+    public unsafe void SetBytes(ref kvm_run run)
     {
         _count = 0;
         ref kvm_run.emulation_failure_exit failure = ref run.emulation_failure;

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using MicroVm.Linux;
@@ -14,7 +15,7 @@ namespace MicroVm.Memory;
 /// and the virtio-mmio windows. The guest writes to it at any time: whoever reads a value that it then trusts copies it
 /// first.
 /// </remarks>
-public sealed unsafe class GuestMemory : IDisposable
+public sealed class GuestMemory : IDisposable
 {
     /// <summary>Where low RAM ends at the latest and the MMIO gap starts.</summary>
     public const ulong MmioGapStart = 0xC000_0000;
@@ -25,7 +26,7 @@ public sealed unsafe class GuestMemory : IDisposable
     /// <summary>The guest's page size in bytes.</summary>
     public const int PageSize = 4096;
 
-    private readonly byte* _mapping;
+    private readonly unsafe byte* _mapping;
     private readonly nuint _mappingLength;
     private readonly RamKind _kind;
     private readonly List<(ulong Start, ulong End)> _fileMapped = [];
@@ -36,7 +37,8 @@ public sealed unsafe class GuestMemory : IDisposable
     private ulong _grown;
     private bool _disposed;
 
-    private GuestMemory(SafeFd backing, byte* mapping, nuint length, RamKind kind)
+    // Safe: Map made length bytes at mapping, and each region is a part of them.
+    private unsafe GuestMemory(SafeFd backing, byte* mapping, nuint length, RamKind kind)
     {
         Backing = backing;
         _kind = kind;
@@ -103,8 +105,9 @@ public sealed unsafe class GuestMemory : IDisposable
     /// A pointer to [<paramref name="gpa"/>, <paramref name="gpa"/> + <paramref name="length"/>), or null when any byte of
     /// it is outside RAM. A length of 0 inside a region is allowed.
     /// </summary>
+    // Safe: Find answers only for ranges that lie wholly inside a region, and regions stay mapped until Dispose.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public byte* TryGetPointer(ulong gpa, ulong length) => Find(Volatile.Read(ref _regions), gpa, length);
+    public unsafe byte* TryGetPointer(ulong gpa, ulong length) => Find(Volatile.Read(ref _regions), gpa, length);
 
     /// <summary>
     /// Tells of memory beside RAM whose pages may be missing at any time. Views of guest memory never lead there; only
@@ -117,13 +120,16 @@ public sealed unsafe class GuestMemory : IDisposable
     /// would be a SIGBUS.
     /// </summary>
     /// <returns>Null when any byte is outside of all windows.</returns>
-    public byte* TryGetWindowPointer(ulong gpa, ulong length) => Find(_windows, gpa, length);
+    // Safe: the range is wholly inside a window, whose owner keeps its addresses reserved; the caller hands it to system calls only.
+    public unsafe byte* TryGetWindowPointer(ulong gpa, ulong length) => Find(_windows, gpa, length);
 
     /// <summary>Whether the whole range lies inside one region of RAM.</summary>
-    public bool Contains(ulong gpa, ulong length) => TryGetPointer(gpa, length) is not null;
+    // Safe: the pointer is compared with null, not followed.
+    public unsafe bool Contains(ulong gpa, ulong length) => TryGetPointer(gpa, length) is not null;
 
     /// <summary>A view of guest RAM; false when any byte is outside it or the length does not fit a span.</summary>
-    public bool TryGetSpan(ulong gpa, ulong length, out Span<byte> span)
+    // Safe: the pointer covers length bytes of RAM, and the length fits an int.
+    public unsafe bool TryGetSpan(ulong gpa, ulong length, out Span<byte> span)
     {
         byte* p = length <= int.MaxValue ? TryGetPointer(gpa, length) : null;
         span = p is null ? default : new Span<byte>(p, (int)length);
@@ -175,7 +181,8 @@ public sealed unsafe class GuestMemory : IDisposable
     /// <param name="offset">First byte in the file; page-aligned.</param>
     /// <param name="length">Bytes, whole pages, all inside the file.</param>
     /// <returns>False, with nothing changed, when this RAM or this file does not allow it.</returns>
-    public bool TryMapFile(ulong gpa, SafeFd file, ulong offset, ulong length)
+    // Safe: the pages that MAP_FIXED replaces are whole, aligned and inside this mapping.
+    public unsafe bool TryMapFile(ulong gpa, SafeFd file, ulong offset, ulong length)
     {
         ArgumentNullException.ThrowIfNull(file);
         byte* p = TryGetPointer(gpa, length);
@@ -203,7 +210,8 @@ public sealed unsafe class GuestMemory : IDisposable
     /// <param name="gpa">First address, behind all RAM; page-aligned.</param>
     /// <param name="length">Bytes, whole pages.</param>
     /// <exception cref="LinuxException">The host refuses.</exception>
-    public void Reserve(ulong gpa, ulong length)
+    // Safe: the address that MapFile returns is kept as a number.
+    public unsafe void Reserve(ulong gpa, ulong length)
     {
         ArgumentOutOfRangeException.ThrowIfZero(length);
         ArgumentOutOfRangeException.ThrowIfNotEqual((gpa | length) % PageSize, 0ul, nameof(length));
@@ -248,7 +256,8 @@ public sealed unsafe class GuestMemory : IDisposable
     /// <param name="length">Bytes of the range.</param>
     /// <param name="released">Bytes that were given back, whether or not the guest had touched them: less than the range holds of pages when the host refused some.</param>
     /// <returns>False when the range is not inside RAM, RAM is of huge pages, which the host may have no others of, or the host refused.</returns>
-    public bool TryRelease(byte* start, ulong length, out ulong released)
+    // Safe: addresses are compared and subtracted; madvise(2) gets only whole pages that lie inside the mapping.
+    public unsafe bool TryRelease(byte* start, ulong length, out ulong released)
     {
         released = 0;
         byte* added = (byte*)_reserved.Hva;
@@ -350,7 +359,8 @@ public sealed unsafe class GuestMemory : IDisposable
     }
 
     /// <summary>The same by guest physical address; false, too, when the range is not inside one region.</summary>
-    public bool TryRelease(ulong gpa, ulong length, out ulong released)
+    // Safe: the pointer covers length bytes of RAM.
+    public unsafe bool TryRelease(ulong gpa, ulong length, out ulong released)
     {
         released = 0;
         byte* start = TryGetPointer(gpa, length);
@@ -358,7 +368,8 @@ public sealed unsafe class GuestMemory : IDisposable
     }
 
     /// <summary>Unmaps the RAM and closes the backing file. No vCPU or device thread may be running.</summary>
-    public void Dispose()
+    // Safe: unmaps what Map and Reserve mapped, once; no thread uses RAM any more, as the summary demands.
+    public unsafe void Dispose()
     {
         if (!_disposed)
         {
@@ -373,8 +384,9 @@ public sealed unsafe class GuestMemory : IDisposable
         }
     }
 
+    // Safe: the offset is below the region's length, and so is the end of the range.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static byte* Find(GuestRegion[] regions, ulong gpa, ulong length)
+    private static unsafe byte* Find(GuestRegion[] regions, ulong gpa, ulong length)
     {
         foreach (ref readonly GuestRegion region in regions.AsSpan())
         {
@@ -412,7 +424,8 @@ public sealed unsafe class GuestMemory : IDisposable
     }
 
     // Added RAM is a memory file's, by small pages.
-    private bool TryReleaseAdded(ulong first, ulong length, out ulong released)
+    // Safe: first and end are checked to lie inside the reserved mapping.
+    private unsafe bool TryReleaseAdded(ulong first, ulong length, out ulong released)
     {
         released = 0;
         if (length > _reserved.Length - first)
@@ -424,6 +437,7 @@ public sealed unsafe class GuestMemory : IDisposable
         first = (first + PageSize - 1) & ~(ulong)(PageSize - 1);
         if (first < end)
         {
+            Debug.Assert(end <= _reserved.Length, "the pages are outside of the reservation");
             if (Libc.madvise((byte*)_reserved.Hva + first, (nuint)(end - first), Libc.MADV_REMOVE) != 0)
             {
                 return false;
@@ -435,10 +449,12 @@ public sealed unsafe class GuestMemory : IDisposable
         return true;
     }
 
-    private static GuestMemory Map(SafeFd fd, ulong size, RamKind kind) =>
+    // Safe: MapFile maps size bytes, which the new object owns.
+    private static unsafe GuestMemory Map(SafeFd fd, ulong size, RamKind kind) =>
         new(fd, MapFile(fd, size, kind == RamKind.CopyOfFile ? Libc.MAP_PRIVATE : Libc.MAP_SHARED), (nuint)size, kind);
 
-    private static byte* MapFile(SafeFd fd, ulong size, int sharing)
+    // Safe: the kernel chooses the address, and an error of mmap(2) throws before it is used.
+    private static unsafe byte* MapFile(SafeFd fd, ulong size, int sharing)
     {
         void* p = Libc.mmap(null, (nuint)size, Libc.PROT_READ | Libc.PROT_WRITE, sharing | Libc.MAP_NORESERVE, fd.Value, 0);
         if ((nint)p == -1)

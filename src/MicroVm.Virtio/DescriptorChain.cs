@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using MicroVm.Linux.Native;
 
@@ -11,17 +12,18 @@ namespace MicroVm.Virtio;
 /// <remarks>
 /// The segments' bytes belong to the guest, which may change them at any moment: copy before checking. Not thread-safe.
 /// </remarks>
-public sealed unsafe class DescriptorChain : IDisposable
+public sealed class DescriptorChain : IDisposable
 {
-    private Libc.iovec* _segments;
-    private bool* _inWindow;
+    private unsafe Libc.iovec* _segments;
+    private unsafe bool* _inWindow;
     private int _windowCount;
 
     /// <summary>
     /// Makes an empty chain that can hold <paramref name="capacity"/> segments. At least the queue's size; Linux builds
     /// longer indirect chains where a device's requests are longer (2.7.5.3.1 forbids it).
     /// </summary>
-    public DescriptorChain(int capacity)
+    // Safe: both tables have room for Capacity segments and are freed once, by Free.
+    public unsafe DescriptorChain(int capacity)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
         Capacity = capacity;
@@ -51,10 +53,12 @@ public sealed unsafe class DescriptorChain : IDisposable
     public ulong WritableLength { get; private set; }
 
     /// <summary>The device-readable segments, ready for writev(2); valid until the next pop.</summary>
-    public Libc.iovec* Readable => _segments;
+    // Safe: the first ReadableCount records are filled; the table lives until Dispose.
+    public unsafe Libc.iovec* Readable => _segments;
 
     /// <summary>The device-writable segments, ready for readv(2); valid until the next pop.</summary>
-    public Libc.iovec* Writable => _segments + ReadableCount;
+    // Safe: ReadableCount is at most Capacity, so this is inside the table or its end.
+    public unsafe Libc.iovec* Writable => _segments + ReadableCount;
 
     /// <summary>Copies device-readable bytes from <paramref name="offset"/> on.</summary>
     /// <returns>How many bytes were there: less than the destination's length when the chain is shorter.</returns>
@@ -73,11 +77,13 @@ public sealed unsafe class DescriptorChain : IDisposable
     /// <param name="length">Number of bytes wanted.</param>
     /// <param name="vectors">Room for <see cref="Capacity"/> records.</param>
     /// <returns>How many records were filled; they cover less than asked when the chain is shorter.</returns>
-    public int SliceReadable(ulong offset, ulong length, Span<Libc.iovec> vectors) =>
+    // Safe: the first ReadableCount records are filled.
+    public unsafe int SliceReadable(ulong offset, ulong length, Span<Libc.iovec> vectors) =>
         Slice(Readable, ReadableCount, offset, length, vectors);
 
     /// <summary>The same as <see cref="SliceReadable"/> for the writable bytes.</summary>
-    public int SliceWritable(ulong offset, ulong length, Span<Libc.iovec> vectors) =>
+    // Safe: WritableCount records behind the readable ones are filled.
+    public unsafe int SliceWritable(ulong offset, ulong length, Span<Libc.iovec> vectors) =>
         Slice(Writable, WritableCount, offset, length, vectors);
 
     /// <inheritdoc/>
@@ -102,7 +108,8 @@ public sealed unsafe class DescriptorChain : IDisposable
     /// <param name="length">Number of bytes.</param>
     /// <param name="writable">Device-writable.</param>
     /// <param name="inWindow">Pages may be missing there: not to be copied from or to, for system calls only.</param>
-    internal bool TryAppend(byte* start, uint length, bool writable, bool inWindow = false)
+    // Safe: the index is below Capacity.
+    internal unsafe bool TryAppend(byte* start, uint length, bool writable, bool inWindow = false)
     {
         int n = ReadableCount + WritableCount;
         if (n == Capacity || (!writable && WritableCount > 0))
@@ -128,8 +135,10 @@ public sealed unsafe class DescriptorChain : IDisposable
     }
 
     /// <summary>Copies as far as there are segments whose pages are there for sure.</summary>
-    private int Copy(int first, int count, ulong offset, Span<byte> host, bool toGuest)
+    // Safe: every record was checked to be RAM for its length, and n stays inside the record and the host's span; records in a window are not touched.
+    private unsafe int Copy(int first, int count, ulong offset, Span<byte> host, bool toGuest)
     {
+        Debug.Assert(_segments is not null && first + count <= Capacity, "the chain was disposed, or has more segments than room");
         Libc.iovec* segments = _segments + first;
         int done = 0;
         for (int i = 0; i < count && done < host.Length; i++)
@@ -164,7 +173,8 @@ public sealed unsafe class DescriptorChain : IDisposable
         return done;
     }
 
-    private static int Slice(Libc.iovec* segments, int count, ulong offset, ulong length, Span<Libc.iovec> vectors)
+    // Safe: only the first count records are read, and what is filled is bounded by the span; each stays inside its record.
+    private static unsafe int Slice(Libc.iovec* segments, int count, ulong offset, ulong length, Span<Libc.iovec> vectors)
     {
         int filled = 0;
         for (int i = 0; i < count && length > 0 && filled < vectors.Length; i++)
@@ -185,7 +195,8 @@ public sealed unsafe class DescriptorChain : IDisposable
         return filled;
     }
 
-    private void Free()
+    // Safe: the tables came from NativeMemory; the pointers are null afterwards, so a second call frees nothing.
+    private unsafe void Free()
     {
         NativeMemory.Free(_segments);
         NativeMemory.Free(_inWindow);

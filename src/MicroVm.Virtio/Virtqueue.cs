@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using MicroVm.Linux;
 using MicroVm.Memory;
@@ -12,7 +13,7 @@ namespace MicroVm.Virtio;
 /// <remarks>
 /// One thread at a time. The pointers stay valid while the guest's memory is mapped, which outlives every device.
 /// </remarks>
-public sealed unsafe class Virtqueue
+public sealed class Virtqueue
 {
     /// <summary>Queue sizes are powers of two up to this (2.7).</summary>
     public const int MaxSize = 32768;
@@ -20,9 +21,9 @@ public sealed unsafe class Virtqueue
     private const ushort AvailNoInterrupt = 1;
     private const ushort UsedNoNotify = 1;
     private readonly GuestMemory _memory;
-    private readonly Descriptor* _descriptors;
-    private readonly ushort* _avail;
-    private readonly ushort* _used;
+    private readonly unsafe Descriptor* _descriptors;
+    private readonly unsafe ushort* _avail;
+    private readonly unsafe ushort* _used;
     private readonly bool _eventIndex;
     private readonly bool _indirect;
     private readonly ushort _mask;
@@ -32,7 +33,8 @@ public sealed unsafe class Virtqueue
     private bool _signalledValid;
     private bool _breakReported;
 
-    private Virtqueue(GuestMemory memory, in VirtqueueLayout layout, int index, bool eventIndex, bool indirect, EventFd kick)
+    // Safe: Validate found the three areas aligned and wholly inside RAM, which stays mapped as long as the queue is used.
+    private unsafe Virtqueue(GuestMemory memory, in VirtqueueLayout layout, int index, bool eventIndex, bool indirect, EventFd kick)
     {
         _memory = memory;
         Layout = layout;
@@ -44,6 +46,7 @@ public sealed unsafe class Virtqueue
         _descriptors = (Descriptor*)memory.TryGetPointer(layout.DescriptorTable, (ulong)layout.Size * Descriptor.Size);
         _avail = (ushort*)memory.TryGetPointer(layout.AvailableRing, AvailableRingLength(layout.Size));
         _used = (ushort*)memory.TryGetPointer(layout.UsedRing, UsedRingLength(layout.Size));
+        Debug.Assert(_descriptors is not null && _avail is not null && _used is not null, "the layout was not validated");
     }
 
     /// <summary>The queue's number within its device.</summary>
@@ -90,7 +93,8 @@ public sealed unsafe class Virtqueue
     }
 
     /// <summary>How many requests wait; more than the queue's size breaks the queue (2.7.13.3).</summary>
-    public int Pending()
+    // Safe: the index is the second word of the available ring.
+    public unsafe int Pending()
     {
         ushort waiting = (ushort)(Volatile.Read(ref _avail[1]) - _nextAvail);
         if (waiting > Layout.Size)
@@ -103,7 +107,8 @@ public sealed unsafe class Virtqueue
 
     /// <summary>Takes the next request.</summary>
     /// <returns>False when none waits or the queue is (now) broken.</returns>
-    public bool TryPop(DescriptorChain chain)
+    // Safe: the mask keeps the entry inside the available ring; the head is checked before it indexes the table.
+    public unsafe bool TryPop(DescriptorChain chain)
     {
         if (IsBroken || Pending() == 0)
         {
@@ -157,7 +162,8 @@ public sealed unsafe class Virtqueue
     /// </summary>
     /// <param name="head">The chain's head.</param>
     /// <param name="written">Bytes written into its device-writable part, from the start (2.7.8).</param>
-    public void PushUsed(ushort head, uint written)
+    // Safe: the mask keeps the slot inside the used ring, and its entries are aligned to 4 bytes.
+    public unsafe void PushUsed(ushort head, uint written)
     {
         uint* slot = (uint*)(_used + 2) + (2 * (_nextUsed & _mask));
         slot[0] = head;
@@ -170,7 +176,8 @@ public sealed unsafe class Virtqueue
     /// True when the driver asked to be interrupted for them (2.7.7, 2.7.10); false when nothing was pushed since the
     /// last call.
     /// </returns>
-    public bool Publish()
+    // Safe: the index is the second word of the used ring; used_event is the last one of the available ring.
+    public unsafe bool Publish()
     {
         ushort old = _publishedUsed;
         bool valid = _signalledValid;
@@ -195,7 +202,8 @@ public sealed unsafe class Virtqueue
     }
 
     /// <summary>Asks the driver not to kick while the queue is being worked on. A hint only.</summary>
-    public void DisableNotifications()
+    // Safe: flags are the first word of the used ring.
+    public unsafe void DisableNotifications()
     {
         if (!_eventIndex)
         {
@@ -205,7 +213,8 @@ public sealed unsafe class Virtqueue
 
     /// <summary>Asks for a kick at the next request.</summary>
     /// <returns>True when requests arrived meanwhile, so that the caller must look again.</returns>
-    public bool EnableNotifications()
+    // Safe: avail_event is the last word of the used ring, as UsedRingLength measures it; flags are the first.
+    public unsafe bool EnableNotifications()
     {
         if (_eventIndex)
         {
@@ -251,7 +260,8 @@ public sealed unsafe class Virtqueue
 
     private static ulong UsedRingLength(ushort size) => 6 + (8ul * size);
 
-    private static string? Validate(GuestMemory memory, in VirtqueueLayout layout, int maxSize)
+    // Safe: pointers are compared with null, not followed.
+    private static unsafe string? Validate(GuestMemory memory, in VirtqueueLayout layout, int maxSize)
     {
         ushort size = layout.Size;
         return size == 0 || size > maxSize || (size & (size - 1)) != 0
@@ -267,8 +277,9 @@ public sealed unsafe class Virtqueue
             : null;
     }
 
+    // Safe: the index stays below tableSize, for which the table was checked; the driver may change a descriptor, so it is copied once.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private bool Walk(DescriptorChain chain, Descriptor* table, uint tableSize, ushort index, bool inIndirect)
+    private unsafe bool Walk(DescriptorChain chain, Descriptor* table, uint tableSize, ushort index, bool inIndirect)
     {
         // A chain longer than its table has a loop (2.7.5).
         for (uint steps = 0; steps < tableSize; steps++)
@@ -312,7 +323,8 @@ public sealed unsafe class Virtqueue
         return Break("a descriptor chain has a loop (2.7.5)");
     }
 
-    private bool WalkIndirect(DescriptorChain chain, in Descriptor d, bool inIndirect)
+    // Safe: the table was checked to lie in RAM for its whole length.
+    private unsafe bool WalkIndirect(DescriptorChain chain, in Descriptor d, bool inIndirect)
     {
         if (!_indirect || inIndirect || (d.Flags & Descriptor.FlagNext) != 0)
         {

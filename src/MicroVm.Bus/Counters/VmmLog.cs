@@ -12,6 +12,7 @@ public static class VmmLog
     private const int MaxBytes = 2048;
 
     /// <summary>Writes <c>microvm-vmm: </c> and <paramref name="message"/> as one line; what cannot be written is dropped.</summary>
+    // Safe: the encoder writes at most MaxBytes, and the newline has the byte behind them; the buffer lives for the call.
     public static unsafe void Write(string message)
     {
         ArgumentNullException.ThrowIfNull(message);

@@ -3,13 +3,14 @@ using Iced.Intel;
 namespace MicroVm.InstructionEmulator.Handlers;
 
 /// <summary>CMPXCHG16B. The narrower atomic instructions are in KVM's emulator.</summary>
-internal static unsafe class AtomicHandlers
+internal static class AtomicHandlers
 {
     private const int Length = 16;
 
     public static void Register(HandlerTable table) => table.Add(Mnemonic.Cmpxchg16b, "cmpxchg16b", Cmpxchg16b);
 
-    private static Outcome Cmpxchg16b(AssistCpu cpu, in Instruction instruction)
+    // Safe: the operand is aligned to its 16 bytes, so it is one piece that Translate checked to be RAM.
+    private static unsafe Outcome Cmpxchg16b(AssistCpu cpu, in Instruction instruction)
     {
         Outcome outcome = cpu.Operand.Resolve(in instruction, 0, Length, out ulong address);
         if (outcome != Outcome.Done)

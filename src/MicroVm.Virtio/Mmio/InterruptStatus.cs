@@ -10,7 +10,7 @@ namespace MicroVm.Virtio.Mmio;
 /// The guest may write anything to its word at any time: whoever does so loses its own interrupts. Nothing here depends on what
 /// is read there but whether the line is raised.
 /// </remarks>
-internal sealed unsafe class InterruptStatus
+internal sealed class InterruptStatus
 {
     /// <summary>Used Buffer Notification.</summary>
     public const int Used = 1;
@@ -19,7 +19,7 @@ internal sealed unsafe class InterruptStatus
     public const int Config = 2;
 
     private int _register;
-    private volatile int* _word;
+    private volatile unsafe int* _word;
 
     /// <summary>Where the driver's word is; 0 for the register.</summary>
     public ulong Gpa { get; private set; }
@@ -28,14 +28,16 @@ internal sealed unsafe class InterruptStatus
     public int Value => Volatile.Read(ref _register);
 
     /// <summary>The driver has bits to take from its memory.</summary>
-    public bool IsPending => _word is not null and var word && Volatile.Read(ref *word) != 0;
+    // Safe: TryMove checked the word to be 4 aligned bytes of RAM, which stays mapped as long as the device is there.
+    public unsafe bool IsPending => _word is not null and var word && Volatile.Read(ref *word) != 0;
 
     /// <summary>Adds bits.</summary>
     /// <returns>
     /// The line is to be raised. Not when the driver's word has bits: then it was raised for them, and the driver looks at its queues
     /// after it has taken them.
     /// </returns>
-    public bool Add(int bits)
+    // Safe: the word was checked by TryMove; it is read once, so a reset meanwhile changes nothing here.
+    public unsafe bool Add(int bits)
     {
         int* word = _word;
         if (word is null)
@@ -62,7 +64,8 @@ internal sealed unsafe class InterruptStatus
     /// <param name="gpa">Where: a multiple of 4.</param>
     /// <param name="isPending">Bits were set before, and moved there: the line is to be raised.</param>
     /// <returns>False, and the register is used, when there is no RAM at the address.</returns>
-    public bool TryMove(GuestMemory memory, ulong gpa, out bool isPending)
+    // Safe: the word is aligned and inside RAM, or refused.
+    public unsafe bool TryMove(GuestMemory memory, ulong gpa, out bool isPending)
     {
         isPending = false;
         _word = null;
@@ -91,7 +94,8 @@ internal sealed unsafe class InterruptStatus
     }
 
     /// <summary>Forgets the driver's word and all bits.</summary>
-    public void Reset()
+    // Safe: the pointer is cleared, not followed.
+    public unsafe void Reset()
     {
         _word = null;
         Gpa = 0;
