@@ -297,7 +297,8 @@ public sealed class GuestMemory : IDisposable
     /// </summary>
     /// <param name="first">The first page, by its place in the file.</param>
     /// <param name="count">How many.</param>
-    public void CopyPages(ulong first, ulong count)
+    // Safe: first is below the mapping's number of pages, and count is cut to those that are left.
+    public unsafe void CopyPages(ulong first, ulong count)
     {
         ulong pages = _mappingLength / PageSize;
         if (_kind == RamKind.CopyOfFile && first < pages)
