@@ -85,7 +85,7 @@ internal sealed class InstantAgent(Action ended) : AgentServiceBase
 
     protected override void ReseedRandomDev(ReseedRandomDevRequest request, TtrpcCall call) => Refuse(request, call);
 
-    protected override void OnlineCpuMem(Empty request, TtrpcCall call) => Refuse(request, call);
+    protected override void SetOnlineCpus(OnlineCpus request, TtrpcCall call) => Refuse(request, call);
 
     protected override void PrepareToSave(Empty request, TtrpcCall call) => Refuse(request, call);
 
