@@ -72,17 +72,7 @@ internal sealed class SandboxContainer : IDisposable
     {
         foreach (Export export in exports)
         {
-            ControlRequest request = new()
-            {
-                Operation = ControlOperation.AddExport,
-                Tag = Export.Tag,
-                Name = export.Name,
-                ReadOnly = export.ReadOnly,
-                HidesMounts = export.HidesMounts,
-                SharesSockets = export.ShowsSockets,
-                Cache = export.Name == rootfs ? FsCache.Exclusive : FsCache.Shared,
-            };
-            _sandbox.Vmm.Control.Request(request, [export.File]);
+            _sandbox.Vmm.Control.AddExport(export, export.Name == rootfs ? FsCache.Exclusive : FsCache.Shared);
             _added.Add(export.Name);
         }
     }
@@ -159,7 +149,7 @@ internal sealed class SandboxContainer : IDisposable
         Dispose();
         foreach (string name in _added.Concat(_mounts?.Added ?? []))
         {
-            Try(() => _sandbox.Vmm.Control.Request(new ControlRequest { Operation = ControlOperation.RemoveExport, Tag = Export.Tag, Name = name }));
+            Try(() => _sandbox.Vmm.Control.RemoveExport(name));
         }
 
         _added.Clear();

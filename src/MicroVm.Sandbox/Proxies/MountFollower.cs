@@ -200,7 +200,7 @@ internal sealed unsafe class MountFollower : IDisposable
         // Last: from now on the host's file system is free.
         foreach (string name in gone)
         {
-            _vmm.Control.Request(new ControlRequest { Operation = ControlOperation.RemoveExport, Tag = Export.Tag, Name = name });
+            _vmm.Control.RemoveExport(name);
         }
     }
 

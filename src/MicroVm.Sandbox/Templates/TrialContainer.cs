@@ -30,7 +30,7 @@ internal static class TrialContainer
             using ContainerPlan plan = PlanBuilder.Build(spec, Id, folder, rootfs, []);
             foreach (Export export in plan.Exports)
             {
-                AddExport(vmm, export);
+                vmm.Control.AddExport(export, FsCache.Exclusive);
             }
 
             Run(guest, vsock, plan.Spec, timeout);
@@ -38,7 +38,7 @@ internal static class TrialContainer
             AwaitUnmount(vmm);
             foreach (Export export in plan.Exports)
             {
-                _ = vmm.Control.Request(new ControlRequest { Operation = ControlOperation.RemoveExport, Tag = Export.Tag, Name = export.Name });
+                vmm.Control.RemoveExport(export.Name);
             }
         }
         catch (Exception e) when (e is SpecException or LinuxException or TtrpcException or SandboxException)
@@ -66,20 +66,6 @@ internal static class TrialContainer
         }
 
         _ = guest.Call("remove", agent => agent.RemoveContainer(new RemoveContainerRequest { ContainerId = Id }, timeout));
-    }
-
-    private static void AddExport(Vmm vmm, Export export)
-    {
-        ControlRequest request = new()
-        {
-            Operation = ControlOperation.AddExport,
-            Tag = Export.Tag,
-            Name = export.Name,
-            ReadOnly = export.ReadOnly,
-            HidesMounts = export.HidesMounts,
-            Cache = FsCache.Exclusive,
-        };
-        _ = vmm.Control.Request(request, [export.File]);
     }
 
     /// <summary>The last mount of the file system goes with the thread that set the container up, soon after the container.</summary>

@@ -37,6 +37,27 @@ internal sealed unsafe class VmmControlClient(SafeFd socket, TimeSpan patience) 
         }
     }
 
+    /// <summary>Shows files of the host to a VM that runs already, under the export's name.</summary>
+    /// <exception cref="SandboxException">The VMM refused, or is gone.</exception>
+    internal void AddExport(Export export, FsCache cache)
+    {
+        ControlRequest request = new()
+        {
+            Operation = ControlOperation.AddExport,
+            Tag = Export.Tag,
+            Name = export.Name,
+            ReadOnly = export.ReadOnly,
+            HidesMounts = export.HidesMounts,
+            SharesSockets = export.ShowsSockets,
+            Cache = cache,
+        };
+        _ = Request(request, [export.File]);
+    }
+
+    /// <summary>Takes them away again.</summary>
+    /// <exception cref="SandboxException">The VMM refused, or is gone.</exception>
+    internal void RemoveExport(string name) => _ = Request(new ControlRequest { Operation = ControlOperation.RemoveExport, Tag = Export.Tag, Name = name });
+
     /// <summary>What the VMM counts, by name.</summary>
     /// <exception cref="SandboxException">The VMM refused, or is gone.</exception>
     internal IReadOnlyDictionary<string, long> ReadCounters() =>
